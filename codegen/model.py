@@ -1,0 +1,337 @@
+"""What a template reads: flat, complete, and with nothing left to decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from normspec.runtime.dialect import Printing, Rules
+
+from .vocabulary import TYPES, annotation, words
+
+WIDTH = 120
+
+
+@dataclass(frozen=True)
+class Argument:
+    """One argument of a signature."""
+
+    name: str
+    canonical: str
+    twin: str | None
+    type: str
+    default: str | None  # source text, None when the argument is required
+    value: object  # the default itself, a dtype by its name
+    keyword: bool
+    variadic: bool
+    attribute: bool
+    doc: str
+    constraint: str | None
+
+    @property
+    def annotation(self) -> str:
+        return annotation(self.type)
+
+    @property
+    def attribute_annotation(self) -> str:
+        """What the attribute holds: what was given, but an element type in the place of its name."""
+        return self.annotation.replace("DTypeLike | None", "DType").replace("DTypeLike", "DType")
+
+    def source(self, name: str | None = None) -> str:
+        if self.variadic:
+            return f"*{name or self.name}: {self.annotation}"
+        return f"{name or self.name}: {self.annotation}" + (f" = {self.default}" if self.default is not None else "")
+
+
+@dataclass(frozen=True)
+class Binding:
+    """How one canonical parameter is set: by an argument, or by a fixed value."""
+
+    canonical: str
+    argument: str | None
+    value: object = None
+
+    @property
+    def source(self) -> str:
+        return self.argument or repr(self.value)
+
+
+@dataclass(frozen=True)
+class Example:
+    """Code in doctest form, whose printed output is part of the promise."""
+
+    code: str
+    title: str | None
+    origin: str
+
+
+@dataclass(frozen=True)
+class Callable_:
+    """A function of a dialect, or a method of one of its modules."""
+
+    name: str
+    twin: str | None
+    kind: str
+    operator: str
+    function: str
+    arguments: tuple[Argument, ...]
+    bindings: tuple[Binding, ...]
+    result: str
+    returns: str
+    doc: str
+    module: str
+    examples: tuple[Example, ...]
+
+    @property
+    def annotation(self) -> str:
+        if self.kind == "view":
+            inner = self.returns.removeprefix("Iterator[").removesuffix("]")
+            pair = inner.removeprefix("tuple[str, ").removesuffix("]")
+            return f"ListView[{annotation(inner)}]" if pair == inner else f"MapView[{annotation(pair)}]"
+        if self.result == "sets":
+            return "tuple[set[str], set[str]]"
+        return "None" if self.result == "nothing" else annotation(self.returns).replace("DTypeLike", "DType")
+
+    def return_imports(self, dialect: str) -> dict[str, list[str]]:
+        """The names that the annotation of what is returned needs, by the module that has them."""
+        if self.result in ("nothing", "sets"):
+            return {}
+        if self.kind != "view":
+            names = imports(dialect, [self.returns])
+            return {module: [name.replace("DTypeLike", "DType") for name in each] for module, each in names.items()}
+        view, _, inner = self.annotation.removesuffix("]").partition("[")
+        names = imports(dialect, [inner])
+        names.setdefault("normspec.runtime", []).append(view)
+        return names
+
+    @property
+    def twins(self) -> dict[str, str]:
+        return {one.name: one.twin for one in self.arguments if one.twin}
+
+    def signature(self, first: str | None = "self") -> str:
+        """The ``def`` line, or lines, as a formatter would leave them."""
+        texts = ([first] if first else []) + (_starred(self.arguments) if self.kind == "function" else [])
+        line = f"def {self.name}({', '.join(texts)}) -> {self.annotation}:"
+        indent = "    " if first else ""
+        if len(indent + line) <= WIDTH:
+            return line
+        inner = "".join(f"{indent}    {text},\n" for text in texts)
+        return f"def {self.name}(\n{inner}{indent}) -> {self.annotation}:"
+
+    @property
+    def passed(self) -> str:
+        """The keyword arguments of the call into the runtime."""
+        return ", ".join(f"{one.canonical}={one.source}" for one in self.bindings)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One tensor of a module, under its dialect's name."""
+
+    name: str
+    canonical: str
+    twin: str | None
+    shape: tuple[str, ...]
+    init: str
+    kind: str
+    when: tuple[str, ...]
+    switches: tuple[str, ...]  # the dialect's arguments for ``when``
+    type: str
+    dtype: str
+    doc: str
+
+    @property
+    def annotation(self) -> str:
+        return annotation(self.type)
+
+    @property
+    def attribute_annotation(self) -> str:
+        return self.annotation
+
+    @property
+    def none_when(self) -> str:
+        return " or ".join(f"{switch}=False" for switch in self.switches)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """A misuse, and what the dialect makes of it."""
+
+    name: str
+    phase: str
+    doc: str
+    fields: tuple[str, ...]
+    raises: str | None
+    text: str | None
+    never: str | None
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Where we knowingly differ from the original."""
+
+    about: str
+    clause: str
+    original: str
+    here: str
+    document: str | None
+    prints: str | None
+
+
+@dataclass(frozen=True)
+class Class:
+    """One generated class."""
+
+    name: str
+    dialect: str
+    operator: str
+    module: str
+    origin: str
+    extension: str | None
+    summary: str
+    paragraphs: tuple[str, ...]
+    equation: str
+    latex: str
+    source: str | None
+    inputs: tuple[str, ...]
+    shape: str | None
+    arguments: tuple[Argument, ...]
+    bindings: tuple[Binding, ...]
+    state: tuple[Kept, ...]
+    names: Mapping[str, str]
+    repr: str
+    supertypes: tuple[str, ...]
+    notes: tuple[str, ...]
+    examples: tuple[Example, ...]
+    see_also: tuple[str, ...]
+    deviations: tuple[Deviation, ...]
+    omits: Mapping[str, str]
+    conditions: tuple[Condition, ...]
+    method: str
+    input: str
+    call_doc: str
+    call_returns: str
+    imports: tuple[str, ...]
+    qualified: str
+
+    @property
+    def shapes(self) -> str:
+        """The accepted inputs, for people: ``(N, C) or (N, C, L)``."""
+        return " or ".join(f"({', '.join(shape.split())})" for shape in self.inputs)
+
+    @property
+    def signature(self) -> list[str]:
+        return _starred(self.arguments)
+
+    @property
+    def twin_signature(self) -> list[str]:
+        return ["*", *(one.source(one.twin) for one in self.arguments)]
+
+    @property
+    def twins(self) -> dict[str, str]:
+        return {one.name: one.twin for one in self.arguments if one.twin}
+
+    @property
+    def attributes(self) -> list[Argument]:
+        return [one for one in self.arguments if one.attribute]
+
+    @property
+    def raises(self) -> list[Condition]:
+        return [one for one in self.conditions if one.raises and one.phase in ("construct", "call")]
+
+    @property
+    def twinned(self) -> list[Argument | Kept]:
+        """The attributes that have a second spelling."""
+        spelled: list[Argument | Kept] = [*self.attributes, *self.state]
+        return [one for one in spelled if one.twin]
+
+    @property
+    def call_name(self) -> str:
+        return "forward" if self.method == "forward" else "__call__"
+
+    @property
+    def formula(self) -> str:
+        """The arguments of the printed module, as source: ``f"eps={self.eps}"``."""
+        kept = {one.name: one.name if one.attribute else f"_{one.canonical}" for one in self.arguments}
+        text = self.repr.removeprefix(f"{self.name}(").removesuffix(")")
+        body = text.format_map({name: f"{{self.{attribute}}}" for name, attribute in kept.items()})
+        return f'f"{body}"' if "{" in body else f'"{body}"'
+
+
+@dataclass(frozen=True)
+class Trait:
+    """A supertype of the classes of a dialect."""
+
+    name: str
+    extends: tuple[str, ...]
+    doc: str
+    methods: tuple[Callable_, ...]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """One generated package."""
+
+    name: str
+    title: str
+    reference: str
+    source: str
+    doc: str
+    imports: tuple[str, ...]
+    module: str
+    twinned: bool
+    rules: Rules
+    printing: Printing
+    dtypes: tuple[str, ...]
+    exceptions: Mapping[str, str]
+    conditions: tuple[Condition, ...]
+    methods: tuple[Callable_, ...]
+    traits: tuple[Trait, ...]
+    functions: tuple[Callable_, ...]
+    names: Mapping[str, str]
+    classes: tuple[Class, ...]
+    deviations: tuple[Deviation, ...]
+    method: str
+
+    def classes_in(self, module: str) -> list[Class]:
+        return [one for one in self.classes if one.module == module]
+
+    def functions_in(self, module: str) -> list[Callable_]:
+        return [one for one in self.functions if one.module == module]
+
+    @property
+    def messages(self) -> list[Condition]:
+        return [one for one in self.conditions if one.text]
+
+    @cached_property
+    def modules(self) -> list[str]:
+        """The dotted names of the public modules below the package, parents first."""
+        named = {one.module for one in self.classes} | {one.module for one in self.functions}
+        parents = {name.rpartition(".")[0] for name in named}
+        return sorted((named | parents) - {""})
+
+
+def imports(dialect: str, types: Iterable[str]) -> dict[str, list[str]]:
+    """Which names the annotations of some types need, by the module that has them."""
+    needed: dict[str, set[str]] = {}
+    for word in (word for type_ in types for word in words(type_)):
+        name, module = TYPES[word]
+        if module:
+            place = module.replace("DIALECT", f"normspec.{dialect}")
+            needed.setdefault(place, set()).add(name.partition("[")[0])
+    return {module: sorted(names) for module, names in sorted(needed.items())}
+
+
+def _starred(arguments: Sequence[Argument]) -> list[str]:
+    """Source text for each argument, with a ``*`` before the first keyword-only one."""
+    return list(_with_star(arguments))
+
+
+def _with_star(arguments: Sequence[Argument]) -> Iterator[str]:
+    starred = False
+    for argument in arguments:
+        if argument.keyword and not starred:
+            yield "*"
+        starred = starred or argument.keyword or argument.variadic
+        yield argument.source()

@@ -1,0 +1,457 @@
+"""From what a person wrote to what a template reads: operator + dialect + variant -> model."""
+
+from __future__ import annotations
+
+import builtins
+import string
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .model import Argument, Binding, Callable_, Class, Condition, Deviation, Dialect, Example, Kept, Trait
+from .reader import Reader, hint
+from .schema import (
+    ArgumentSpec,
+    CallableSpec,
+    ConditionSpec,
+    Default,
+    DeviationSpec,
+    DialectSpec,
+    ExampleSpec,
+    FunctionSpec,
+    OperatorSpec,
+    ParameterSpec,
+    Required,
+    SpelledSpec,
+    VariantSpec,
+)
+from .vocabulary import CLAUSES, DTYPES, TYPES, default_fits, legal, snake, words
+
+_RESERVED = {"self", "cls"}
+_PUBLIC = {"Tensor", "Parameter", "Module", "dtype"}
+
+
+def load(specs: Path) -> tuple[Dialect, ...]:
+    """Read and resolve every spec under ``specs``; one SpecError lists everything that is wrong."""
+    reader = Reader(specs)
+    operators = {path: reader.read(path, OperatorSpec) for path in sorted(specs.glob("operators/*.yaml"))}
+    dialects = {path: reader.read(path, DialectSpec) for path in sorted(specs.glob("*/dialect.yaml"))}
+    variants = {
+        path: reader.read(path, VariantSpec)
+        for path in sorted(specs.glob("*/*.yaml"))
+        if path.parent.name != "operators" and path.name != "dialect.yaml"
+    }
+    reader.finish()  # what follows may rely on every spec having its shape
+    known = {}
+    for path, operator in operators.items():
+        assert operator is not None
+        _named_after(reader, path.stem, operator.operator, operator.where)
+        _check_operator(reader, operator)
+        known[operator.operator] = operator
+    resolved = []
+    for path, dialect in dialects.items():
+        assert dialect is not None
+        _named_after(reader, path.parent.name, dialect.dialect, dialect.where)
+        own = []
+        for other, variant in variants.items():
+            if other.parent == path.parent:
+                assert variant is not None
+                _named_after(reader, other.stem, variant.variant, variant.where)
+                own.append(variant)
+        resolved.append(_Resolver(reader, known, dialect).dialect(own))
+    for path, variant in variants.items():
+        if path.parent / "dialect.yaml" not in dialects and variant is not None:
+            reader.complain(variant.where, f"there is no {path.parent.name}/dialect.yaml beside it")
+    reader.finish()
+    return tuple(resolved)
+
+
+def _named_after(reader: Reader, file: str, name: str, where: str) -> None:
+    if file != name:
+        reader.complain(where, f"{name!r} is in a file or folder named {file!r}")
+    if not legal(name):
+        reader.complain(where, f"{name!r} is no Python identifier")
+
+
+def _check_operator(reader: Reader, operator: OperatorSpec) -> None:
+    for name, parameter in operator.parameters.items():
+        _check_type(reader, name, parameter.type, parameter.where)
+    for function in operator.functions.values():
+        for name, parameter in function.parameters.items():
+            _check_type(reader, name, parameter.type, parameter.where)
+    for name, state in operator.state.items():
+        for word in (*state.when, *state.shape):
+            if word not in operator.parameters:
+                reader.complain(
+                    state.where, f"{name!r} names {word!r}, which is no parameter{hint(word, operator.parameters)}"
+                )
+
+
+def _check_type(reader: Reader, name: str, type_: str, where: str) -> bool:
+    try:
+        unknown = [word for word in words(type_) if word not in TYPES]
+    except SyntaxError:
+        reader.complain(where, f"the type of {name!r} is {type_!r}, which is no type")
+        return False
+    for word in unknown:
+        reader.complain(where, f"the type of {name!r} has {word!r}, which is no type{hint(word, TYPES)}")
+    return not unknown
+
+
+@dataclass
+class _Resolver:
+    """Resolves one dialect, complaining to ``reader`` of what does not fit."""
+
+    reader: Reader
+    operators: Mapping[str, OperatorSpec]
+    spec: DialectSpec
+
+    def dialect(self, variants: Iterable[VariantSpec]) -> Dialect:
+        spec = self.spec
+        self._check_exceptions()
+        conditions = self._conditions()
+        traits = tuple(
+            Trait(
+                name, trait.extends, trait.doc, tuple(self._callable(one, each) for one, each in trait.methods.items())
+            )
+            for name, trait in spec.traits.items()
+        )
+        for name, trait in spec.traits.items():
+            self._identifier(name, trait.where)
+            for other in trait.extends:
+                if other != "Module" and other not in spec.traits:
+                    self._complain(trait.where, f"{name!r} extends {other!r}, which is no trait", other, spec.traits)
+        methods = tuple(self._callable(name, one) for name, one in spec.methods.items())
+        for dtype in spec.dtypes:
+            if dtype not in DTYPES:
+                self._complain(spec.where, f"{dtype!r} is no element type", dtype, DTYPES)
+        for name, meaning in spec.names.items():
+            self._identifier(name, spec.where)
+            if meaning not in _PUBLIC:
+                self._complain(spec.where, f"{name!r} names {meaning!r}, which has no name", meaning, _PUBLIC)
+        functions = tuple(self._callable(name, one) for name, one in spec.functions.items())
+        classes = tuple(self._class(one, conditions, methods, traits) for one in variants)
+        self._check_shadows([*(one.name for one in functions), *spec.dtypes, *spec.exceptions], spec.where)
+        return Dialect(
+            name=spec.dialect,
+            title=spec.title,
+            reference=spec.reference,
+            source=spec.source,
+            doc=spec.doc,
+            imports=spec.imports,
+            module=spec.module,
+            twinned=spec.twins,
+            rules=spec.rules,
+            printing=spec.printing,
+            dtypes=spec.dtypes,
+            exceptions=spec.exceptions,
+            conditions=conditions,
+            methods=methods,
+            traits=traits,
+            functions=functions,
+            names=spec.names,
+            classes=classes,
+            deviations=self._deviations(spec.deviations),
+            method=spec.call.method,
+        )
+
+    def _class(
+        self,
+        variant: VariantSpec,
+        conditions: tuple[Condition, ...],
+        methods: tuple[Callable_, ...],
+        traits: tuple[Trait, ...],
+    ) -> Class:
+        operator = self.operators.get(variant.operator)
+        spelled = self.spec.operators.get(variant.operator)
+        if operator is None or spelled is None:
+            known = self.operators if operator is None else self.spec.operators
+            owner = "there is" if operator is None else f"{self.spec.dialect} spells"
+            self._complain(variant.where, f"{owner} no operator {variant.operator!r}", variant.operator, known)
+            operator, spelled = OperatorSpec("", "", ""), SpelledSpec({}, {}, {})
+        arguments = self._arguments(operator.parameters, spelled.parameters)
+        bindings = self._bindings(operator.parameters, spelled.parameters, spelled.fixed, spelled.where)
+        state = self._state(operator, spelled)
+        for supertype in variant.supertypes:
+            if supertype != "Module" and supertype not in self.spec.traits:
+                self._complain(variant.where, f"{supertype!r} is no supertype", supertype, self.spec.traits)
+        self._check_repr(variant, [one.name for one in arguments])
+        attributes: list[Argument | Kept] = [*(one for one in arguments if one.attribute), *state]
+        own = [*methods, *(method for trait in traits for method in trait.methods)]
+        named: list[Argument | Kept | Callable_] = [*attributes, *own]
+        names = [name for one in named for name in (one.name, one.twin) if name]
+        self._check_shadows(names, spelled.where)
+        spoken = {one.canonical: one.name for one in arguments} | {one.canonical: one.name for one in state}
+        return Class(
+            name=variant.variant,
+            dialect=self.spec.dialect,
+            operator=variant.operator,
+            module=variant.module,
+            origin=variant.origin,
+            extension=variant.extension,
+            summary=variant.summary,
+            paragraphs=_paragraphs(spelled.text) + _paragraphs(variant.text),
+            equation=(operator.equation or "").format_map({**{one: one for one in operator.parameters}, **spoken}),
+            latex=operator.latex or "",
+            source=operator.source,
+            inputs=variant.input,
+            shape=variant.shape,
+            arguments=arguments,
+            bindings=bindings,
+            state=state,
+            names={one.canonical: one.name for one in attributes},
+            repr=variant.repr,
+            supertypes=variant.supertypes,
+            notes=(*spelled.notes, *variant.notes),
+            examples=self._examples(variant.examples),
+            see_also=variant.see_also,
+            deviations=(*self._deviations(self.spec.deviations), *self._deviations(variant.deviations)),
+            omits=spelled.omits,
+            conditions=tuple(one for one in conditions if one.name in operator.conditions),
+            method=self.spec.call.method,
+            input=self.spec.call.input,
+            call_doc=self.spec.call.doc,
+            call_returns=self.spec.call.returns,
+            imports=self.spec.imports,
+            qualified=".".join(part for part in (self.spec.dialect, variant.module, variant.variant) if part),
+        )
+
+    def _state(self, operator: OperatorSpec, spelled: SpelledSpec) -> tuple[Kept, ...]:
+        state = []
+        spoken = {one.binds: name for name, one in spelled.parameters.items()}
+        for name, kept in spelled.state.items():
+            self._identifier(name, kept.where)
+            meaning = operator.state.get(kept.keeps)
+            if meaning is None:
+                self._complain(
+                    kept.where, f"{name!r} keeps {kept.keeps!r}, which is no state", kept.keeps, operator.state
+                )
+                continue
+            when = tuple(one for one in meaning.when if one in spoken)
+            type_ = kept.type or ("Tensor | None" if when else "Tensor")
+            if not _check_type(self.reader, name, type_, kept.where):
+                continue
+            rules = self.spec.rules
+            dtype = {"count": rules.counter_dtype, "mean": rules.statistics_dtype, "variance": rules.statistics_dtype}
+            state.append(
+                Kept(
+                    name=name,
+                    canonical=kept.keeps,
+                    twin=self._twin(name),
+                    shape=meaning.shape,
+                    init=kept.init or meaning.init,
+                    kind=kept.kind or meaning.kind,
+                    when=meaning.when,
+                    switches=tuple(spoken[one] for one in when),
+                    type=type_,
+                    dtype=dtype.get(kept.keeps, "parameter"),
+                    doc=kept.doc or meaning.doc,
+                )
+            )
+        for canonical in operator.state:
+            if canonical not in {one.canonical for one in state} and not (
+                canonical == "count" and self.spec.rules.counter_dtype == "none"
+            ):
+                self._complain(spelled.where, f"the state {canonical!r} has no name")
+        return tuple(state)
+
+    def _callable(self, name: str, spec: CallableSpec) -> Callable_:
+        self._identifier(name, spec.where)
+        operator, _, function = spec.does.rpartition(".")
+        functions = self.operators[operator].functions if operator in self.operators else {}
+        meaning = functions.get(function)
+        if meaning is None:
+            known = [f"{one}.{each}" for one, other in self.operators.items() for each in other.functions]
+            self._complain(spec.where, f"{name!r} does {spec.does!r}, which is no function", spec.does, known)
+            meaning = FunctionSpec("", "None")
+        parameters = meaning.parameters
+        returns = spec.returns or meaning.returns
+        _check_type(self.reader, name, returns, spec.where)
+        return Callable_(
+            name=name,
+            twin=self._twin(name),
+            kind=spec.kind,
+            operator=operator,
+            function=function,
+            arguments=self._arguments(parameters, spec.parameters),
+            bindings=self._bindings(parameters, spec.parameters, spec.fixed, spec.where),
+            result=spec.result,
+            returns=returns,
+            doc=spec.doc or meaning.doc,
+            module=spec.module,
+            examples=self._examples(spec.examples),
+        )
+
+    def _arguments(
+        self, canonical: Mapping[str, ParameterSpec], spoken: Mapping[str, ArgumentSpec]
+    ) -> tuple[Argument, ...]:
+        """The signature, in the dialect's order."""
+        arguments = []
+        optional = ""
+        for name, spec in spoken.items():
+            self._identifier(name, spec.where)
+            meaning = canonical.get(spec.binds)
+            if meaning is None:
+                continue  # _bindings complains of it
+            type_ = spec.type or meaning.type
+            if not _check_type(self.reader, name, type_, spec.where):
+                continue
+            required = isinstance(spec.default, Required)
+            if not required and not default_fits(spec.default, type_):
+                self._complain(spec.where, f"the default of {name!r} is {spec.default!r}, which is not {type_}")
+            if required and optional and not spec.keyword:
+                self._complain(spec.where, f"{name!r} has no default, but {optional!r} before it has one")
+            optional = optional if required else name
+            arguments.append(
+                Argument(
+                    name=name,
+                    canonical=spec.binds,
+                    twin=self._twin(name),
+                    type=type_,
+                    default=None if isinstance(spec.default, Required) else _source(spec.default, type_),
+                    value=None if required else spec.default,
+                    keyword=spec.keyword,
+                    variadic=spec.variadic,
+                    attribute=spec.attribute,
+                    doc=spec.doc or meaning.doc,
+                    constraint=spec.constraint,
+                )
+            )
+        return tuple(arguments)
+
+    def _bindings(
+        self,
+        canonical: Mapping[str, ParameterSpec],
+        spoken: Mapping[str, ArgumentSpec],
+        fixed: Mapping[str, Default],
+        where: str,
+    ) -> tuple[Binding, ...]:
+        """How each canonical parameter is set: a dialect must account for every one of them, exactly once."""
+        bound: dict[str, Binding] = {}
+        for name, value in fixed.items():
+            bound[name] = Binding(name, None, value)
+            if name not in canonical:
+                self._complain(where, f"fixes {name!r}, which is no parameter", name, canonical)
+            elif not default_fits(value, canonical[name].type):
+                self._complain(where, f"fixes {name!r} to {value!r}, which is not {canonical[name].type}")
+        for name, argument in spoken.items():
+            one = argument.binds
+            if one not in canonical:
+                self._complain(argument.where, f"{name!r} binds {one!r}, which is no parameter", one, canonical)
+            elif one in bound:
+                self._complain(argument.where, f"{name!r} binds {one!r}, which is bound or fixed already")
+            else:
+                bound[one] = Binding(one, name)
+        for name in canonical:
+            if name not in bound:
+                self._complain(where, f"the parameter {name!r} is neither bound nor fixed")
+        return tuple(bound[name] for name in canonical if name in bound)
+
+    def _conditions(self) -> tuple[Condition, ...]:
+        """What the dialect says of every condition: it must account for each, in words or by saying why it never is."""
+        known: dict[str, ConditionSpec] = {}
+        for operator in self.operators.values():
+            known |= operator.conditions
+        messages = self.spec.messages
+        for name, message in messages.items():
+            if name not in known:
+                self._complain(message.where, f"there is no condition {name!r}", name, known)
+                continue
+            if (message.text is None) == (message.never is None) or (message.text is None) != (message.raises is None):
+                self._complain(message.where, f"{name!r} needs either 'raises' and 'text' or 'never'")
+            self._check_exception(message.raises, message.where)
+            for placeholder in _placeholders(message.text or "", self, message.where):
+                if placeholder not in known[name].fields:
+                    fields = known[name].fields
+                    self._complain(message.where, f"{name!r} has no field {placeholder!r}", placeholder, fields)
+        for name in known:
+            if name not in messages:
+                self._complain(self.spec.where, f"the condition {name!r} has no message")
+        return tuple(
+            Condition(
+                name=name,
+                phase=known[name].phase,
+                doc=known[name].doc,
+                fields=known[name].fields,
+                raises=message.raises,
+                text=message.text,
+                never=message.never,
+            )
+            for name, message in messages.items()
+            if name in known
+        )
+
+    def _check_exceptions(self) -> None:
+        for name, base in self.spec.exceptions.items():
+            self._identifier(name, self.spec.where)
+            self._check_exception(base, self.spec.where)
+
+    def _check_exception(self, name: str | None, where: str) -> None:
+        builtin = getattr(builtins, name, None) if name else Exception
+        if name not in self.spec.exceptions and not (isinstance(builtin, type) and issubclass(builtin, Exception)):
+            self._complain(where, f"{name!r} is no exception", name or "", self.spec.exceptions)
+
+    def _check_repr(self, variant: VariantSpec, names: list[str]) -> None:
+        if not (variant.repr.startswith(f"{variant.variant}(") and variant.repr.endswith(")")):
+            self._complain(variant.where, f"the repr must read {variant.variant}(...)")
+        if any(letter in variant.repr for letter in "\"'\\"):
+            self._complain(variant.where, "the repr must have no quotes and no backslashes")
+        for placeholder in _placeholders(variant.repr, self, variant.where):
+            if placeholder not in names:
+                self._complain(
+                    variant.where, f"the repr has {placeholder!r}, which is no parameter", placeholder, names
+                )
+
+    def _check_shadows(self, names: Iterable[str], where: str) -> None:
+        seen: set[str] = set()
+        for name in names:
+            if name in seen:
+                self._complain(where, f"{name!r} shadows another {name!r}")
+            seen.add(name)
+
+    def _examples(self, examples: Iterable[ExampleSpec]) -> tuple[Example, ...]:
+        return tuple(Example(one.code, one.title, one.origin) for one in examples)
+
+    def _deviations(self, deviations: Iterable[DeviationSpec]) -> tuple[Deviation, ...]:
+        for one in deviations:
+            if one.clause not in CLAUSES:
+                self._complain(one.where, f"there is no clause {one.clause!r}", one.clause, CLAUSES)
+        return tuple(
+            Deviation(one.about, one.clause, one.original, one.here, one.document, one.prints) for one in deviations
+        )
+
+    def _identifier(self, name: str, where: str) -> None:
+        if not legal(name) or name in _RESERVED:
+            self._complain(where, f"{name!r} cannot be a name in Python")
+
+    def _twin(self, name: str) -> str | None:
+        return snake(name) if self.spec.twins and name != name.lower() and not name[0].isupper() else None
+
+    def _complain(self, where: str, problem: str, word: str = "", choices: Iterable[str] = ()) -> None:
+        self.reader.complain(where, problem + hint(word, choices))
+
+
+def _paragraphs(text: str) -> tuple[str, ...]:
+    return tuple(paragraph for paragraph in text.split("\n\n") if paragraph.strip())
+
+
+def _placeholders(text: str, resolver: _Resolver, where: str) -> list[str]:
+    """The names in braces; a format or an attribute of one is refused."""
+    try:
+        fields = [field[1:] for field in string.Formatter().parse(text) if field[1] is not None]
+    except ValueError as error:
+        resolver._complain(where, f"{text!r} has unbalanced braces: {error}")
+        return []
+    for name, form, conversion in fields:
+        if form or conversion or not str(name).isidentifier():
+            resolver._complain(where, f"{text!r} may have plain {{names}} only")
+    return [name for name, _, _ in fields if name and name.isidentifier()]
+
+
+def _source(value: Default, type_: str) -> str:
+    """A default as source text; a dtype stands under its own name."""
+    return str(value) if value in DTYPES and "dtype" in type_.lower() else _literal(value)
+
+
+def _literal(value: object) -> str:
+    return f'"{value}"' if isinstance(value, str) else repr(value)

@@ -1,0 +1,30 @@
+"""What every generated package stands on: tensors, modules, operators and their kernels.
+
+Importing it loads NumPy and nothing else; numba is loaded by the first call that computes.
+"""
+
+from .dtypes import DType, DTypeLike
+from .gradients import NoGrad
+from .module import Module, ModuleT, State
+from .tensor import Array, ArrayT, Parameter, Shape, Tensor
+from .twins import twins
+from .views import IncompatibleKeys, ListView, MapView, StateDict
+
+__all__ = [
+    "Array",
+    "ArrayT",
+    "DType",
+    "DTypeLike",
+    "IncompatibleKeys",
+    "ListView",
+    "MapView",
+    "Module",
+    "ModuleT",
+    "NoGrad",
+    "Parameter",
+    "Shape",
+    "State",
+    "StateDict",
+    "Tensor",
+    "twins",
+]

@@ -1,0 +1,71 @@
+"""What may come in, and how to give back the same; how memory is read as (outer, feature, inner)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .tensor import Tensor
+
+
+@dataclass(frozen=True)
+class Source:
+    """An input: its array and device, and the way from a result back to what the caller has."""
+
+    array: Any
+    device: str
+    dtype: str
+    wrap: Callable[[Any], Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.array.shape)
+
+
+def source(value: object) -> Source | None:
+    """The array behind an input, or None if it is no array that can be given back."""
+    if isinstance(value, Tensor):
+        kind, device = value.plain, value.device
+        return Source(value.array, device, value.dtype.name, lambda array: kind(array, device=device))
+    if isinstance(value, np.ndarray):
+        array = value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
+        return Source(array, "cpu", array.dtype.name, lambda result: result)
+    return None
+
+
+def feature_views(x: npt.NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
+    """``x``, an output for it, and both as (outer, feature, inner).
+
+    The axes are taken in the order of memory, which a reduction does not mind: so channels first, channels last and
+    any transposition of them are read where they lie, and the output has the layout of the input. What steps through
+    memory unevenly, like every second row, is copied first.
+    """
+    y = np.empty_like(x)
+    others = sorted((one for one in range(x.ndim) if one != axis), key=lambda one: -abs(y.strides[one]))
+    outer = [one for one in others if abs(y.strides[one]) >= abs(y.strides[axis])]
+    order = [*outer, axis, *(one for one in others if one not in outer)]
+    shape = (_product(x, outer), x.shape[axis], _product(x, [one for one in others if one not in outer]))
+    return y, _view(x.transpose(order), shape), y.transpose(order).reshape(shape, copy=False)
+
+
+def _view(x: npt.NDArray[Any], shape: tuple[int, ...]) -> Any:
+    try:
+        return x.reshape(shape, copy=False)
+    except ValueError:
+        return np.ascontiguousarray(x).reshape(shape)
+
+
+def _product(x: Any, axes: Iterable[int]) -> int:
+    return math.prod(x.shape[one] for one in axes)
+
+
+def device_views(x: Any, axis: int, empty_like: Callable[[Any], Any]) -> tuple[Any, Any, Any]:
+    """The same for a contiguous array on a device."""
+    y = empty_like(x)
+    shape = (_product(x, range(axis)), x.shape[axis], _product(x, range(axis + 1, len(x.shape))))
+    return y, x.reshape(shape), y.reshape(shape)

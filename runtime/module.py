@@ -1,0 +1,120 @@
+"""A callable that has a mode and keeps tensors and other modules under names."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, NoReturn, TypeVar, cast
+
+from .dialect import Dialect
+from .dtypes import DTypeLike
+from .errors import fail
+from .tensor import Parameter, Tensor
+
+ModuleT = TypeVar("ModuleT", bound="Module")
+
+
+@dataclass(frozen=True)
+class State:
+    """One tensor that the classes of an operator keep, as a spec declares it."""
+
+    name: str
+    canonical: str
+    shape: tuple[str, ...]
+    init: str
+    kind: str
+    when: tuple[str, ...]
+
+
+class Module:
+    """Keeps tensors and modules as its attributes; what may be done with them is in ``operators.module``.
+
+    A generated class says which arguments and tensors there are (``names``, ``state``); a class of a user's own calls
+    ``super().__init__()`` and assigns tensors and modules.
+    """
+
+    dialect: ClassVar[Dialect]
+    tensor_type: ClassVar[type[Tensor]]
+    parameter_type: ClassVar[type[Parameter]]
+    names: ClassVar[Mapping[str, str]] = {}  # canonical argument or state -> attribute
+    state: ClassVar[tuple[State, ...]] = ()
+    training: bool = True
+    forward: Callable[..., Any]
+
+    def __init__(self) -> None:
+        self.training = True
+        self._buffers: dict[str, None] = {}  # names of the tensors that are kept but not learned
+        self._lock = threading.RLock()
+
+    def __class_getitem__(cls, dtype: DTypeLike) -> Callable[..., Any]:
+        """``BatchNorm1d[float64]``: the class with the element type of its parameters set."""
+        return partial(cast(Callable[..., Any], cls), dtype=dtype)
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        """Call ``forward``."""
+        return self.forward(*arguments, **keywords)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if value is not None and not isinstance(value, Tensor) and any(name == one.name for one in self.state):
+            found = type(value).__name__
+            self._fail("assign", name, "a tensor or None", found, key=name, type=found)
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, attributes: dict[str, Any]) -> None:
+        vars(self).update(attributes, _lock=threading.RLock())
+
+    def __repr__(self) -> str:
+        from .operators.module import to_string
+
+        return to_string(self)
+
+    def extra_repr(self) -> str:
+        """What prints between the brackets."""
+        return ""
+
+    def kept_dtype(self, name: str, dtype: str) -> str:
+        """The element type that the tensor ``name`` gets when the module is converted to ``dtype``."""
+        return dtype
+
+    def _fail(self, condition: str, argument: str, expected: str, found: str, **fields: object) -> NoReturn:
+        fail(
+            self.dialect,
+            condition,
+            who=type(self).__name__,
+            argument=argument,
+            expected=expected,
+            found=found,
+            **fields,
+        )
+
+    def _set(self, **canonical: object) -> None:
+        """Keep arguments and tensors under the dialect's names; what has none is kept privately."""
+        for name, value in canonical.items():
+            vars(self)[self.names.get(name, f"_{name}")] = value
+
+    def _get(self, canonical: str) -> Any:
+        return vars(self)[self.names.get(canonical, f"_{canonical}")]
+
+    def _build(self, sizes: Mapping[str, int], dtype: str, device: str) -> None:
+        """Make the declared tensors."""
+        for one in self.state:
+            tensor = None
+            if all(self._get(switch) for switch in one.when):
+                shape = tuple(sizes[word] for word in one.shape)
+                tensor = self._initial(one, shape, self.kept_dtype(one.name, dtype), device)
+            vars(self)[one.name] = tensor
+            if one.kind == "buffer":
+                self._buffers[one.name] = None
+
+    def _initial(self, state: State, shape: tuple[int, ...], dtype: str, device: str) -> Tensor:
+        from .operators import tensor as make
+
+        learned = state.kind == "parameter" and self.dialect.rules.parameters == "parameters"
+        kind: type[Tensor] = self.parameter_type if learned else self.tensor_type
+        init = {"zeros": make.zeros, "zero": make.zeros, "ones": make.ones, "arange": make.arange}[state.init]
+        return init(kind, shape=shape, dtype=dtype).to(device)

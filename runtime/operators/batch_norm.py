@@ -1,0 +1,282 @@
+"""Batch normalization in canonical terms; every generated class is this one under other names."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+from typing import Any, ClassVar, NoReturn, cast
+
+import numpy as np
+
+from .. import devices, kernels
+from ..arrays import Source, device_views, feature_views, source
+from ..dialect import Dialect
+from ..dtypes import FLOATING, HALF, DTypeLike, at_least_float32
+from ..errors import fail, listed, one_of
+from ..module import Module
+from ..tensor import Array, ArrayT, Tensor
+
+
+class BatchNorm(Module):
+    """Normalize each feature over every axis but ``axis``. See specs/operators/batch_norm.yaml."""
+
+    accepts: ClassVar[tuple[str, ...]]  # accepted shapes, "..." for any number of axes
+
+    def __init__(
+        self,
+        *,
+        features: int,
+        axis: int,
+        epsilon: float,
+        update_rate: float | None,
+        affine: bool,
+        shifted: bool,
+        track: bool,
+        unbiased: bool,
+        learns: bool,
+        device: str | None,
+        dtype: DTypeLike | None,
+    ) -> None:
+        super().__init__()
+        self._check_features(features)
+        self._check_epsilon(epsilon)
+        element = self.tensor_type.dtype_type.of("float32" if dtype is None else dtype)
+        if not element.is_floating_point:
+            raise TypeError(f"{type(self).__name__}: dtype: expected a floating-point type, found {element!r}")
+        self._set(
+            features=int(features),
+            axis=axis,
+            epsilon=epsilon,
+            update_rate=update_rate,
+            affine=affine,
+            shifted=shifted,
+            track=track,
+            unbiased=unbiased,
+            learns=learns,
+            device=device,
+            dtype=element,
+        )
+        where = "cpu" if device is None else devices.name(*devices.parse(device))
+        self._build({"features": int(features)}, element.name, where)
+
+    def compute(self, x: ArrayT) -> ArrayT:
+        """Normalize ``x``; in training, move the running statistics towards those of ``x``."""
+        given = source(x)
+        if given is None:
+            found = type(x).__name__
+            self._refuse("input_type", "a tensor or a NumPy array", found, type=found)
+        self._check_input(given)
+        state: Mapping[str, Tensor | None] = {
+            name: self._state(name) for name in ("scale", "shift", "mean", "variance")
+        }
+        training = self.training and self._get("learns")
+        batch = training or state["mean"] is None
+        self._check_call(given, batch, training)
+        if not _size(given):
+            return cast(ArrayT, given.wrap(np.empty_like(given.array)))
+        with self._lock if training else _nothing:
+            count = self._state("count") if training and self._get("track") else None
+            y = _normalize(
+                given,
+                state,
+                axis=self._get("axis"),
+                epsilon=self._get("epsilon"),
+                batch=batch,
+                rate=self._rate(count) if training else None,
+                unbiased=self._get("unbiased"),
+            )
+            if count is not None:
+                count.array[...] += 1
+        return cast(ArrayT, given.wrap(y))
+
+    def kept_dtype(self, name: str, dtype: str) -> str:
+        """Statistics and the counter have element types of their own; see ``dialect.Rules``."""
+        rules = self.dialect.rules
+        canonical = {one.name: one.canonical for one in self.state}[name]
+        if canonical == "count":
+            return "int64" if rules.counter_dtype == "int64" else at_least_float32(dtype)
+        if canonical in ("mean", "variance") and rules.statistics_dtype == "at_least_float32":
+            return at_least_float32(dtype)
+        return dtype
+
+    def _state(self, canonical: str) -> Any:
+        name = self.names.get(canonical)
+        return None if name is None else vars(self)[name]
+
+    def _rate(self, count: Tensor | None) -> float | None:
+        """Weight of this batch in the running statistics; None if there are none to update."""
+        if self._state("mean") is None:
+            return None
+        rate = self._get("update_rate")
+        if rate is not None:
+            return float(rate)
+        return 1.0 / (1.0 + (0 if count is None else float(count.array)))
+
+    def _check_features(self, features: object) -> None:
+        found = type(features).__name__
+        argument = self.names["features"]
+        if not isinstance(features, (int, np.integer)) or isinstance(features, bool):
+            self._fail("features_type", argument, "int", found, type=found)
+        if features < 0:
+            self._fail("features_negative", argument, "zero or more", str(features), features=features)
+
+    def _check_epsilon(self, epsilon: object) -> None:
+        if not isinstance(epsilon, numbers.Real) or isinstance(epsilon, bool):
+            found, argument = type(epsilon).__name__, self.names["epsilon"]
+            self._fail("epsilon_type", argument, "float", found, type=found)
+
+    def _check_input(self, x: Source) -> None:
+        """The input against the class: rank, features, element type, device."""
+        shape, rank = x.shape, len(x.shape)
+        patterns = [pattern.split() for pattern in self.accepts]
+        if not any(rank == len(words) or (words[-1] == "..." and rank >= len(words) - 1) for words in patterns):
+            ranks = one_of([f"{len(words)}D" for words in patterns])
+            shapes = one_of([f"({', '.join(words)})" for words in patterns])
+            self._refuse("rank", shapes, f"shape {shape}", ranks=ranks, rank=rank, shape=listed(shape))
+        axis, features = self._get("axis"), self._get("features")
+        if shape[axis] != features:
+            self._refuse("features", str(features), str(shape[axis]), shape=listed(shape))
+        if x.dtype not in FLOATING:
+            dtype = np.dtype(x.dtype).name.capitalize().rstrip("0123456789")
+            self._refuse("input_float", one_of(list(FLOATING)), x.dtype, dtype=dtype)
+        self._check_beside_parameters(x)
+
+    def _check_beside_parameters(self, x: Source) -> None:
+        rule, own = self.dialect.rules.input_dtype, self._get("dtype").name
+        halves = HALF if rule == "parameter_or_half" and own == "float32" else ()
+        if rule != "any" and x.dtype not in (own, *halves):
+            given = self.tensor_type.dtype_type(x.dtype)
+            self._refuse("input_dtype", one_of([own, *halves]), x.dtype, dtype=repr(given))
+        kept = next((vars(self)[one.name] for one in self.state if vars(self)[one.name] is not None), None)
+        if kept is not None and kept.device != x.device:
+            self._refuse("device_mixed", kept.device, x.device)
+
+    def _check_call(self, x: Source, batch: bool, training: bool) -> None:
+        """What depends on the mode: the epsilon, and whether one value a feature will do."""
+        rules, epsilon = self.dialect.rules, self._get("epsilon")
+        if rules.epsilon == "positive" and epsilon <= 0:
+            argument = self.names["epsilon"]
+            if batch:
+                self._fail("epsilon", argument, "more than zero", repr(epsilon), epsilon=epsilon)
+            if epsilon < 0:
+                self._fail("epsilon_negative", argument, "zero or more", repr(epsilon), epsilon=epsilon)
+        if batch and rules.single_value == "refuse" and _size(x) and _size(x) == x.shape[self._get("axis")]:
+            why = "" if training else f" ({self.names['track']} is False, so evaluation needs them too)"
+            expected = "more than one value for each feature, to take statistics of" + why
+            self._refuse("single_value", expected, f"shape {x.shape}", shape=listed(x.shape))
+
+    def _refuse(self, condition: str, expected: str, found: str, **fields: object) -> NoReturn:
+        self._fail(condition, "input", expected, found, **fields)
+
+
+class _Nothing:
+    """A context that is none, for evaluation, where nothing is changed."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+_nothing = _Nothing()
+
+
+def batch_norm(
+    dialect: Dialect,
+    input: ArrayT,
+    mean: Array | None,
+    variance: Array | None,
+    scale: Array | None,
+    shift: Array | None,
+    training: bool,
+    update_rate: float,
+    epsilon: float,
+) -> ArrayT:
+    """Normalize by the batch in training, which updates ``mean`` and ``variance`` in place; else by these two."""
+    x = source(input)
+
+    def refuse(condition: str, argument: str, expected: str, found: str, **fields: object) -> NoReturn:
+        fail(dialect, condition, who="batch_norm", argument=argument, expected=expected, found=found, **fields)
+
+    if x is None:
+        refuse("input_type", "input", "a tensor or a NumPy array", type(input).__name__, type=type(input).__name__)
+    if len(x.shape) < 2:
+        found = f"shape {x.shape}"
+        refuse("rank", "input", "(N, C, ...)", found, ranks="at least 2D", rank=len(x.shape), shape=listed(x.shape))
+    if x.dtype not in FLOATING:
+        refuse("input_float", "input", one_of(list(FLOATING)), x.dtype, dtype=x.dtype.capitalize().rstrip("0123456789"))
+    if (mean is None) != (variance is None) or (mean is None and not training):
+        raise ValueError("batch_norm: running statistics: expected both, or neither in training, found otherwise")
+    vectors = {"mean": mean, "variance": variance, "scale": scale, "shift": shift}
+    for name, vector in vectors.items():
+        if vector is not None and tuple(vector.shape) != x.shape[1:2]:
+            shapes = {"expected": str(x.shape[1:2]), "found": str(tuple(vector.shape))}
+            raise ValueError(f"batch_norm: {name}: expected shape {shapes['expected']}, found {shapes['found']}")
+    if training and _size(x) == x.shape[1] and dialect.rules.single_value == "refuse":
+        expected, found = "more than one value for each feature", f"shape {x.shape}"
+        refuse("single_value", "input", expected, found, shape=listed(x.shape))
+    if dialect.rules.epsilon == "positive" and (epsilon < 0 or (training and epsilon == 0)):
+        condition = "epsilon" if training else "epsilon_negative"
+        refuse(condition, "epsilon", "more than zero" if training else "zero or more", repr(epsilon), epsilon=epsilon)
+    if not _size(x):
+        return cast(ArrayT, x.wrap(np.empty_like(x.array)))
+    state = {name: None if one is None else Tensor(one) for name, one in vectors.items()}
+    rate = update_rate if training and mean is not None else None
+    y = _normalize(x, state, axis=1, epsilon=epsilon, batch=training, rate=rate, unbiased=True)
+    return cast(ArrayT, x.wrap(y))
+
+
+def _size(x: Source) -> int:
+    return int(np.prod(x.shape, dtype=np.int64))
+
+
+def _normalize(
+    x: Source,
+    state: Mapping[str, Tensor | None],
+    *,
+    axis: int,
+    epsilon: float,
+    batch: bool,
+    rate: float | None,
+    unbiased: bool,
+) -> Any:
+    """Run the kernels. Vectors that a kernel cannot use go in as copies, and come back only after it succeeded."""
+    kind, _ = devices.parse(x.device)
+    backend = kernels.on(kind)
+    if kind == "cpu":
+        y, x3, y3 = feature_views(x.array, axis)
+    else:
+        y, x3, y3 = device_views(x.array, axis, devices.cuda().empty_like)
+    vectors = {name: None if one is None else _vector(one, kind) for name, one in state.items()}
+    if not batch:
+        mean, variance = vectors["mean"], vectors["variance"]
+        backend.normalize(x3, y3, mean, variance, vectors["scale"], vectors["shift"], epsilon)
+        return y
+    running = {name: vectors[name] if rate is not None else None for name in ("mean", "variance")}
+    backend.forward_training(
+        x3,
+        y3,
+        vectors["scale"],
+        vectors["shift"],
+        running["mean"],
+        running["variance"],
+        epsilon,
+        0.0 if rate is None else rate,
+        unbiased,
+    )
+    for name, vector in running.items():
+        tensor = state[name]
+        if vector is not None and tensor is not None and vector is not tensor.array:
+            tensor.copy_(Tensor(vector))
+    return y
+
+
+def _vector(tensor: Tensor, kind: str) -> Any:
+    """A contiguous float32 or float64 array for a kernel: the tensor's own if it is one already."""
+    dtype = tensor.dtype.name
+    if kind == "cpu":
+        array = tensor.array
+        fits = dtype in ("float32", "float64") and array.flags.c_contiguous and array.dtype.isnative
+        return array if fits else np.ascontiguousarray(array, at_least_float32(dtype))
+    if dtype in ("float32", "float64"):
+        return tensor.array
+    return devices.cuda().to_device(tensor.numpy().astype(at_least_float32(dtype)))

@@ -1,0 +1,31 @@
+"""A linear layer, as much of one as the documents' examples call."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from ..arrays import source
+from ..dtypes import DTypeLike
+from ..module import Module
+from ..tensor import ArrayT
+
+
+class Linear(Module):
+    """Multiply by a matrix and add a vector, on the CPU. See specs/operators/linear.yaml."""
+
+    def __init__(self, *, in_features: int, out_features: int, shifted: bool, dtype: DTypeLike | None) -> None:
+        super().__init__()
+        element = self.tensor_type.dtype_type.of("float32" if dtype is None else dtype)
+        self._set(in_features=in_features, out_features=out_features, shifted=shifted, dtype=element)
+        self._build({"in_features": in_features, "out_features": out_features}, element.name, "cpu")
+
+    def compute(self, x: ArrayT) -> ArrayT:
+        """``x @ weight.T + bias``."""
+        given = source(x)
+        width = self._get("in_features")
+        if given is None or not given.shape or given.shape[-1] != width:
+            found = type(x).__name__ if given is None else f"shape {given.shape}"
+            raise ValueError(f"{type(self).__name__}: input: expected (..., {width}), found {found}")
+        weight, shift = self._get("weight"), self._get("shift")
+        y: Any = given.array @ weight.numpy().T
+        return cast(ArrayT, given.wrap(y if shift is None else (y + shift.numpy()).astype(y.dtype, copy=False)))

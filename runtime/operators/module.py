@@ -1,0 +1,349 @@
+"""What can be done with any module; a dialect's methods are these under its own names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from os import PathLike, fspath
+from typing import Any
+
+import numpy as np
+
+from .. import devices
+from ..dtypes import DType, DTypeLike
+from ..errors import listed
+from ..module import Module, ModuleT
+from ..tensor import Tensor, TensorT
+from ..views import IncompatibleKeys, StateDict, quoted
+
+
+def named_children(module: Module) -> Iterator[tuple[str, Any]]:
+    """The modules immediately inside, with their names; those in lists and dicts as ``name.0`` or ``name.key``."""
+    for name, value in vars(module).items():
+        if isinstance(value, Module):
+            yield name, value
+        elif module.dialect.rules.containers and isinstance(value, (list, tuple, dict)):
+            items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
+            yield from ((f"{name}.{key}", one) for key, one in items if isinstance(one, Module))
+
+
+def children(module: Module) -> Iterator[Any]:
+    """The modules immediately inside."""
+    return (child for _, child in named_children(module))
+
+
+def named_modules(module: Module, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """This module and all inside it, each once, with their paths."""
+    seen: set[int] = set()
+
+    def walk(one: Module, path: str) -> Iterator[tuple[str, Any]]:
+        if id(one) not in seen:
+            seen.add(id(one))
+            yield path, one
+            for name, child in named_children(one):
+                yield from walk(child, f"{path}.{name}" if path else name)
+
+    return walk(module, prefix)
+
+
+def modules(module: Module) -> Iterator[Any]:
+    """This module and all inside it."""
+    return (one for _, one in named_modules(module))
+
+
+def descendants(module: Module, recurse: bool) -> Iterator[Any]:
+    """The modules inside, without this one."""
+    return (one for one in modules(module) if one is not module) if recurse else children(module)
+
+
+def named_parameters(module: Module, recurse: bool) -> Iterator[tuple[str, Any]]:
+    """The parameters with their names, each tensor once."""
+    return _unique(_tensors(module, _own_parameters, recurse))
+
+
+def parameters(module: Module, recurse: bool) -> Iterator[Any]:
+    """The parameters, each tensor once."""
+    return (tensor for _, tensor in named_parameters(module, recurse))
+
+
+def named_buffers(module: Module, recurse: bool) -> Iterator[tuple[str, Any]]:
+    """The buffers with their names, each tensor once."""
+    return _unique(_tensors(module, _own_buffers, recurse))
+
+
+def buffers(module: Module, recurse: bool) -> Iterator[Any]:
+    """The buffers, each tensor once."""
+    return (tensor for _, tensor in named_buffers(module, recurse))
+
+
+def _own_parameters(module: Module) -> Iterator[tuple[str, Tensor]]:
+    every = module.dialect.rules.parameters == "tensors"
+    for name, value in vars(module).items():
+        if isinstance(value, Tensor) and name not in module._buffers and (every or value.learned):
+            yield name, value
+
+
+def _own_buffers(module: Module) -> Iterator[tuple[str, Tensor]]:
+    return ((name, vars(module)[name]) for name in module._buffers if vars(module)[name] is not None)
+
+
+def _own(module: Module) -> Iterator[tuple[str, Tensor]]:
+    yield from _own_parameters(module)
+    yield from _own_buffers(module)
+
+
+def _tensors(
+    module: Module, own: Callable[[Module], Iterator[tuple[str, Tensor]]], recurse: bool
+) -> Iterator[tuple[str, Tensor]]:
+    for path, one in named_modules(module) if recurse else [("", module)]:
+        yield from ((f"{path}.{name}" if path else name, tensor) for name, tensor in own(one))
+
+
+def _unique(named: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+    seen: set[int] = set()
+    for name, tensor in named:
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            yield name, tensor
+
+
+def state_dict(module: Module) -> StateDict[Any]:
+    """The tensors by name, module by module: parameters, then buffers."""
+    state: StateDict[Any] = StateDict(_tensors(module, _own, recurse=True))
+    state.lines = module.dialect.printing.state_dict == "lines"
+    return state
+
+
+def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> IncompatibleKeys:
+    """Take over the values of a state dict, or nothing at all if something does not fit.
+
+    Tensors of any dialect and any array library on the CPU will do. A counter of batches may be missing from a dict
+    that is not one of ours: older files have none.
+    """
+    homes = {
+        f"{path}.{name}" if path else name: (one, name) for path, one in named_modules(module) for name, _ in _own(one)
+    }
+    counters = {key for key, (one, name) in homes.items() if _counts(one, name)}
+    optional = set() if isinstance(state, StateDict) else counters
+    missing = [key for key in homes if key not in state and key not in optional]
+    unexpected = [key for key in state if key not in homes]
+    problems: dict[str, list[str]] = {}
+    if strict and missing:
+        problems["missing_keys"] = [_words(module, "missing_keys", **quoted(missing))]
+    if strict and unexpected:
+        problems["unexpected_keys"] = [_words(module, "unexpected_keys", **quoted(unexpected))]
+    values = {}
+    for key, (one, name) in homes.items():
+        if key in state:
+            values[key] = _checked(module, key, vars(one)[name], state[key], problems)
+    if any(problems.values()):
+        _refuse(module, problems)
+    for key, value in values.items():
+        one, name = homes[key]
+        if module.dialect.rules.load == "replace":
+            vars(one)[name] = value
+        else:
+            vars(one)[name].copy_(value)
+    return IncompatibleKeys(missing, unexpected)
+
+
+def _counts(module: Module, name: str) -> bool:
+    return module.names.get("count") == name
+
+
+def _checked(module: Module, key: str, current: Tensor, value: Any, problems: dict[str, list[str]]) -> Tensor:
+    """The tensor to load, after noting what is wrong with it."""
+    messages = module.dialect.messages
+    if not isinstance(value, Tensor) and not hasattr(value, "__dlpack__"):
+        text = _words(module, "state_type", key=key, type=type(value).__name__)
+        problems.setdefault("state_type", []).append(text)
+        return current
+    tensor = value if isinstance(value, Tensor) else module.tensor_type(value)
+    if tensor.shape != current.shape:
+        text = _words(module, "state_shape", key=key, expected=_shape(current), found=_shape(tensor))
+        problems.setdefault("state_shape", []).append(text)
+    elif "state_dtype" in messages and tensor.dtype != current.dtype:
+        text = _words(module, "state_dtype", key=key, expected=repr(current.dtype), found=repr(tensor.dtype))
+        problems.setdefault("state_dtype", []).append(text)
+    return tensor
+
+
+def _shape(tensor: Tensor) -> str:
+    return listed(tensor.shape)
+
+
+def _words(module: Module, condition: str, **fields: str) -> str:
+    return module.dialect.messages[condition].text.format_map(fields)
+
+
+def _refuse(module: Module, problems: Mapping[str, list[str]]) -> None:
+    """Raise every problem at once, in the order in which the dialect lists them."""
+    lines = [line for condition in module.dialect.messages for line in problems.get(condition, ())]
+    name = type(module).__name__
+    module._fail(
+        "load",
+        "state_dict",
+        "tensors of the names, shapes and types of this module's",
+        f"{len(lines)} problem{'s' if len(lines) > 1 else ''}",
+        module=name,
+        problems="".join(f"\n\t{line}" for line in lines),
+    )
+
+
+def train(module: ModuleT, mode: bool) -> ModuleT:
+    """Set the mode, here and in every module inside."""
+    if not isinstance(mode, bool):
+        found = type(mode).__name__
+        module._fail("mode_type", "mode", "bool", found, type=found)
+    for one in modules(module):
+        one.training = mode
+    return module
+
+
+def evaluate(module: ModuleT) -> ModuleT:
+    """Set evaluation mode, here and in every module inside."""
+    return train(module, False)
+
+
+def is_training(module: Module) -> bool:
+    """Whether the module is in training mode."""
+    return module.training
+
+
+def apply(module: ModuleT, function: Callable[[Any], object]) -> ModuleT:
+    """Apply a function to every module inside, children first, and then to this one."""
+    for child in children(module):
+        apply(child, function)
+    function(module)
+    return module
+
+
+def apply_or_call(module: Module, argument: object) -> Any:
+    """Apply a function to the modules, or the module to anything else."""
+    if callable(argument) and not isinstance(argument, Tensor):
+        return apply(module, argument)
+    return module(argument)
+
+
+def and_then(module: Module, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """``x -> function(module(x))``."""
+    return lambda argument: function(module(argument))
+
+
+def compose(module: Module, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """``x -> module(function(x))``."""
+    return lambda argument: module(function(argument))
+
+
+def to(module: ModuleT, device: str | DTypeLike | None, dtype: DTypeLike | None) -> ModuleT:
+    """Move every tensor to a device and convert the floating-point ones; all of them or, on an error, none."""
+    where, element = _destination(module, device, dtype)
+    moved = []
+    for one in modules(module):
+        for name, tensor in _own(one):
+            convert = element is not None and tensor.dtype.is_floating_point
+            kept = one.kept_dtype(name, element.name) if convert and element is not None else None
+            at = None if where is None or _counts(one, name) else where
+            moved.append((one, name, tensor.to(at, kept)))
+    for one, name, tensor in moved:
+        vars(one)[name] = tensor
+    return module
+
+
+def _destination(
+    module: Module, device: str | DTypeLike | None, dtype: DTypeLike | None
+) -> tuple[str | None, DType | None]:
+    element = None if dtype is None else DType.of(dtype)
+    if device is None:
+        return None, element
+    if isinstance(device, str):
+        try:
+            return devices.name(*devices.parse(device)), element
+        except ValueError:
+            if device not in ("float16", "bfloat16", "float32", "float64"):
+                known = list(module.dialect.printing.devices)
+                module._fail("device", "device", "cpu or cuda", repr(device), device=device, devices=", ".join(known))
+    return None, DType.of(device)
+
+
+def register_parameter(module: Module, name: str, tensor: TensorT | None) -> TensorT | None:
+    """Keep a tensor as a parameter; what is kept shares its memory."""
+    _free(module, name)
+    if tensor is not None and not tensor.learned and module.dialect.rules.parameters == "parameters":
+        setattr(module, name, module.parameter_type(tensor))
+    else:
+        setattr(module, name, tensor)
+    return tensor
+
+
+def register_buffer(module: Module, name: str, tensor: TensorT | None) -> TensorT | None:
+    """Keep a tensor that is not learned."""
+    _free(module, name)
+    setattr(module, name, tensor)
+    module._buffers[name] = None
+    return tensor
+
+
+def register_module(owner: Module, /, name: str, module: ModuleT) -> ModuleT:
+    """Keep a module inside another."""
+    _free(owner, name)
+    setattr(owner, name, module)
+    return module
+
+
+def _free(module: Module, name: str) -> None:
+    if not name.isidentifier():
+        raise ValueError(f"{type(module).__name__}: name: expected an identifier, found {name!r}")
+    if hasattr(module, name) and not isinstance(vars(module).get(name), (Tensor, Module, type(None))):
+        raise KeyError(f"{type(module).__name__}: name: {name!r} is an attribute already")
+
+
+def has_bias(module: Module) -> bool:
+    """Whether this module or one inside it adds a learned shift."""
+    return any("shift" in one.names and one._get("shift") is not None for one in modules(module))
+
+
+def parameter_type(module: Module) -> DType:
+    """Element type of the parameters."""
+    return module.tensor_type.dtype_type(module._get("dtype").name)
+
+
+def to_string(module: Module) -> str:
+    """The module as text: one line, or with what is inside it a line each."""
+    if module.dialect.printing.module == "members":
+        return _members(module)
+    name, inside = type(module).__name__, list(named_children(module))
+    if not inside:
+        return f"{name}({module.extra_repr()})"
+    lines = [f"({path}): {to_string(child)}" for path, child in inside]
+    return f"{name}(\n" + "\n".join(_indented(line, 2) for line in lines) + "\n)"
+
+
+def summarize(module: Module) -> str:
+    """The module and the modules inside it, one a line."""
+    return to_string(module)
+
+
+def _members(module: Module) -> str:
+    lines = [f"{name}: Parameter = (shape={listed(one.shape)}, dtype={one.dtype!r})," for name, one in _own(module)]
+    lines += [f"{name}: Module = {to_string(child)}," for name, child in named_children(module)]
+    return f"{type(module).__name__}(\n" + "".join(f"{_indented(line, 4)}\n" for line in lines) + ")"
+
+
+def _indented(text: str, spaces: int) -> str:
+    return "\n".join(" " * spaces + line for line in text.split("\n"))
+
+
+def save(module: Module, path: PathLike[str] | str) -> None:
+    """Write the state dict as NumPy's .npz, bfloat16 widened to float32."""
+    arrays = {}
+    for key, tensor in state_dict(module).items():
+        values = tensor.numpy()
+        arrays[key] = values.astype(np.float32) if tensor.dtype.name == "bfloat16" else values
+    with open(fspath(path), "wb") as file:
+        np.savez(file, **arrays)
+
+
+def load(module: Module, path: PathLike[str] | str) -> None:
+    """Take over the values that ``save`` wrote. The file is data only: pickled objects in it are refused."""
+    with np.load(fspath(path), allow_pickle=False) as archive:
+        load_state_dict(module, {key: archive[key] for key in archive.files}, strict=False)

@@ -1,0 +1,70 @@
+"""Functions that make tensors; the first argument is the dialect's type of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..dtypes import DType, DTypeLike
+from ..gradients import NoGrad
+from ..tensor import Shape, TensorT
+
+_random = np.random.default_rng()
+
+
+def tensor(kind: type[TensorT], data: object, dtype: DTypeLike | None, device: str | None) -> TensorT:
+    """A tensor of given values."""
+    return kind(data, dtype, device)
+
+
+def zeros(kind: type[TensorT], shape: Shape, dtype: DTypeLike | None) -> TensorT:
+    """A tensor of zeros."""
+    return kind(np.zeros(_shape(shape), _numpy(dtype)))
+
+
+def ones(kind: type[TensorT], shape: Shape, dtype: DTypeLike | None) -> TensorT:
+    """A tensor of ones."""
+    return kind(np.ones(_shape(shape), _numpy(dtype)))
+
+
+def arange(kind: type[TensorT], shape: Shape, dtype: DTypeLike | None) -> TensorT:
+    """A tensor whose values count up from zero, in the order of memory."""
+    shape = _shape(shape)
+    return kind(np.arange(math.prod(shape)).astype(_numpy(dtype)).reshape(shape))
+
+
+def iota(kind: type[TensorT], shape: Shape, dim: int, dtype: DTypeLike | None) -> TensorT:
+    """A tensor in which each value is its index along ``dim``."""
+    shape = _shape(shape)
+    if not -len(shape) <= dim < len(shape):
+        raise ValueError(f"iota: dim: expected {-len(shape)} to {len(shape) - 1}, found {dim}")
+    return kind(np.indices(shape, dtype=np.int64)[dim].astype(_numpy(dtype)))
+
+
+def randn(kind: type[TensorT], shape: Shape, dtype: DTypeLike | None) -> TensorT:
+    """A tensor of draws from the standard normal distribution."""
+    return kind(_random.standard_normal(_shape(shape)).astype(_numpy(dtype)))
+
+
+def manual_seed(seed: int) -> None:
+    """Make the draws that follow repeatable."""
+    global _random
+    _random = np.random.default_rng(seed)
+
+
+def no_grad() -> NoGrad:
+    """A context, or a decorator, in which no gradient is recorded."""
+    return NoGrad()
+
+
+def _numpy(dtype: DTypeLike | None) -> np.dtype[np.generic]:
+    return DType.of("float32" if dtype is None else dtype).numpy
+
+
+def _shape(shape: Shape) -> tuple[int, ...]:
+    """A shape given as a number, a sequence, or the arguments of ``randn(2, 3)`` and ``randn((2, 3))``."""
+    if isinstance(shape, Sequence) and len(shape) == 1 and isinstance(shape[0], Sequence):
+        shape = shape[0]
+    return tuple(shape) if isinstance(shape, Sequence) else (shape,)

@@ -1,0 +1,193 @@
+"""An array, the device it lives on and its element type."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, TypeAlias, TypeVar, cast
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.mixins import NDArrayOperatorsMixin
+
+from . import devices
+from .dialect import Dialect
+from .dtypes import DType, DTypeLike
+from .printing import format_tensor
+
+Shape: TypeAlias = Sequence[int] | int
+TensorT = TypeVar("TensorT", bound="Tensor")
+
+
+class Tensor(NDArrayOperatorsMixin):
+    """An n-dimensional array on one device.
+
+    Parameters
+    ----------
+    data : object
+        Numbers, nested sequences of them, a NumPy array, a tensor of any dialect, a device array, or any DLPack
+        producer on the CPU. Arrays are shared, not copied, unless ``dtype`` or ``device`` asks for a change.
+    dtype : element type, default None
+        None takes it from the data; Python floats are float32.
+    device : str, default None
+        "cpu" or "cuda", or with a number "cuda:0"; None is where the data is.
+
+    Raises
+    ------
+    TypeError
+        The data are no numbers.
+    ValueError, RuntimeError
+        There is no such device, or it does not work here.
+    """
+
+    dialect: ClassVar[Dialect | None] = None
+    dtype_type: ClassVar[type[DType]] = DType
+    plain: ClassVar[type[Tensor]]  # this class, or for parameters the class of what is computed from them
+    learned: ClassVar[bool] = False
+
+    def __init_subclass__(cls) -> None:
+        if not cls.learned:
+            cls.plain = cls
+
+    def __init__(self, data: object, dtype: DTypeLike | None = None, device: str | None = None) -> None:
+        array, where = _array(data, "int64" if self.dialect is None else self.dialect.rules.integer_dtype)
+        wanted = where if device is None else devices.name(*devices.parse(device))
+        name = _dtype_name(array)
+        if dtype is not None and DType.of(dtype).name != name:
+            array, where = _host(array, name).astype(DType.of(dtype).numpy), "cpu"
+            name = DType.of(dtype).name
+        if wanted != where:
+            array = devices.cuda().to_device(array) if wanted != "cpu" else _host(array, name)
+        self.array: Any = array
+        self.device: str = wanted
+        self.requires_grad: bool = self.learned
+        self._dtype = name
+
+    @property
+    def dtype(self) -> DType:
+        """Element type."""
+        return self.dtype_type(self._dtype)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length along each axis."""
+        return tuple(self.array.shape)
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.array.shape)
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return int(np.prod(self.array.shape, dtype=np.int64))
+
+    def numpy(self) -> npt.NDArray[Any]:
+        """The values as a NumPy array: the very memory on the CPU, a copy from another device."""
+        return _host(self.array, self._dtype)
+
+    def item(self) -> Any:
+        """The one element, as a Python number."""
+        return self.numpy().item()
+
+    def tolist(self) -> Any:
+        """The values as nested lists of Python numbers."""
+        return self.numpy().tolist()
+
+    def to(self: TensorT, device: str | None = None, dtype: DTypeLike | None = None) -> TensorT:
+        """This tensor on another device or of another element type; itself if it is so already."""
+        same_device = device is None or devices.name(*devices.parse(device)) == self.device
+        if same_device and (dtype is None or DType.of(dtype) == self.dtype):
+            return self
+        return type(self)(self, dtype, device)
+
+    def copy_(self, other: Tensor) -> None:
+        """Take over the values of a tensor of the same shape, converted to this element type."""
+        values = other.numpy().astype(self.dtype.numpy, copy=False)
+        if self.device == "cpu":
+            self.array[...] = values
+        else:
+            self.array.copy_to_device(devices.cuda().to_device(values))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.array(self.numpy(), dtype=dtype, copy=copy)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if "out" in options:
+            return NotImplemented
+        arrays = [one.numpy() if isinstance(one, Tensor) else one for one in inputs]
+        result = getattr(ufunc, method)(*arrays, **options)
+        return tuple(map(self.plain, result)) if isinstance(result, tuple) else self.plain(result)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self.numpy().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[Any, int]:
+        return self.numpy().__dlpack_device__()
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.plain(self.numpy()[index], device=self.device)
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (self[index] for index in range(len(self)))
+
+    def __bool__(self) -> bool:
+        return bool(self.numpy())
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __repr__(self) -> str:
+        return format_tensor(self)
+
+
+class Parameter(Tensor):
+    """A tensor that a module learns."""
+
+    learned = True
+
+
+Tensor.plain = Tensor
+Array: TypeAlias = Tensor | npt.NDArray[Any]
+ArrayT = TypeVar("ArrayT")
+
+
+def _array(data: object, integers: str) -> tuple[Any, str]:
+    """The array behind ``data`` and its device."""
+    if isinstance(data, Tensor):
+        return data.array, data.device
+    if isinstance(data, np.ndarray):
+        return data, "cpu"
+    if isinstance(data, np.generic):
+        return np.asarray(data), "cpu"
+    if hasattr(data, "__cuda_array_interface__") or hasattr(data, "copy_to_host"):
+        return data, "cuda:0"
+    if hasattr(data, "__dlpack__"):
+        return np.from_dlpack(data), "cpu"
+    array = np.asarray(data)
+    if array.dtype == np.float64:
+        array = array.astype(np.float32)
+    elif array.dtype == np.int64 and integers == "int32" and np.all(np.abs(array) < 2**31):
+        array = array.astype(np.int32)
+    elif array.dtype.kind not in "biufV":
+        raise TypeError(f"Tensor: data: expected numbers, found {type(data).__name__}")
+    return array, "cpu"
+
+
+def _dtype_name(array: Any) -> str:
+    """The element type of an array; 16-bit unsigned on a device is how bfloat16 travels."""
+    name = str(array.dtype.name)
+    return "bfloat16" if name == "uint16" and not isinstance(array, np.ndarray) else name
+
+
+def _host(array: Any, dtype: str) -> npt.NDArray[Any]:
+    if isinstance(array, np.ndarray):
+        return array
+    values = devices.cuda().to_host(array)
+    return cast(npt.NDArray[Any], values.view(DType(dtype).numpy) if dtype == "bfloat16" else values)

@@ -1,0 +1,20 @@
+"""The top-level folders are one import namespace, whose public face is what is generated."""
+
+from setuptools import find_packages, setup
+
+FOLDERS = {
+    "normspec": "generated",
+    "normspec.cli": "cli",
+    "normspec.codegen": "codegen",
+    "normspec.runtime": "runtime",
+    "normspec.specs": "specs",
+}
+
+setup(
+    package_dir=FOLDERS,
+    packages=[
+        name
+        for package, folder in FOLDERS.items()
+        for name in (package, *(f"{package}.{inner}" for inner in find_packages(folder)))
+    ],
+)

@@ -1,0 +1,1 @@
+"""The YAML from which everything else is made."""
