@@ -6,6 +6,8 @@ FOLDERS = {
     "normspec": "generated",
     "normspec.cli": "cli",
     "normspec.codegen": "codegen",
+    "normspec.conformance": "conformance",
+    "normspec.demo": "demo",
     "normspec.runtime": "runtime",
     "normspec.specs": "specs",
 }

@@ -87,6 +87,12 @@ def _check_operator(reader: Reader, operator: OperatorSpec) -> None:
                 )
 
 
+    for placeholder in _placeholders(operator.equation or "", reader, operator.where):
+        if placeholder not in operator.parameters and placeholder not in operator.state:
+            known = [*operator.parameters, *operator.state]
+            reader.complain(operator.where, f"the equation has {placeholder!r}, which is nothing{hint(placeholder, known)}")
+
+
 def _check_type(reader: Reader, name: str, type_: str, where: str) -> bool:
     try:
         unknown = [word for word in words(type_) if word not in TYPES]
@@ -181,6 +187,8 @@ class _Resolver:
         named: list[Argument | Kept | Callable_] = [*attributes, *own]
         names = [name for one in named for name in (one.name, one.twin) if name]
         self._check_shadows(names, spelled.where)
+        equation = operator.equation or ""
+        placeholders = _placeholders(equation, self.reader, operator.where)
         spoken = {one.canonical: one.name for one in arguments} | {one.canonical: one.name for one in state}
         return Class(
             name=variant.variant,
@@ -191,7 +199,7 @@ class _Resolver:
             extension=variant.extension,
             summary=variant.summary,
             paragraphs=_paragraphs(spelled.text) + _paragraphs(variant.text),
-            equation=(operator.equation or "").format_map({**{one: one for one in operator.parameters}, **spoken}),
+            equation=equation.format_map({one: one for one in placeholders} | spoken),
             latex=operator.latex or "",
             source=operator.source,
             inputs=variant.input,
@@ -360,7 +368,7 @@ class _Resolver:
             if (message.text is None) == (message.never is None) or (message.text is None) != (message.raises is None):
                 self._complain(message.where, f"{name!r} needs either 'raises' and 'text' or 'never'")
             self._check_exception(message.raises, message.where)
-            for placeholder in _placeholders(message.text or "", self, message.where):
+            for placeholder in _placeholders(message.text or "", self.reader, message.where):
                 if placeholder not in known[name].fields:
                     fields = known[name].fields
                     self._complain(message.where, f"{name!r} has no field {placeholder!r}", placeholder, fields)
@@ -396,7 +404,7 @@ class _Resolver:
             self._complain(variant.where, f"the repr must read {variant.variant}(...)")
         if any(letter in variant.repr for letter in "\"'\\"):
             self._complain(variant.where, "the repr must have no quotes and no backslashes")
-        for placeholder in _placeholders(variant.repr, self, variant.where):
+        for placeholder in _placeholders(variant.repr, self.reader, variant.where):
             if placeholder not in names:
                 self._complain(
                     variant.where, f"the repr has {placeholder!r}, which is no parameter", placeholder, names
@@ -435,16 +443,16 @@ def _paragraphs(text: str) -> tuple[str, ...]:
     return tuple(paragraph for paragraph in text.split("\n\n") if paragraph.strip())
 
 
-def _placeholders(text: str, resolver: _Resolver, where: str) -> list[str]:
+def _placeholders(text: str, reader: Reader, where: str) -> list[str]:
     """The names in braces; a format or an attribute of one is refused."""
     try:
         fields = [field[1:] for field in string.Formatter().parse(text) if field[1] is not None]
     except ValueError as error:
-        resolver._complain(where, f"{text!r} has unbalanced braces: {error}")
+        reader.complain(where, f"{text!r} has unbalanced braces: {error}")
         return []
     for name, form, conversion in fields:
         if form or conversion or not str(name).isidentifier():
-            resolver._complain(where, f"{text!r} may have plain {{names}} only")
+            reader.complain(where, f"{text!r} may have plain {{names}} only")
     return [name for name, _, _ in fields if name and name.isidentifier()]
 
 

@@ -15,9 +15,12 @@ def fail(
     The first line is the original's own text, so that what was written against the original still matches. The
     second names the class, the argument, what was expected and what was found.
     """
+    ours = f"{who}: {argument}: expected {expected}, found {found}"
+    if condition not in dialect.messages:  # the original knows no such error
+        raise ValueError(ours)
     message = dialect.messages[condition]
     words = message.text.format_map({"expected": expected, "found": found, "argument": argument, **fields})
-    raise message.type(f"{words}\n{who}: {argument}: expected {expected}, found {found}")
+    raise message.type(f"{words}\n{ours}")
 
 
 def listed(shape: tuple[int, ...]) -> str:

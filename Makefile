@@ -1,0 +1,50 @@
+# `make demo` and `make test` are all that a newcomer needs; `make check` is what CI runs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := $(shell find cli codegen conformance demo generated runtime specs -type d -not -name __pycache__ | sed 's|$$|/.|')
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
+
+demo: $(VENV)/installed  ## install, regenerate the API, run on real data, draw a picture
+	$(BIN)/normspec generate
+	$(BIN)/normspec demo
+
+test: $(VENV)/installed  ## everything that needs no GPU
+	$(BIN)/python -m pytest
+
+generate: $(VENV)/installed  ## write generated/ from specs/
+	$(BIN)/normspec generate
+
+generate-check: $(VENV)/installed  ## fail if generated/ is not what specs/ say
+	$(BIN)/normspec generate --check
+
+conformance: $(VENV)/installed  ## the matrix of dialects and clauses, as docs/conformance.md
+	$(BIN)/normspec conformance --output docs/conformance.md
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed
+	$(BIN)/mypy
+
+wheel: $(VENV)/installed  ## build the wheel, install it elsewhere, import every module of it
+	$(BIN)/python .ci/wheel.py
+
+check: generate-check lint types test wheel  ## what CI runs
+
+dev: $(VENV)/installed  ## install for development; again by itself when a file is added
+
+# A strict editable install links the files that there are: it is made anew when a folder has changed.
+$(VENV)/installed: pyproject.toml setup.py $(SOURCES)
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[dev]"
+	touch $@
+
+clean:  ## forget the environment and everything built
+	rm -rf $(VENV) build dist out *.egg-info
+
+.PHONY: check clean conformance demo dev generate generate-check help lint test types wheel

@@ -1,0 +1,138 @@
+"""``normspec generate | list | show | demo | doctor | conformance``."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import normspec
+
+from . import doctor
+
+PAGES = Path(normspec.__path__[0]) / "docs"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; the result is its exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(prog="normspec", description="Batch normalization in every framework's spelling.")
+    parser.add_argument("command", metavar="command", help="; ".join(f"{name}: {one.__doc__}" for name, one in COMMANDS.items()))
+    if not arguments or arguments[0] in ("-h", "--help"):
+        parser.print_help()
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name not in COMMANDS:
+        print(f"normspec: no command {name!r}{_hint(name, COMMANDS)}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    try:
+        return COMMANDS[name](rest)
+    except ImportError as error:
+        extra = {"generate": "codegen", "conformance": "codegen", "demo": "demo"}.get(name)
+        if extra is None or not error.name or error.name.startswith("normspec"):
+            raise
+        print(f"normspec {name} needs {error.name}: pip install 'normspec[{extra}]'", file=sys.stderr)
+        return 1
+
+
+def generate(arguments: Sequence[str]) -> int:
+    """write generated/ from specs/ (--check: only compare)"""
+    from normspec.codegen.__main__ import main as run
+
+    return run(list(arguments))
+
+
+def list_(arguments: Sequence[str]) -> int:
+    """the dialects and their classes"""
+    argparse.ArgumentParser(prog="normspec list", description=list_.__doc__).parse_args(arguments)
+    for dialect in _dialects():
+        module = importlib.import_module(f"normspec.{dialect}")
+        print(f"{dialect:8} {' '.join(str(module.__doc__).split())}")
+        for name in _pages(dialect):
+            print(f"         {name}")
+    return 0
+
+
+def show(arguments: Sequence[str]) -> int:
+    """the reference of a class or dialect: normspec show storch.nn.BatchNorm1d"""
+    parser = argparse.ArgumentParser(prog="normspec show", description=show.__doc__)
+    parser.add_argument("name", help="such as storch, storch.BatchNorm1d or storch.nn.BatchNorm1d")
+    name = parser.parse_args(arguments).name
+    dialect, _, rest = name.partition(".")
+    if dialect not in _dialects():
+        print(f"normspec show: no dialect {dialect!r}{_hint(dialect, _dialects())}", file=sys.stderr)
+        return 1
+    page = (PAGES / f"{dialect}.md").read_text(encoding="utf-8")
+    if not rest:
+        print(page)
+        return 0
+    sections = _pages(dialect)
+    for title, text in sections.items():
+        if title == name or title.rpartition(".")[2] == rest:
+            print(text)
+            return 0
+    print(f"normspec show: {dialect} has no {rest!r}{_hint(name, sections)}", file=sys.stderr)
+    return 1
+
+
+def demo(arguments: Sequence[str]) -> int:
+    """batch norm through every dialect on photographs and digits, with a picture"""
+    from normspec.demo import main as run
+
+    return run(list(arguments))
+
+
+def conformance(arguments: Sequence[str]) -> int:
+    """hold every class to its specs, and print the matrix (--output FILE: write it as a page)"""
+    from normspec.codegen.__main__ import ROOT
+    from normspec.codegen.resolve import load
+    from normspec.conformance import matrix
+
+    parser = argparse.ArgumentParser(prog="normspec conformance", description=conformance.__doc__)
+    parser.add_argument("--output", type=Path, help="Markdown page to write")
+    output = parser.parse_args(arguments).output
+    cells = []
+    for cell in matrix.run(load(ROOT / "specs")):
+        print(f"\r{cell.row} {cell.clause:<20}", end="", file=sys.stderr, flush=True)
+        cells.append(cell)
+    print(f"\r{' ' * 60}\r", end="", file=sys.stderr)
+    print(matrix.table(cells))
+    if output:
+        output.write_text(matrix.page(cells), encoding="utf-8")
+        print(f"written to {output}")
+    failed = [cell for cell in cells if cell.result == "failed"]
+    for cell in failed:
+        print(f"{cell.row}, {cell.clause}: {cell.reason}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
+    "generate": generate,
+    "list": list_,
+    "show": show,
+    "demo": demo,
+    "doctor": doctor.main,
+    "conformance": conformance,
+}
+
+
+def _dialects() -> list[str]:
+    """The generated packages: those that have a page."""
+    found = (module.name for module in pkgutil.iter_modules(normspec.__path__))
+    return [name for name in found if (PAGES / f"{name}.md").exists()]
+
+
+def _pages(dialect: str) -> dict[str, str]:
+    """The sections of a dialect's page that are about a class, by its qualified name."""
+    page = (PAGES / f"{dialect}.md").read_text(encoding="utf-8")
+    sections = {part.partition("\n")[0]: f"## {part}" for part in page.split("\n## ")[1:]}
+    return {title: text for title, text in sections.items() if title.startswith(f"{dialect}.")}
+
+
+def _hint(word: str, choices: Sequence[str] | dict[str, object]) -> str:
+    close = difflib.get_close_matches(word, list(choices), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

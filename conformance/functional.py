@@ -1,0 +1,106 @@
+"""The clauses that a function has; it keeps nothing, so most do not apply."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+from normspec.codegen.model import Callable_, Dialect
+from normspec.runtime import Tensor
+
+from .cases import TOLERANCE, resolve
+from .clauses import Omitted, _check_signature
+from .oracle import Oracle
+
+SHAPE = (4, 3, 5)
+
+
+class FunctionCase:
+    """A dialect's function for batch normalization."""
+
+    def __init__(self, dialect: Dialect, one: Callable_) -> None:
+        self.dialect, self.one = dialect, one
+        self.qualified = ".".join(part for part in (dialect.name, one.module, one.name) if part)
+        self.function = resolve(self.qualified)
+        self.names = {argument.canonical: argument.name for argument in one.arguments}
+
+    def call(self, x: Any, **canonical: Any) -> Any:
+        """The function, its arguments given in canonical words."""
+        return self.function(x, **{self.names[name]: value for name, value in canonical.items()})
+
+
+def check(case: FunctionCase, clause: str) -> None:
+    """Check one clause; Omitted if a function has none such."""
+    if clause not in _CHECKS:
+        raise Omitted("a function keeps nothing and has no methods")
+    _CHECKS[clause](case)
+
+
+def _signature(case: FunctionCase) -> None:
+    _check_signature(case.function, case.one.arguments, skip=0)
+
+
+def _docstring(case: FunctionCase) -> None:
+    doc = " ".join(inspect.cleandoc(case.function.__doc__).split())
+    for argument in case.one.arguments:
+        assert f"{argument.name} : {argument.type}" in doc, argument.name
+        assert " ".join(argument.doc.split()) in doc, argument.name
+
+
+def _vectors() -> dict[str, Any]:
+    random = np.random.default_rng(1)
+    names = ("mean", "variance", "scale", "shift")
+    return {name: random.uniform(0.5, 2.0, 3).astype(np.float32) for name in names}
+
+
+def _output(case: FunctionCase) -> None:
+    for dtype in ("float32", "float64"):
+        for given in (("mean", "variance"), ("mean", "variance", "scale"), ("mean", "variance", "scale", "shift"), ()):
+            for training in (True, False) if given else (True,):
+                vectors = {name: value for name, value in _vectors().items() if name in given}
+                x = np.random.default_rng(0).normal(3, 2, SHAPE).astype(dtype)
+                oracle = _oracle(vectors)
+                missing = {name: None for name in ("mean", "variance") if name not in given}
+                y = case.call(x, training=training, **vectors, **missing)
+                wanted = oracle(x, training)
+                np.testing.assert_allclose(y, wanted, rtol=TOLERANCE["float32"], atol=TOLERANCE["float32"])
+                for name in {"mean", "variance"} & set(given):
+                    np.testing.assert_allclose(vectors[name], getattr(oracle, name), rtol=3e-7, err_msg=name)
+
+
+def _oracle(vectors: dict[str, Any]) -> Oracle:
+    wide = {name: vectors[name].astype(np.float64) if name in vectors else None for name in _vectors()}
+    return Oracle(3, 1e-5, 0.1, True, True, wide["scale"], wide["shift"], wide["mean"], wide["variance"])
+
+
+def _errors(case: FunctionCase) -> None:
+    vectors, bad = _vectors(), _vectors() | {"scale": np.ones(5, np.float32)}
+    for x, given in (("text", vectors), (np.ones(SHAPE, np.int64), vectors), (np.ones(SHAPE, np.float32), bad)):
+        before = {name: value.copy() for name, value in given.items()}
+        try:
+            case.call(x, training=True, **given)
+        except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+            assert "batch_norm: " in str(error), error
+            assert "expected" in str(error), error
+        else:
+            raise AssertionError("nothing was raised")
+        for name, value in before.items():
+            np.testing.assert_array_equal(given[name], value, err_msg=name)
+
+
+def _dtypes(case: FunctionCase) -> None:
+    vectors = {name: Tensor(value) for name, value in _vectors().items()}
+    for dtype in ("float16", "float32", "float64"):
+        assert case.call(np.ones(SHAPE, dtype), training=False, **vectors).dtype == dtype
+
+
+_CHECKS = {
+    "signature": _signature,
+    "docstring": _docstring,
+    "output": _output,
+    "statistics": _output,
+    "dtypes": _dtypes,
+    "errors": _errors,
+}

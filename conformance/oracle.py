@@ -1,0 +1,55 @@
+"""Batch normalization once more, in float64 NumPy, sharing no code with the runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass
+class Oracle:
+    """What a module in a given configuration must compute and remember, in canonical words."""
+
+    features: int
+    epsilon: float
+    update_rate: float | None
+    learns: bool
+    unbiased: bool
+    scale: Floats | None
+    shift: Floats | None
+    mean: Floats | None
+    variance: Floats | None
+    count: int = field(default=0)
+
+    def __call__(self, x: npt.NDArray[Any], training: bool) -> Floats:
+        """The output for ``x``, of shape (N, C, ...); in training, the running statistics move."""
+        wide = x.astype(np.float64)
+        rows = np.moveaxis(wide, 1, -1).reshape(-1, self.features)
+        training = training and self.learns
+        mean, variance = self.mean, self.variance
+        if training or mean is None or variance is None:
+            mean = rows.mean(axis=0)
+            variance = ((rows - mean) ** 2).mean(axis=0)
+            if training and self.mean is not None and self.variance is not None:
+                self._remember(mean, variance, len(rows))
+        y = (rows - mean) / np.sqrt(variance + self.epsilon)
+        if self.scale is not None:
+            y = y * self.scale
+        if self.shift is not None:
+            y = y + self.shift
+        return np.moveaxis(y.reshape(*np.moveaxis(wide, 1, -1).shape), -1, 1)
+
+    def _remember(self, mean: Floats, variance: Floats, n: int) -> None:
+        assert self.mean is not None
+        assert self.variance is not None
+        self.count += 1
+        rate = 1 / self.count if self.update_rate is None else self.update_rate
+        if self.unbiased and n > 1:
+            variance = variance * n / (n - 1)
+        self.mean = (1 - rate) * self.mean + rate * mean
+        self.variance = (1 - rate) * self.variance + rate * variance

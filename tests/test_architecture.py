@@ -1,0 +1,77 @@
+"""Who may import whom, and what importing a dialect costs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+
+import pytest
+from suite import DIALECTS, ROOT
+
+ALLOWED = {
+    "generated": {"normspec", "typing_extensions"},
+    "codegen": {"normspec.codegen", "normspec.runtime.dialect", "jinja2", "yaml"},
+    "runtime": {"normspec.runtime", "numpy", "ml_dtypes"},
+    "runtime/kernels": {"normspec.runtime.kernels", "numba", "numpy", "llvmlite"},
+    "conformance": {"normspec", "numpy"},
+}
+STANDARD = sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("folder", ALLOWED)
+def test_imports_point_down(folder):
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        if folder == "runtime" and "kernels" in path.parts:
+            continue
+        for name in imports(path):
+            if name.partition(".")[0] not in STANDARD:
+                allowed = any(name == one or name.startswith(f"{one}.") for one in ALLOWED[folder])
+                assert allowed, f"{path.relative_to(ROOT)} imports {name}"
+
+
+def imports(path):
+    """Absolute names of everything that ``path`` imports."""
+    package = ["normspec", *path.relative_to(ROOT).with_suffix("").parts[:-1]]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            yield ".".join([*base, *([node.module] if node.module else [])])
+
+
+def test_generated_code_reaches_the_runtime_alone():
+    for path in (ROOT / "generated").rglob("*.py"):
+        for name in imports(path):
+            dialect = path.relative_to(ROOT / "generated").parts[0]
+            assert not name.startswith("normspec.") or name.split(".")[1] in ("runtime", dialect), f"{path}: {name}"
+
+
+LIGHT = """
+import sys
+from normspec import {0}
+heavy = {{"numba", "yaml", "jinja2", "normspec.codegen", "normspec.specs"}} & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize("dialect", [one.name for one in DIALECTS])
+def test_importing_a_dialect_loads_nothing_heavy(dialect):
+    subprocess.run([sys.executable, "-c", LIGHT.format(dialect)], check=True)
+
+
+TIMED = """
+import time, numpy
+began = time.perf_counter()
+import normspec.storch
+print(time.perf_counter() - began)
+"""
+
+
+def test_importing_a_dialect_is_quick():
+    times = [
+        float(subprocess.run([sys.executable, "-c", TIMED], capture_output=True, text=True, check=True).stdout)
+        for _ in range(5)
+    ]
+    assert min(times) < 0.15, times

@@ -1,0 +1,53 @@
+"""Every class keeps every promise of its specs; a new dialect is held to all of them without a line here."""
+
+from __future__ import annotations
+
+import pytest
+from normspec.conformance import matrix
+from normspec.conformance.clauses import CLAUSES, Omitted
+from suite import DIALECTS
+
+ROWS = {row.name: row for row in matrix.rows(DIALECTS)}
+
+
+@pytest.mark.parametrize("clause", CLAUSES)
+@pytest.mark.parametrize("name", ROWS)
+def test_conforms(name, clause):
+    try:
+        ROWS[name].check(clause)
+    except Omitted as reason:
+        assert str(reason)
+
+
+def test_every_seed_system_is_checked():
+    assert {name.partition(".")[0] for name in ROWS} == {"storch", "lucid", "tripy", "nvtripy", "torch"}
+
+
+def test_a_broken_promise_is_seen():
+    """The clauses can fail: a class with another default is reported by name."""
+    row = ROWS["storch.nn.BatchNorm1d"]
+    case = row.check.args[0]
+    broken = type(case)(case.dialect, _with_default(case.one, "eps", 1e-3))
+    cell = matrix.cell(matrix.Row(row.name, lambda clause: CLAUSES[clause](broken), ()), "signature")
+    assert (cell.result, "eps=1e-05" in cell.reason) == ("failed", True)
+
+
+def _with_default(one, name, value):
+    import dataclasses
+
+    arguments = tuple(
+        dataclasses.replace(each, value=value, default=repr(value)) if each.name == name else each
+        for each in one.arguments
+    )
+    return dataclasses.replace(one, arguments=arguments)
+
+
+def test_the_page_has_every_cell_and_reason():
+    cells = [
+        matrix.Cell("a.B", clause, "omitted" if clause == "devices" else "passed", "no GPU" if clause == "devices" else "")
+        for clause in CLAUSES
+    ]
+    page = matrix.page(cells)
+    assert page.count(" ✓ |") == len(CLAUSES) - 1
+    assert "- – devices, `a.B`: no GPU" in page
+    assert "a.B" in matrix.table(cells)

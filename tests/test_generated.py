@@ -1,0 +1,106 @@
+"""generated/ is what the generator writes: current, the same everywhere, and quickly made."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+from normspec.codegen.__main__ import main
+from normspec.codegen.reader import _Yaml
+from normspec.codegen.render import render
+from suite import DIALECTS, ROOT, SPECS
+
+
+def run(*arguments: str) -> int:
+    return main(["--specs", str(SPECS), *arguments])
+
+
+def test_generated_is_current(capsys):
+    assert run("--check", "--output", str(ROOT / "generated")) == 0, capsys.readouterr().err
+
+
+@pytest.fixture
+def copy(tmp_path):
+    shutil.copytree(ROOT / "generated", tmp_path / "generated", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "generated"
+
+
+def test_a_changed_file_is_reported(copy, capsys):
+    path = copy / "storch" / "nn.py"
+    path.write_text(path.read_text().replace("eps: float = 1e-05", "eps: float = 1e-06"))
+    assert run("--check", "--output", str(copy)) == 1
+    assert "-        eps: float = 1e-06,\n+        eps: float = 1e-05,\n" in capsys.readouterr().err
+
+
+def test_a_missing_file_is_reported(copy, capsys):
+    (copy / "storch" / "nn.py").unlink()
+    assert run("--check", "--output", str(copy)) == 1
+    assert "--- /dev/null\n+++ b/storch/nn.py\n" in capsys.readouterr().err
+
+
+def test_an_extra_file_is_reported_and_removed(copy, capsys):
+    (copy / "storch" / "extra.py").write_text("x = 1\n")
+    assert run("--check", "--output", str(copy)) == 1
+    assert "--- a/storch/extra.py\n+++ /dev/null\n" in capsys.readouterr().err
+    assert run("--output", str(copy)) == 0
+    assert not (copy / "storch" / "extra.py").exists()
+
+
+SCRIPT = """
+import hashlib, sys
+from pathlib import Path
+from normspec.codegen.render import render
+from normspec.codegen.resolve import load
+print(hashlib.sha256(repr(sorted(render(load(Path(sys.argv[1]))).items())).encode()).hexdigest())
+"""
+
+
+def digest(python: str, seed: str, path: str = "") -> str:
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": path}
+    return subprocess.run(
+        [python, "-c", SCRIPT, str(SPECS)], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_output_does_not_depend_on_the_hash_seed():
+    assert len({digest(sys.executable, seed) for seed in ("0", "1", "2")}) == 1
+
+
+def test_generating_takes_less_than_a_second():
+    from normspec.codegen.resolve import load
+
+    began = time.perf_counter()
+    render(load(SPECS))
+    assert time.perf_counter() - began < 1.0
+
+
+def test_no_line_is_ragged_or_too_wide():
+    for name, text in render(DIALECTS).items():
+        assert text == "" or text.endswith("\n"), name
+        for number, line in enumerate(text.splitlines(), 1):
+            assert line == line.rstrip(), f"{name}:{number}"
+            assert len(line) <= 120 or not name.endswith(".py"), f"{name}:{number}"
+
+
+@pytest.mark.parametrize("path", sorted(SPECS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_a_spec_satisfies_the_schema_that_editors_are_given(path):
+    first = path.read_text().splitlines()[0]
+    schema = path.parent / first.removeprefix("# yaml-language-server: $schema=")
+    document = yaml.load(path.read_text(), _Yaml)
+    generated = ROOT / "generated" / "schema" / schema.name
+    assert schema.resolve() == generated
+    Draft202012Validator(json.loads(generated.read_text())).validate(document)
+
+
+def test_the_schema_refuses_a_wrong_key():
+    schema = json.loads((ROOT / "generated" / "schema" / "variant.json").read_text())
+    document = yaml.load((SPECS / "storch" / "BatchNorm1d.yaml").read_text(), _Yaml)
+    assert not list(Draft202012Validator(schema).iter_errors(document))
+    assert list(Draft202012Validator(schema).iter_errors(document | {"sumary": "x"}))
