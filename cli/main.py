@@ -7,7 +7,7 @@ import difflib
 import importlib
 import pkgutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import normspec
@@ -21,7 +21,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the result is its exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     parser = argparse.ArgumentParser(prog="normspec", description="Batch normalization in every framework's spelling.")
-    parser.add_argument("command", metavar="command", help="; ".join(f"{name}: {one.__doc__}" for name, one in COMMANDS.items()))
+    parser.add_argument(
+        "command", metavar="command", help="; ".join(f"{name}: {one.__doc__}" for name, one in COMMANDS.items())
+    )
     if not arguments or arguments[0] in ("-h", "--help"):
         parser.print_help()
         return 0 if arguments else 2
@@ -133,6 +135,10 @@ def _pages(dialect: str) -> dict[str, str]:
     return {title: text for title, text in sections.items() if title.startswith(f"{dialect}.")}
 
 
-def _hint(word: str, choices: Sequence[str] | dict[str, object]) -> str:
+def _hint(word: str, choices: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, list(choices), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

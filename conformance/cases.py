@@ -36,7 +36,7 @@ class Case:
     def cls(self) -> Any:
         return resolve(self.one.qualified)
 
-    def make(self, dtype: str = "float32", **arguments: object) -> Any:
+    def make(self, dtype: str = "float32", **arguments: Any) -> Any:
         """A module with parameters and running statistics that differ from channel to channel."""
         spoken = self.spoken("dtype")
         if spoken and dtype != "float32":

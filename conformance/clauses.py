@@ -333,15 +333,15 @@ def _first(state: dict[str, Any]) -> str:
 PROVOKE: dict[str, Callable[[Case], object]] = {
     "features_type": lambda case: case.cls(**{cast(str, case.spoken("features")): 2.5}),
     "features_negative": lambda case: case.cls(**{cast(str, case.spoken("features")): -1}),
-    "epsilon_type": lambda case: case.make(**{cast(str, case.spoken("epsilon")): "tiny"}),
+    "epsilon_type": lambda case: _make_with(case, "epsilon", "tiny"),
     "input_type": lambda case: case.make()("text"),
     "rank": lambda case: case.make()(_wide(case, (3,))),
     "features": lambda case: case.make()(_wide(case, (4, 7, *next(case.shapes())[2:]))),
     "input_float": lambda case: case.make()(_wide(case, dtype="int64")),
     "input_dtype": lambda case: case.make()(_wide(case, dtype="float64")),
     "single_value": lambda case: case.make()(_wide(case, _ones_a_feature(case))),
-    "epsilon": lambda case: case.make(**{cast(str, case.spoken("epsilon")): 0.0})(_wide(case)),
-    "epsilon_negative": lambda case: _evaluated(case, **{cast(str, case.spoken("epsilon")): -1.0})(_wide(case)),
+    "epsilon": lambda case: _make_with(case, "epsilon", 0.0)(_wide(case)),
+    "epsilon_negative": lambda case: _evaluated(case, _make_with(case, "epsilon", -1.0))(_wide(case)),
     "mode_type": lambda case: getattr(case.make(), _method(case, "module.train"))(1),
     "missing_keys": lambda case: _load(case, lambda state: state.pop(_first(state))),
     "unexpected_keys": lambda case: _load(case, lambda state: state.update(foreign=state[_first(state)])),
@@ -354,8 +354,12 @@ PROVOKE: dict[str, Callable[[Case], object]] = {
 }
 
 
-def _evaluated(case: Case, **arguments: object) -> Any:
-    module = case.make(**arguments)
+def _make_with(case: Case, canonical: str, value: Any) -> Any:
+    arguments: dict[str, Any] = {cast(str, case.spoken(canonical)): value}
+    return case.make(**arguments)
+
+
+def _evaluated(case: Case, module: Any) -> Any:
     case.set_mode(module, False)
     return module
 
@@ -363,7 +367,10 @@ def _evaluated(case: Case, **arguments: object) -> Any:
 def methods(case: Case) -> None:
     """The methods of the module, their signatures and both their spellings."""
     traits = {trait.name: trait for trait in case.dialect.traits}
-    own = [*case.dialect.methods, *(one for name in case.one.supertypes if name in traits for one in traits[name].methods)]
+    own = [
+        *case.dialect.methods,
+        *(one for name in case.one.supertypes if name in traits for one in traits[name].methods),
+    ]
     for method in own:
         found = inspect.getattr_static(case.cls, method.name)
         if method.kind == "function":
@@ -420,6 +427,9 @@ def printing(case: Case) -> None:
 
 def _printed(case: Case, module: Any, arguments: Mapping[str, object]) -> str:
     given = {one.name: one.value for one in case.one.arguments} | case.required | dict(arguments)
+    spoken = case.spoken("shifted")
+    if spoken:  # torch prints whether there is a shift, not whether one was asked for
+        given[spoken] = case.canonical(arguments)["shifted"] and case.canonical(arguments)["affine"]
     if case.dialect.printing.module == "arguments":
         return case.one.repr.format_map(given)
     tensors = [(one.name, getattr(module, one.name)) for one in case.one.state if case.exists(one, arguments)]
@@ -429,7 +439,10 @@ def _printed(case: Case, module: Any, arguments: Mapping[str, object]) -> str:
 
 def examples(case: Case) -> None:
     """The document's examples run and print what it prints."""
-    own = [(case.one.name, "\n".join(f">>> {line}" for line in case.one.imports) + "\n" + one.code) for one in case.one.examples]
+    own = [
+        (case.one.name, "\n".join(f">>> {line}" for line in case.one.imports) + "\n" + one.code)
+        for one in case.one.examples
+    ]
     for method in case.dialect.methods:
         own += [(method.name, one.code) for one in method.examples]
     if not own:

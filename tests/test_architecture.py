@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+
 from suite import DIALECTS, ROOT
 
 ALLOWED = {

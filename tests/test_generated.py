@@ -12,6 +12,7 @@ import time
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+
 from normspec.codegen.__main__ import main
 from normspec.codegen.reader import _Yaml
 from normspec.codegen.render import render

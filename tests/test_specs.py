@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+
 from normspec.codegen.reader import SpecError
 from normspec.codegen.resolve import load
 from suite import ROOT

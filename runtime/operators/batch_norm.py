@@ -49,7 +49,7 @@ class BatchNorm(Module):
             epsilon=epsilon,
             update_rate=update_rate,
             affine=affine,
-            shifted=shifted,
+            shifted=shifted and affine,
             track=track,
             unbiased=unbiased,
             learns=learns,

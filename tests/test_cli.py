@@ -1,0 +1,57 @@
+"""The command helps, and answers a wrong word with the right one."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from normspec.cli.main import COMMANDS, main
+from suite import CLASSES
+
+
+def test_without_a_command_it_helps(capsys):
+    assert main([]) == 2
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    for name in COMMANDS:
+        assert name in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["generat"], "no command 'generat'; did you mean 'generate'?"),
+        (["show", "storhc.BatchNorm1d"], "no dialect 'storhc'; did you mean 'storch'?"),
+        (["show", "storch.BatchNorm7d"], "storch has no 'BatchNorm7d'; did you mean 'storch.nn.BatchNorm"),
+    ],
+)
+def test_a_wrong_word_is_answered(arguments, said, capsys):
+    assert main(arguments) != 0
+    assert said in capsys.readouterr().err
+
+
+def test_list_has_every_class(capsys):
+    assert main(["list"]) == 0
+    printed = capsys.readouterr().out
+    for name in CLASSES:
+        assert f" {name}\n" in printed
+
+
+def test_show_finds_a_class_by_its_short_name(capsys):
+    assert main(["show", "storch.BatchNorm1d"]) == 0
+    assert capsys.readouterr().out.startswith("## storch.nn.BatchNorm1d\n")
+
+
+def test_doctor_says_what_works(capsys):
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr().out
+    assert "cpu            works; " in printed
+    assert "\ncuda           " in printed
+
+
+def test_the_command_is_installed():
+    found = subprocess.run([sys.executable, "-m", "normspec.cli.main"], capture_output=True, text=True)
+    assert found.returncode == 2
+    assert "usage: normspec" in found.stdout

@@ -1,0 +1,323 @@
+"""Tensors and modules: what comes in comes back, what fails has changed nothing."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+
+from normspec import lucid, nvtripy, runtime, storch, torch
+from normspec import tripy as tp
+
+RANDOM = np.random.default_rng(0)
+
+
+class TestTensor:
+    def test_shares_numpys_memory_both_ways(self):
+        array = np.zeros(3, np.float32)
+        tensor = torch.Tensor(array)
+        assert tensor.numpy() is array
+        assert np.shares_memory(np.asarray(tensor), array)
+        assert np.shares_memory(np.from_dlpack(tensor), array)
+        assert np.shares_memory(torch.Tensor(tensor).numpy(), array)
+
+    def test_takes_any_dlpack_producer(self):
+        class Producer:
+            array = np.arange(3.0)
+
+            def __dlpack__(self, **options):
+                return self.array.__dlpack__(**options)
+
+            def __dlpack_device__(self):
+                return self.array.__dlpack_device__()
+
+        tensor = torch.Tensor(Producer())
+        assert tensor.dtype == np.float64
+        assert np.shares_memory(tensor.numpy(), Producer.array)
+
+    @pytest.mark.parametrize(
+        ("package", "data", "dtype"),
+        [
+            (torch, 1, "int64"),
+            (nvtripy, 1, "int32"),
+            (nvtripy, 2**31, "int64"),
+            (torch, 1.5, "float32"),
+            (torch, True, "bool"),
+        ],
+    )
+    def test_takes_its_dtype_from_python_numbers(self, package, data, dtype):
+        assert package.Tensor(data).dtype.name == dtype
+
+    def test_refuses_what_is_no_number(self):
+        with pytest.raises(TypeError, match="data: expected numbers, found str"):
+            torch.Tensor("text")
+        with pytest.raises(TypeError, match="dtype: expected an element type such as 'float32', found 'real'"):
+            torch.Tensor([1.0], dtype="real")
+        with pytest.raises(ValueError, match=r"device: expected 'cpu' or 'cuda'.*found 'tpu'"):
+            torch.Tensor([1.0], device="tpu")
+
+    def test_arithmetic_keeps_the_dialect_and_forgets_the_parameter(self):
+        weight = torch.nn.BatchNorm1d(3).weight
+        assert type(weight).__name__ == "Parameter"
+        assert type(weight * 2) is torch.Tensor
+        assert (1 + torch.Tensor([1.0]))[0].item() == 2.0
+
+    def test_dtypes_are_equal_across_dialects(self):
+        assert torch.float32 == lucid.float32 == np.dtype("float32") == storch.float32
+        assert torch.float32 != torch.float64
+        assert repr(lucid.float32) == "lucid.float32"
+        assert repr(tp.float32) == "float32"
+        assert tp.bfloat16.itemsize == 2
+        assert len({torch.float32, lucid.float32}) == 1
+
+    def test_prints_as_nvtripys_document_does(self):
+        assert repr(nvtripy.iota((2,))) == "tensor([0.0000, 1.0000], dtype=float32, loc=cpu:0, shape=(2,))"
+        assert (
+            repr(nvtripy.iota((1, 2, 1, 1)))
+            == "tensor(\n    [[[[0.0000]],\n\n      [[0.0000]]]], \n    dtype=float32, loc=cpu:0, shape=(1, 2, 1, 1))"
+        )
+        assert repr(nvtripy.Tensor(2)) == "tensor(2, dtype=int32, loc=cpu:0, shape=())"
+
+    def test_prints_as_storch_does(self):
+        tensor = storch.Tensor(np.arange(64, dtype=np.float32).reshape(8, 8))
+        assert repr(tensor) == (
+            "tensor dtype=float32, shape=[8, 8], device=CPU \n"
+            "[[0.0000, 1.0000, 2.0000, ..., 5.0000, 6.0000, 7.0000],\n"
+            " [8.0000, 9.0000, 10.0000, ..., 13.0000, 14.0000, 15.0000],\n"
+            " [16.0000, 17.0000, 18.0000, ..., 21.0000, 22.0000, 23.0000],\n"
+            " ...,\n"
+            " [40.0000, 41.0000, 42.0000, ..., 45.0000, 46.0000, 47.0000],\n"
+            " [48.0000, 49.0000, 50.0000, ..., 53.0000, 54.0000, 55.0000],\n"
+            " [56.0000, 57.0000, 58.0000, ..., 61.0000, 62.0000, 63.0000]]"
+        )
+
+
+LAYOUTS = {
+    "contiguous": lambda x: x,
+    "channels_last": lambda x: np.ascontiguousarray(x.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+    "fortran": np.asfortranarray,
+    "reversed": lambda x: x[::-1, :, ::-1, ::-1],
+    "every_second": lambda x: np.repeat(x, 2, axis=2)[:, :, ::2],
+    "foreign_byte_order": lambda x: x.astype(x.dtype.newbyteorder(">")),
+}
+
+
+class TestNumPyInNumPyOut:
+    @pytest.mark.parametrize("layout", LAYOUTS)
+    @pytest.mark.parametrize("training", [True, False])
+    def test_any_layout_gives_the_same(self, layout, training):
+        x = RANDOM.normal(3, 2, (4, 3, 5, 6)).astype(np.float32)
+        given = LAYOUTS[layout](x)
+        plain = np.ascontiguousarray(given).astype(np.float32)
+        one, other = torch.nn.BatchNorm2d(3).train(training), torch.nn.BatchNorm2d(3).train(training)
+        y = one(given)
+        assert type(y) is np.ndarray
+        assert y.dtype == np.float32
+        np.testing.assert_allclose(y, other(plain), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(one.running_mean.numpy(), other.running_mean.numpy(), rtol=1e-6)
+
+    @pytest.mark.parametrize("layout", ["contiguous", "channels_last", "fortran"])
+    def test_the_output_has_the_layout_of_the_input(self, layout):
+        x = LAYOUTS[layout](RANDOM.normal(size=(4, 3, 5, 6)).astype(np.float32))
+        assert torch.nn.BatchNorm2d(3)(x).strides == x.strides
+
+    def test_the_input_is_never_written(self):
+        x = RANDOM.normal(size=(4, 3, 5, 6)).astype(np.float32)
+        x.flags.writeable = False
+        torch.nn.BatchNorm2d(3)(np.broadcast_to(x[:1], x.shape))
+        torch.nn.BatchNorm2d(3)(x)
+
+    def test_a_huge_mean_costs_no_accuracy(self):
+        x = (1e5 + RANDOM.normal(size=(32, 8, 32, 32))).astype(np.float32)
+        wide = x.astype(np.float64)
+        mean, std = wide.mean((0, 2, 3), keepdims=True), np.sqrt(wide.var((0, 2, 3), keepdims=True) + 1e-5)
+        y = torch.nn.BatchNorm2d(8)(x)
+        assert np.max(np.abs(y - (wide - mean) / std) / np.maximum(1, np.abs(y))) < 3e-7
+
+    def test_a_constant_channel_gives_exactly_the_shift(self):
+        bn = torch.nn.BatchNorm1d(2)
+        bn.bias.copy_(torch.Tensor([0.1, -7.3]))
+        y = bn(np.full((50, 2), 1e8 + 0.1, np.float32))
+        np.testing.assert_array_equal(y, np.broadcast_to(bn.bias.numpy(), (50, 2)))
+
+    def test_nan_stays_in_its_channel(self):
+        x = RANDOM.normal(size=(8, 3, 4)).astype(np.float32)
+        clean = torch.nn.BatchNorm1d(3)(x)
+        x[2, 1, 3] = np.nan
+        bn = torch.nn.BatchNorm1d(3)
+        y = bn(x)
+        assert np.isnan(y[:, 1]).all()
+        np.testing.assert_array_equal(y[:, [0, 2]], clean[:, [0, 2]])
+        np.testing.assert_array_equal(np.isnan(bn.running_mean.numpy()), [False, True, False])
+
+
+class TestState:
+    def test_a_refused_call_has_changed_nothing(self):
+        bn = torch.nn.BatchNorm1d(3, momentum=None)
+        bn(RANDOM.normal(size=(5, 3)).astype(np.float32))
+        before = {key: tensor.numpy().copy() for key, tensor in bn.state_dict().items()}
+        for bad in (np.ones((1, 3), np.float32), np.ones((5, 4), np.float32), np.ones((5, 3)), "text"):
+            with pytest.raises((ValueError, RuntimeError, TypeError)):
+                bn(bad)
+        for key, tensor in bn.state_dict().items():
+            np.testing.assert_array_equal(tensor.numpy(), before[key], err_msg=key)
+
+    def test_a_refused_load_has_changed_nothing(self):
+        bn = torch.nn.BatchNorm1d(3)
+        bad = {**bn.state_dict(), "weight": torch.Tensor([5.0, 5.0, 5.0]), "running_var": torch.Tensor([1.0])}
+        with pytest.raises(RuntimeError, match="size mismatch for running_var"):
+            bn.load_state_dict(bad)
+        np.testing.assert_array_equal(bn.weight.numpy(), 1.0)
+
+    def test_all_that_is_wrong_with_a_load_is_said_at_once(self):
+        with pytest.raises(RuntimeError) as error:
+            torch.nn.BatchNorm1d(3).load_state_dict({"weight": torch.Tensor([1.0]), "extra": torch.Tensor([1.0])})
+        for words in (
+            'Missing key(s) in state_dict: "bias"',
+            'Unexpected key(s) in state_dict: "extra"',
+            "size mismatch",
+        ):
+            assert words in str(error.value)
+
+    def test_an_older_state_dict_may_lack_the_counter(self):
+        bn = torch.nn.BatchNorm1d(3)
+        state = {key: tensor for key, tensor in bn.state_dict().items() if key != "num_batches_tracked"}
+        assert bn.load_state_dict(state) == ([], [])
+
+    def test_copies_and_pickles_of_our_own_making_work(self):
+        bn = torch.nn.BatchNorm1d(3)
+        for twin in (copy.deepcopy(bn), pickle.loads(pickle.dumps(bn))):
+            twin(RANDOM.normal(size=(5, 3)).astype(np.float32))
+            assert int(twin.num_batches_tracked) == 1
+        assert int(bn.num_batches_tracked) == 0
+
+    def test_a_file_from_a_stranger_runs_nothing(self, tmp_path):
+        path = tmp_path / "state.npz"
+        np.savez(path, weight=np.array([print], dtype=object))
+        with pytest.raises(ValueError, match="allow_pickle=False"):
+            storch.nn.BatchNorm1d(3).load(path)
+        path.write_bytes(b"not a zip file")
+        with pytest.raises((ValueError, zipfile.BadZipFile)):
+            storch.nn.BatchNorm1d(3).load(path)
+
+    def test_to_changes_everything_or_nothing(self):
+        bn = torch.nn.BatchNorm1d(3).to(torch.float64)
+        assert {key: tensor.dtype.name for key, tensor in bn.state_dict().items()} == {
+            "weight": "float64",
+            "bias": "float64",
+            "running_mean": "float64",
+            "running_var": "float64",
+            "num_batches_tracked": "int64",
+        }
+        assert bn(np.ones((2, 3))).dtype == np.float64
+        assert torch.nn.BatchNorm1d(3).to(torch.float16).running_var.dtype == torch.float32
+
+    def test_a_module_without_a_gpu_says_what_is_missing(self):
+        from normspec.runtime.kernels import cuda
+
+        if cuda.available():
+            pytest.skip("there is a GPU here")
+        with pytest.raises(RuntimeError, match="CUDA") as error:
+            torch.nn.BatchNorm1d(3).to("cuda")
+        assert "pip install" in str(error.value)
+
+    def test_training_steps_from_many_threads_all_count(self):
+        bn, x = torch.nn.BatchNorm1d(3, momentum=None), RANDOM.normal(2, 1, (16, 3)).astype(np.float32)
+        threads = [threading.Thread(target=lambda: [bn(x) for _ in range(50)]) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert int(bn.num_batches_tracked) == 200
+        np.testing.assert_allclose(bn.running_mean.numpy(), x.mean(0), rtol=1e-5)
+
+    def test_the_cumulative_average_weighs_every_batch_the_same(self):
+        bn = torch.nn.BatchNorm1d(1, momentum=None)
+        for value in (2.0, 6.0, 7.0):
+            bn(np.array([[value - 1], [value + 1]], np.float32))
+        assert bn.running_mean.item() == 5.0
+        assert bn.running_var.item() == 2.0
+
+
+class TestModules:
+    def test_user_modules_nest(self):
+        class Net(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.bn = torch.nn.BatchNorm1d(3)
+
+            def forward(self, x):
+                return self.bn(x)
+
+        net = Net()
+        assert net(np.ones((2, 3), np.float32)).shape == (2, 3)
+        assert [name for name, _ in net.named_parameters()] == ["bn.weight", "bn.bias"]
+        assert [name for name, _ in net.named_modules()] == ["", "bn"]
+        assert repr(net) == f"Net(\n  (bn): {net.bn!r}\n)"
+        assert net.eval() is net
+        assert not net.bn.training
+        seen = []
+        net.apply(lambda module: seen.append(type(module).__name__))
+        assert seen == ["BatchNorm1d", "Net"]
+
+    def test_a_shared_module_is_counted_once(self):
+        net = torch.nn.Module()
+        net.one = net.two = torch.nn.BatchNorm1d(3)
+        assert len(list(net.parameters())) == 2
+        assert len(list(net.modules())) == 2
+
+    def test_storchs_functions_of_modules(self):
+        m, x = storch.nn.BatchNorm1d(3), storch.randn((5, 3))
+        assert m.andThen(lambda y: y.shape)(x) == (5, 3)
+        assert m.compose(lambda shape: storch.ones(shape))((5, 3)).shape == (5, 3)
+        assert m.apply(x).shape == (5, 3)
+        outer = storch.nn.Module()
+        outer.registerModule(m, "inner")
+        seen = []
+        storch.nn.TensorModule.apply(outer, seen.append)
+        assert seen == [m, outer]
+        assert outer.summarize == "Module(\n  (inner): BatchNorm1d(numFeatures=3)\n)"
+        assert outer.namedModules == {"": outer, "inner": m}
+        assert outer.modules == [m]
+        assert outer.parameters(recurse=False) == []
+
+    def test_views_are_values_and_calls(self):
+        m = storch.nn.BatchNorm1d(3)
+        assert list(m.namedParameters) == list(m.named_parameters()) == ["weight", "bias"]
+        assert len(m.parameters) == len(m.parameters()) == 2
+
+    def test_a_buffer_of_ones_own(self):
+        m = lucid.nn.Module()
+        m.register_buffer("seen", lucid.zeros(2))
+        assert list(m.state_dict()) == ["seen"]
+        assert list(m.parameters()) == []
+        with pytest.raises(KeyError, match="training"):
+            m.register_buffer("training", lucid.zeros(2))
+
+    def test_no_grad_is_a_context_and_a_decorator(self):
+        from normspec.runtime import gradients
+
+        @lucid.no_grad()
+        def wanted():
+            return gradients.wanted()
+
+        assert not wanted()
+        with lucid.no_grad():
+            assert not gradients.wanted()
+        assert gradients.wanted()
+
+    def test_traits_are_classes(self):
+        m = storch.nn.BatchNorm1d(3)
+        for trait in (
+            storch.nn.HasParams,
+            storch.nn.HasWeight,
+            storch.nn.TensorModule,
+            storch.nn.Module,
+            runtime.Module,
+        ):
+            assert isinstance(m, trait)
+        assert not isinstance(storch.nn.Module(), storch.nn.HasWeight)
