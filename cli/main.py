@@ -99,9 +99,9 @@ def conformance(arguments: Sequence[str]) -> int:
     output = parser.parse_args(arguments).output
     cells = []
     for cell in matrix.run(load(ROOT / "specs")):
-        print(f"\r{cell.row} {cell.clause:<20}", end="", file=sys.stderr, flush=True)
         cells.append(cell)
-    print(f"\r{' ' * 60}\r", end="", file=sys.stderr)
+        if sys.stderr.isatty():
+            print(f"\r{cell.row} {cell.clause:<20}", end="\r", file=sys.stderr, flush=True)
     print(matrix.table(cells))
     if output:
         output.write_text(matrix.page(cells), encoding="utf-8")

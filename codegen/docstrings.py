@@ -98,8 +98,8 @@ def _examples(examples: Iterable[Example]) -> list[str]:
     lines: list[str] = []
     for one in examples:
         if one.title:
-            lines += ["", *_fill(one.title), ""]
-        lines += one.code.rstrip("\n").split("\n")
+            lines.append(f">>> # {one.title}")
+        lines += [line.rstrip() for line in one.code.rstrip("\n").split("\n")]
     return lines
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -54,7 +56,7 @@ class Binding:
 
     @property
     def source(self) -> str:
-        return self.argument or repr(self.value)
+        return self.argument or (quoted(self.value) if isinstance(self.value, str) else repr(self.value))
 
 
 @dataclass(frozen=True)
@@ -118,11 +120,6 @@ class Callable_:
             return line
         inner = "".join(f"{indent}    {text},\n" for text in texts)
         return f"def {self.name}(\n{inner}{indent}) -> {self.annotation}:"
-
-    @property
-    def passed(self) -> str:
-        """The keyword arguments of the call into the runtime."""
-        return ", ".join(f"{one.canonical}={one.source}" for one in self.bindings)
 
 
 @dataclass(frozen=True)
@@ -256,7 +253,10 @@ class Class:
         kept = {one.name: one.name if one.attribute else f"_{one.canonical}" for one in self.arguments}
         text = self.repr.removeprefix(f"{self.name}(").removesuffix(")")
         body = text.format_map({name: f"{{self.{attribute}}}" for name, attribute in kept.items()})
-        return f'f"{body}"' if "{" in body else f'"{body}"'
+        pieces = textwrap.wrap(body, 100, drop_whitespace=False, break_on_hyphens=False) or [""]
+        lines = [f'f"{piece}"' if "{" in piece else f'"{piece}"' for piece in pieces]
+        indent = "\n" + " " * 12
+        return lines[0] if len(lines) == 1 else f"({indent}{indent.join(lines)}\n{' ' * 8})"
 
 
 @dataclass(frozen=True)
@@ -310,6 +310,14 @@ class Dialect:
         named = {one.module for one in self.classes} | {one.module for one in self.functions}
         parents = {name.rpartition(".")[0] for name in named}
         return sorted((named | parents) - {""})
+
+
+def quoted(text: str) -> str:
+    """A string as source, in the quotes that a formatter would choose: those that need fewer escapes."""
+    literal = json.dumps(text, ensure_ascii=False)
+    if text.count('"') > text.count("'"):
+        return "'" + literal[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
+    return literal
 
 
 def imports(dialect: str, types: Iterable[str]) -> dict[str, list[str]]:

@@ -94,11 +94,10 @@ class _Document:
             self._complain(node, f"expected {_noun(kind)}, found a {_NODES[type(node)]}")
             return None
         value = self.loader.construct_object(node)
-        if typing.get_origin(kind) is typing.Literal:
-            choices = typing.get_args(kind)
-            if value not in choices:
-                self._complain(node, f"{value!r} is not one of {', '.join(choices)}{hint(value, choices)}")
-        elif type(value) not in (typing.get_args(kind) or (kind,)):
+        choices = [word for one in _members(kind) for word in typing.get_args(one)]  # those of a Literal
+        if choices and value not in choices and value is not None:
+            self._complain(node, f"{value!r} is not one of {', '.join(choices)}{hint(value, choices)}")
+        elif value not in choices and type(value) not in _members(kind):
             self._complain(node, f"expected {_noun(kind)}, found {value!r}")
         return value
 
@@ -158,12 +157,16 @@ def _found(node: yaml.Node) -> str:
     return repr(node.value) if isinstance(node, yaml.ScalarNode) else f"a {_NODES[type(node)]}"
 
 
+def _members(kind: Any) -> tuple[Any, ...]:
+    """The types of a union, or the one type that it is."""
+    return typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
+
+
 def _noun(kind: Any) -> str:
-    """What to call a type in a complaint: ``str or None``."""
-    if typing.get_origin(kind) is typing.Literal:
-        return " or ".join(map(repr, typing.get_args(kind)))
-    members = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
-    return " or ".join("null" if one is types.NoneType else one.__name__ for one in members if one is not Required)
+    """What to call a type in a complaint: ``str or null``."""
+    names = {types.NoneType: "null", Required: ""}
+    found = (names.get(one, getattr(one, "__name__", "a word")) for one in _members(kind))
+    return " or ".join(name for name in found if name)
 
 
 def hint(word: object, choices: Iterable[str]) -> str:

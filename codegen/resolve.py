@@ -86,11 +86,12 @@ def _check_operator(reader: Reader, operator: OperatorSpec) -> None:
                     state.where, f"{name!r} names {word!r}, which is no parameter{hint(word, operator.parameters)}"
                 )
 
-
     for placeholder in _placeholders(operator.equation or "", reader, operator.where):
         if placeholder not in operator.parameters and placeholder not in operator.state:
             known = [*operator.parameters, *operator.state]
-            reader.complain(operator.where, f"the equation has {placeholder!r}, which is nothing{hint(placeholder, known)}")
+            reader.complain(
+                operator.where, f"the equation has {placeholder!r}, which is nothing{hint(placeholder, known)}"
+            )
 
 
 def _check_type(reader: Reader, name: str, type_: str, where: str) -> bool:
@@ -418,7 +419,15 @@ class _Resolver:
             seen.add(name)
 
     def _examples(self, examples: Iterable[ExampleSpec]) -> tuple[Example, ...]:
-        return tuple(Example(one.code, one.title, one.origin) for one in examples)
+        """Examples, with what the document prints respelled where we knowingly print otherwise."""
+        resolved = []
+        for one in examples:
+            code = one.code
+            for deviation in self.spec.deviations:
+                if deviation.document and deviation.prints:
+                    code = code.replace(deviation.document, deviation.prints)
+            resolved.append(Example(code, one.title, one.origin))
+        return tuple(resolved)
 
     def _deviations(self, deviations: Iterable[DeviationSpec]) -> tuple[Deviation, ...]:
         for one in deviations:

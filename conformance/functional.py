@@ -81,7 +81,7 @@ def _errors(case: FunctionCase) -> None:
         before = {name: value.copy() for name, value in given.items()}
         try:
             case.call(x, training=True, **given)
-        except (TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        except Exception as error:
             assert "batch_norm: " in str(error), error
             assert "expected" in str(error), error
         else:

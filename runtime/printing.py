@@ -48,11 +48,11 @@ def _told_by_digits(tensor: Tensor) -> bool:
 
 
 def _data(array: npt.NDArray[Any], style: TensorPrinting, prefix: str) -> str:
-    if array.dtype.kind in "biu":
-        write: Callable[[Any], str] = str
-    else:
-        array = array if array.dtype.kind == "f" else array.astype(np.float32)  # bfloat16 is no float to NumPy
-        write = _adaptive(array) if style.numbers == "adaptive" else _fixed
+    if array.dtype.kind not in "biuf":
+        array = array.astype(np.float32)  # bfloat16 is no float to NumPy
+    write: Callable[[Any], str] = str if array.dtype.kind in "biu" else _fixed
+    if style.numbers == "adaptive":
+        write = _aligned(array, _adaptive(array) if array.dtype.kind == "f" else write)
     if not array.ndim:
         return write(array[()]).strip()
     return np.array2string(
@@ -79,15 +79,20 @@ def _whole(value: Any) -> str:
 
 
 def _adaptive(values: npt.NDArray[Any]) -> Callable[[Any], str]:
-    """As torch chooses: whole numbers as ``1.``, exponents for a wide range, else four decimals; all of one width."""
+    """As torch chooses: whole numbers as ``1.``, exponents for a wide range, else four decimals."""
     finite = np.abs(values[np.isfinite(values) & (values != 0)]).astype(np.float64)
     high, low = (finite.max(), finite.min()) if finite.size else (0.0, 1.0)
     whole = bool(np.all(np.ceil(finite) == finite))
     wide = high > 1e8 or high > 1000.0 * low or (not whole and low < 1e-4)
     form = _exponent if wide else _whole if whole else _fixed
 
-    def write(value: Any) -> str:
-        return form(value) if np.isfinite(value) else str(value)
+    return lambda value: form(value) if np.isfinite(value) else str(value)
 
-    width = max((len(write(value)) for value in values.ravel()[:1000]), default=0)
+
+def _aligned(values: npt.NDArray[Any], write: Callable[[Any], str]) -> Callable[[Any], str]:
+    """All of one width, as torch pads them: that of the finite numbers that are not zero, or of any integers."""
+    shown = values.ravel()[:1000]
+    if values.dtype.kind == "f":
+        shown = shown[np.isfinite(shown) & (shown != 0)]
+    width = max((len(write(value)) for value in shown), default=0)
     return lambda value: write(value).rjust(width)

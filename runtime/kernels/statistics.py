@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def merge(
-    count_a: Any, mean_a: Any, m2_a: Any, count_b: Any, mean_b: Any, m2_b: Any
-) -> tuple[Any, Any, Any]:
+def merge(count_a: Any, mean_a: Any, m2_a: Any, count_b: Any, mean_b: Any, m2_b: Any) -> tuple[Any, Any, Any]:
     """Count, mean and M2 of two samples together; either may be empty, not both.
 
     Chan, Golub and LeVeque, "Algorithms for computing the sample variance", 1983, eq. 2.1. Works on scalars inside

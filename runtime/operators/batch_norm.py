@@ -21,6 +21,7 @@ class BatchNorm(Module):
     """Normalize each feature over every axis but ``axis``. See specs/operators/batch_norm.yaml."""
 
     accepts: ClassVar[tuple[str, ...]]  # accepted shapes, "..." for any number of axes
+    _shifted: bool
 
     def __init__(
         self,

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any, cast
 
 from ..arrays import source
-from ..dtypes import DTypeLike
+from ..dtypes import DTypeLike, at_least_float32
 from ..module import Module
 from ..tensor import ArrayT
 
 
 class Linear(Module):
     """Multiply by a matrix and add a vector, on the CPU. See specs/operators/linear.yaml."""
+
+    _shifted: bool
 
     def __init__(self, *, in_features: int, out_features: int, shifted: bool, dtype: DTypeLike | None) -> None:
         super().__init__()
@@ -26,6 +28,8 @@ class Linear(Module):
         if given is None or not given.shape or given.shape[-1] != width:
             found = type(x).__name__ if given is None else f"shape {given.shape}"
             raise ValueError(f"{type(self).__name__}: input: expected (..., {width}), found {found}")
-        weight, shift = self._get("weight"), self._get("shift")
-        y: Any = given.array @ weight.numpy().T
-        return cast(ArrayT, given.wrap(y if shift is None else (y + shift.numpy()).astype(y.dtype, copy=False)))
+        wide = at_least_float32(given.dtype)
+        y: Any = given.array.astype(wide) @ self._get("weight").numpy().astype(wide).T
+        if self._get("shift") is not None:
+            y += self._get("shift").numpy().astype(wide)
+        return cast(ArrayT, given.wrap(y.astype(given.array.dtype, copy=False)))

@@ -246,6 +246,9 @@ def to(module: ModuleT, device: str | DTypeLike | None, dtype: DTypeLike | None)
             moved.append((one, name, tensor.to(at, kept)))
     for one, name, tensor in moved:
         vars(one)[name] = tensor
+    if element is not None:
+        for one in modules(module):
+            one._set(dtype=one.tensor_type.dtype_type(element.name))
     return module
 
 

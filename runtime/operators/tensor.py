@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
@@ -19,31 +21,31 @@ def tensor(kind: type[TensorT], data: object, dtype: DTypeLike | None, device: s
     return kind(data, dtype, device)
 
 
-def zeros(kind: type[TensorT], shape: Shape, dtype: DTypeLike | None) -> TensorT:
+def zeros(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None) -> TensorT:
     """A tensor of zeros."""
     return kind(np.zeros(_shape(shape), _numpy(dtype)))
 
 
-def ones(kind: type[TensorT], shape: Shape, dtype: DTypeLike | None) -> TensorT:
+def ones(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None) -> TensorT:
     """A tensor of ones."""
     return kind(np.ones(_shape(shape), _numpy(dtype)))
 
 
-def arange(kind: type[TensorT], shape: Shape, dtype: DTypeLike | None) -> TensorT:
+def arange(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None) -> TensorT:
     """A tensor whose values count up from zero, in the order of memory."""
-    shape = _shape(shape)
-    return kind(np.arange(math.prod(shape)).astype(_numpy(dtype)).reshape(shape))
+    sizes = _shape(shape)
+    return kind(np.arange(math.prod(sizes)).astype(_numpy(dtype)).reshape(sizes))
 
 
-def iota(kind: type[TensorT], shape: Shape, dim: int, dtype: DTypeLike | None) -> TensorT:
+def iota(kind: type[TensorT], shape: Shape | Sequence[Shape], dim: int, dtype: DTypeLike | None) -> TensorT:
     """A tensor in which each value is its index along ``dim``."""
-    shape = _shape(shape)
-    if not -len(shape) <= dim < len(shape):
-        raise ValueError(f"iota: dim: expected {-len(shape)} to {len(shape) - 1}, found {dim}")
-    return kind(np.indices(shape, dtype=np.int64)[dim].astype(_numpy(dtype)))
+    sizes = _shape(shape)
+    if not -len(sizes) <= dim < len(sizes):
+        raise ValueError(f"iota: dim: expected {-len(sizes)} to {len(sizes) - 1}, found {dim}")
+    return kind(np.indices(sizes, dtype=np.int64)[dim].astype(_numpy(dtype)))
 
 
-def randn(kind: type[TensorT], shape: Shape, dtype: DTypeLike | None) -> TensorT:
+def randn(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None) -> TensorT:
     """A tensor of draws from the standard normal distribution."""
     return kind(_random.standard_normal(_shape(shape)).astype(_numpy(dtype)))
 
@@ -63,8 +65,8 @@ def _numpy(dtype: DTypeLike | None) -> np.dtype[np.generic]:
     return DType.of("float32" if dtype is None else dtype).numpy
 
 
-def _shape(shape: Shape) -> tuple[int, ...]:
+def _shape(shape: Shape | Sequence[Shape]) -> tuple[int, ...]:
     """A shape given as a number, a sequence, or the arguments of ``randn(2, 3)`` and ``randn((2, 3))``."""
     if isinstance(shape, Sequence) and len(shape) == 1 and isinstance(shape[0], Sequence):
         shape = shape[0]
-    return tuple(shape) if isinstance(shape, Sequence) else (shape,)
+    return tuple(map(operator.index, cast("Sequence[int]", shape) if isinstance(shape, Sequence) else (shape,)))

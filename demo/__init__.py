@@ -1,0 +1,46 @@
+"""The main job on real data: ``normspec demo``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run every dialect on photographs and digits, print the numbers and draw the picture."""
+    parser = argparse.ArgumentParser(prog="normspec demo", description=main.__doc__)
+    parser.add_argument("--output", type=Path, default=Path("out"), help="folder to write to (%(default)s)")
+    folder: Path = parser.parse_args(argv).output
+    try:
+        run(folder)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("normspec"):
+            raise
+        print(f'normspec demo needs {error.name}: pip install "normspec[demo]"', file=sys.stderr)
+        return 1
+    return 0
+
+
+def run(folder: Path) -> None:
+    """The same, into ``folder``; what it needs is imported here, so that what is missing can be said in a line."""
+    from normspec.codegen.__main__ import ROOT
+    from normspec.codegen.resolve import load
+
+    from . import data, picture, table, work
+
+    began = time.perf_counter()
+    dialects = [one for one in load(ROOT / "specs") if importlib.util.find_spec(f"normspec.{one.name}")]
+    line = work.Line()
+    results = list(work.every(dialects, data.load(), line))
+    line("drawing")
+    folder.mkdir(parents=True, exist_ok=True)
+    picture.draw(results, folder / "demo.png")
+    page = table.page(results, title="Batch norm on photographs and digits") + "\n\n![demo](demo.png)\n"
+    (folder / "demo.md").write_text(page, encoding="utf-8")
+    line.done()
+    print(table.page(results))
+    print(f"\n{folder / 'demo.md'} and {folder / 'demo.png'}, {time.perf_counter() - began:.1f} s")

@@ -1,0 +1,232 @@
+# Generated from specs/torch/ by `normspec generate`. Edit the specs, never this file.
+"""The modules of PyTorch: names for what every module can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
+
+from normspec import runtime
+from normspec.runtime import DTypeLike, IncompatibleKeys, ModuleT, StateDict
+from normspec.runtime.operators import module as _module
+from normspec.torch._dialect import DIALECT, Parameter, Tensor
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Module(runtime.Module):
+    """A callable that has a mode and keeps tensors and other modules under names."""
+
+    dialect = DIALECT
+    tensor_type = Tensor
+    parameter_type = Parameter
+
+    def state_dict(self) -> StateDict[Tensor]:
+        """The tensors of this module and of those inside it, by name: parameters, then buffers."""
+        return _module.state_dict(self)
+
+    def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> IncompatibleKeys:
+        """Takes over the values of a state dict, or nothing at all if something does not fit.
+
+        Parameters
+        ----------
+        state_dict : Mapping[str, Tensor]
+            Tensors by name.
+        strict : bool, default True
+            Whether the names must be exactly those of this module.
+
+        Returns
+        -------
+        IncompatibleKeys
+        """
+        return _module.load_state_dict(self, state=state_dict, strict=strict)
+
+    def named_parameters(self, *, recurse: bool = True) -> Iterator[tuple[str, Parameter]]:
+        """The parameters with their names.
+
+        Parameters
+        ----------
+        recurse : bool, default True
+            Whether to include those of the modules inside this one.
+
+        Returns
+        -------
+        Iterator[tuple[str, Parameter]]
+        """
+        return _module.named_parameters(self, recurse=recurse)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """The parameters.
+
+        Parameters
+        ----------
+        recurse : bool, default True
+            Whether to include those of the modules inside this one.
+
+        Returns
+        -------
+        Iterator[Parameter]
+        """
+        return _module.parameters(self, recurse=recurse)
+
+    def named_buffers(self, *, recurse: bool = True) -> Iterator[tuple[str, Tensor]]:
+        """The buffers, tensors that are kept but not learned, with their names.
+
+        Parameters
+        ----------
+        recurse : bool, default True
+            Whether to include those of the modules inside this one.
+
+        Returns
+        -------
+        Iterator[tuple[str, Tensor]]
+        """
+        return _module.named_buffers(self, recurse=recurse)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """The buffers, tensors that are kept but not learned.
+
+        Parameters
+        ----------
+        recurse : bool, default True
+            Whether to include those of the modules inside this one.
+
+        Returns
+        -------
+        Iterator[Tensor]
+        """
+        return _module.buffers(self, recurse=recurse)
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The modules immediately inside this one, with their names."""
+        return _module.named_children(self)
+
+    def children(self) -> Iterator[Module]:
+        """The modules immediately inside this one."""
+        return _module.children(self)
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """This module, named "", and all inside it, with their paths."""
+        return _module.named_modules(self)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all inside it."""
+        return _module.modules(self)
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets the mode, here and in every module inside.
+
+        Parameters
+        ----------
+        mode : bool, default True
+            True for training, False for evaluation.
+
+        Returns
+        -------
+        Self
+        """
+        return _module.train(self, mode=mode)
+
+    def eval(self) -> Self:
+        """Sets evaluation mode, here and in every module inside."""
+        return _module.evaluate(self)
+
+    def apply(self, fn: Callable[[Module], object]) -> Self:
+        """Applies a function to every module inside and then to this one.
+
+        Parameters
+        ----------
+        fn : Callable[[Module], object]
+            A function of a module.
+
+        Returns
+        -------
+        Self
+        """
+        return _module.apply(self, function=fn)
+
+    def to(self, device: str | DTypeLike | None = None, dtype: DTypeLike | None = None) -> Self:
+        """Moves parameters and buffers to a device, and converts those that are floating-point to an element
+        type.
+
+        Parameters
+        ----------
+        device : device | dtype | None, default None
+            Where to; an element type here is taken as ``dtype``.
+        dtype : dtype | None, default None
+            Element type to convert to.
+
+        Returns
+        -------
+        Self
+        """
+        return _module.to(self, device=device, dtype=dtype)
+
+    def half(self) -> Self:
+        """Converts parameters and buffers that are floating-point to float16."""
+        return _module.to(self, device=None, dtype="float16")
+
+    def bfloat16(self) -> Self:
+        """Converts parameters and buffers that are floating-point to bfloat16."""
+        return _module.to(self, device=None, dtype="bfloat16")
+
+    def float(self) -> Self:
+        """Converts parameters and buffers that are floating-point to float32."""
+        return _module.to(self, device=None, dtype="float32")
+
+    def double(self) -> Self:
+        """Converts parameters and buffers that are floating-point to float64."""
+        return _module.to(self, device=None, dtype="float64")
+
+    def register_parameter(self, name: str, param: Tensor | None) -> None:
+        """Keeps a tensor as a parameter.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        param : Tensor | None
+            The tensor, None for a name without one.
+        """
+        _module.register_parameter(self, name=name, tensor=param)
+
+    def register_buffer(self, name: str, tensor: Tensor | None) -> None:
+        """Keeps a tensor that is not learned.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        tensor : Tensor | None
+            The tensor, None for a name without one.
+        """
+        _module.register_buffer(self, name=name, tensor=tensor)
+
+    def register_module(self, name: str, module: ModuleT) -> None:
+        """Keeps a module inside this one.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        module : ModuleT
+            The module.
+        """
+        _module.register_module(self, name=name, module=module)
+
+    def add_module(self, name: str, module: ModuleT) -> None:
+        """Keeps a module inside this one.
+
+        Parameters
+        ----------
+        name : str
+            Its name.
+        module : ModuleT
+            The module.
+        """
+        _module.register_module(self, name=name, module=module)
+
+
+class _BatchNorm(Module):
+    """The base class of BatchNorm1d, BatchNorm2d and BatchNorm3d."""

@@ -1,0 +1,134 @@
+# Generated from specs/tripy/ by `normspec generate`. Edit the specs, never this file.
+"""What is tripy's own: its rules, its printing and its words, and the types that carry them."""
+
+from __future__ import annotations
+
+from normspec import runtime
+from normspec.runtime.dialect import Dialect, Message, Printing, Rules, TensorPrinting
+
+
+class TripyException(Exception):
+    """An error of tripy."""
+
+
+DIALECT = Dialect(
+    name="tripy",
+    rules=Rules(
+        input_dtype="parameter",
+        single_value="accept",
+        epsilon="any",
+        counter_dtype="none",
+        statistics_dtype="parameter",
+        parameters="parameters",
+        containers=True,
+        integer_dtype="int32",
+        load="replace",
+    ),
+    printing=Printing(
+        dtype="{name}",
+        devices={"cpu": "cpu:0", "cuda": "gpu:{index}"},
+        tensor=TensorPrinting(
+            frame="tensor({data}, dtype={dtype}, loc={device}, shape={shape})",
+            nested="tensor(\n    {data}, \n    dtype={dtype}, loc={device}, shape={shape})",
+            parameter="{tensor}",
+            numbers="fixed",
+            threshold=1000,
+            extras=(),
+        ),
+        module="members",
+        state_dict="lines",
+    ),
+    messages={
+        "features_type": Message(
+            TripyException,
+            "For parameter: 'num_features', expected an instance of type: 'int' but got argument of type: '{type}'.",
+        ),
+        "features_negative": Message(
+            TripyException,
+            "For parameter: 'num_features', expected zero or more features but got {features}.",
+        ),
+        "epsilon_type": Message(
+            TripyException,
+            "For parameter: 'eps', expected an instance of type: 'float' but got argument of type: '{type}'.",
+        ),
+        "input_type": Message(
+            TripyException,
+            "For parameter: 'x', expected an instance of type: 'Tensor' but got argument of type: '{type}'.",
+        ),
+        "rank": Message(
+            TripyException,
+            "Expected an input with a batch and a feature dimension but got one of rank {rank}.",
+        ),
+        "features": Message(
+            TripyException,
+            "broadcast dimensions must be conformable: expected {expected} channels in the input, but got {found}",
+        ),
+        "input_float": Message(
+            TripyException,
+            "Expected a floating-point input but got one of dtype: '{dtype}'.",
+        ),
+        "input_dtype": Message(
+            TripyException,
+            "Expected the dtype of the input and of the parameters to be equal: expected '{expected}' "
+            "but got '{dtype}'.",
+        ),
+        "device_mixed": Message(
+            TripyException,
+            "Expected the input on the device of the parameters, {expected}, but it is on {found}.",
+        ),
+        "load": Message(
+            TripyException,
+            "state_dict is incompatible.{problems}",
+        ),
+        "missing_keys": Message(
+            TripyException,
+            "Missing keys: [{single}]",
+        ),
+        "unexpected_keys": Message(
+            TripyException,
+            "Unexpected keys: [{single}]",
+        ),
+        "state_shape": Message(
+            TripyException,
+            "For parameter: {key}, new parameter shape: {found} is not compatible with current shape: {expected}",
+        ),
+        "state_dtype": Message(
+            TripyException,
+            "For parameter: {key}, new parameter dtype: {found} is not compatible with current dtype: {expected}",
+        ),
+        "state_type": Message(
+            TripyException,
+            "For parameter: {key}, expected an instance of type: 'Tensor' but got argument of type: '{type}'.",
+        ),
+        "assign": Message(
+            TripyException,
+            "For parameter: {key}, expected an instance of type: 'Tensor' but got argument of type: '{type}'.",
+        ),
+    },
+)
+
+
+class dtype(runtime.DType):
+    """An element type, which prints as ``float32``."""
+
+    dialect = DIALECT
+
+
+float16 = dtype("float16")
+bfloat16 = dtype("bfloat16")
+float32 = dtype("float32")
+float64 = dtype("float64")
+int32 = dtype("int32")
+int64 = dtype("int64")
+bool = dtype("bool")
+
+
+class Tensor(runtime.Tensor):
+    """An array, the device it lives on and its element type; prints as in tripy."""
+
+    dialect = DIALECT
+    dtype_type = dtype
+
+
+class Parameter(runtime.Parameter, Tensor):
+    """A tensor that a module learns."""

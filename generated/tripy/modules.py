@@ -1,0 +1,217 @@
+# Generated from specs/tripy/ by `normspec generate`. Edit the specs, never this file.
+"""The modules of tripy that normalize, and what they need."""
+
+from __future__ import annotations
+
+from normspec.runtime import ArrayT, DType, DTypeLike, State
+from normspec.runtime.operators import batch_norm as _batch_norm
+from normspec.tripy._dialect import Parameter, float32
+from normspec.tripy._module import Module
+
+__all__ = ["BatchNorm", "Module"]
+
+_BATCH_NORM_NAMES = {
+    "features": "num_features",
+    "dtype": "dtype",
+    "epsilon": "eps",
+    "scale": "weight",
+    "shift": "bias",
+    "mean": "running_mean",
+    "variance": "running_var",
+}
+_BATCH_NORM_STATE = (
+    State(
+        name="weight",
+        canonical="scale",
+        shape=("features",),
+        init="arange",
+        kind="parameter",
+        when=("affine",),
+    ),
+    State(
+        name="bias",
+        canonical="shift",
+        shape=("features",),
+        init="arange",
+        kind="parameter",
+        when=("affine", "shifted"),
+    ),
+    State(
+        name="running_mean",
+        canonical="mean",
+        shape=("features",),
+        init="arange",
+        kind="parameter",
+        when=("track",),
+    ),
+    State(
+        name="running_var",
+        canonical="variance",
+        shape=("features",),
+        init="arange",
+        kind="parameter",
+        when=("track",),
+    ),
+)
+
+
+class BatchNorm(_batch_norm.BatchNorm, Module):
+    """Applies batch normalization over an N-dimensional input tensor using precomputed statistics.
+
+    ::
+
+        y = (x - mean) / sqrt(variance + eps) * weight + bias
+
+    Here the mean is the precomputed running mean μ, the variance is the precomputed running variance σ²,
+    and γ and β are learnable parameter vectors (weight and bias).
+
+    This implementation supports 1D, 2D, and 3D inputs (e.g., time-series, images, and volumetric data).
+    Batch Normalization normalizes across the specified feature dimension (typically the second dimension
+    in the input).
+
+    Parameters
+    ----------
+    num_features : int
+        The number of feature channels in the input tensor (the size of the second dimension).
+    dtype : dtype, default float32
+        The data type to use for the weight, bias, running_mean and running_var parameters.
+    eps : float, default 1e-05
+        ε value added to the denominator to prevent division by zero during normalization.
+
+    Shape
+    -----
+    Input: (N, C, ...). Output: the same shape.
+    C is the feature dimension.
+
+    Attributes
+    ----------
+    num_features : int
+        As given.
+    dtype : dtype
+        As given.
+    eps : float
+        As given.
+    weight : Parameter
+        The γ parameter of shape [num_features]. Shape (features), initially arange.
+    bias : Parameter
+        The β parameter of shape [num_features]. Shape (features), initially arange.
+    running_mean : Parameter
+        The running mean for the feature channels of shape [num_features]. Shape (features), initially
+        arange.
+    running_var : Parameter
+        The running variance for the feature channels of shape [num_features]. Shape (features), initially
+        arange.
+
+    State
+    -----
+    The state dict has, in this order: ``weight`` (parameter), ``bias`` (parameter), ``running_mean``
+    (parameter), ``running_var`` (parameter).
+
+    Raises
+    ------
+    TripyException
+        The number of features is not an integer. The number of features is negative. The epsilon is not a
+        real number. The input is no array: a tensor, a NumPy array or a DLPack producer. The input does
+        not have one of the accepted numbers of dimensions. The feature axis of the input has another
+        length than the module has features. The input is not floating-point. The element type of the
+        input does not go with that of the parameters. The input lives on another device than the module.
+
+    Notes
+    -----
+    * loc: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the tensor really
+      lives: cpu:0, unless it was moved.
+    * dtype: The attribute is documented and never set, so that repr, == and hash raise. Here: It is set.
+    * float64: Has no float64, but int4, int8 and float8. Here: float64 is there as in the other dialects;
+      4- and 8-bit types are not.
+    * rank: An input of rank 1 is accepted and comes back with rank 2, against the document's "same
+      shape"; rank and channels are checked late or by broadcasting. Here: Refused at the call, with the
+      class and the shape.
+    * accuracy: Computes in the element type of the parameters. Here: Computes in float32 at least.
+    * assignment: Assigning a list to a parameter removes it from the state dict. Here: Refused.
+    * shape in messages: Shapes print as tuples, one problem is told at a time. Here: Every problem is
+      told at once, shapes as lists.
+    * wording: "wieight and bias". Here: Corrected.
+
+    References
+    ----------
+    * Ioffe and Szegedy, Batch Normalization: Accelerating Deep Network Training by Reducing Internal
+      Covariate Shift, 2015, https://arxiv.org/abs/1502.03167
+    * tripy API, tripy.BatchNorm
+
+    Examples
+    --------
+    >>> from normspec import tripy as tp
+    >>> batch_norm = tp.BatchNorm(2)
+    >>> input = tp.iota((1, 2, 1, 1))
+    >>> output = batch_norm(input)
+    >>> batch_norm.state_dict()
+    {
+        weight: tensor([0.0000, 1.0000], dtype=float32, loc=cpu:0, shape=(2,)),
+        bias: tensor([0.0000, 1.0000], dtype=float32, loc=cpu:0, shape=(2,)),
+        running_mean: tensor([0.0000, 1.0000], dtype=float32, loc=cpu:0, shape=(2,)),
+        running_var: tensor([0.0000, 1.0000], dtype=float32, loc=cpu:0, shape=(2,)),
+    }
+    >>> input
+    tensor(
+        [[[[0.0000]],
+
+          [[0.0000]]]],
+        dtype=float32, loc=cpu:0, shape=(1, 2, 1, 1))
+    >>> output
+    tensor(
+        [[[[0.0000]],
+
+          [[0.0000]]]],
+        dtype=float32, loc=cpu:0, shape=(1, 2, 1, 1))
+    """
+
+    accepts = ("N C ...",)
+    names = _BATCH_NORM_NAMES
+    state = _BATCH_NORM_STATE
+
+    num_features: int
+    dtype: DType
+    eps: float
+    weight: Parameter
+    bias: Parameter
+    running_mean: Parameter
+    running_var: Parameter
+
+    def __init__(
+        self,
+        num_features: int,
+        dtype: DTypeLike = float32,
+        eps: float = 1e-05,
+    ) -> None:
+        super().__init__(
+            features=num_features,
+            axis=1,
+            epsilon=eps,
+            update_rate=None,
+            affine=True,
+            shifted=True,
+            track=True,
+            unbiased=False,
+            learns=False,
+            device=None,
+            dtype=dtype,
+        )
+
+    def __call__(self, x: ArrayT) -> ArrayT:
+        """Normalizes the input.
+
+        Parameters
+        ----------
+        x : array of shape (N, C, ...)
+            C is the feature dimension.
+
+        Returns
+        -------
+        array
+            A tensor of the same shape as the input.
+        """
+        return self.compute(x)
+
+    def extra_repr(self) -> str:
+        """The arguments, as they print between the brackets."""
+        return f"{self.num_features}"

@@ -1,0 +1,419 @@
+"""The CPU backend against plain formulas in extended precision, one feature at a time."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ml_dtypes
+import numba
+import numpy as np
+import pytest
+
+from normspec.runtime.kernels import on
+from normspec.runtime.kernels.cpu import plan, threads
+
+Array = Any
+cpu = on("cpu")
+EPSILON = 1e-5
+DTYPES = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16, "float32": np.float32, "float64": np.float64}
+# Half a unit in the last place of a result below 1, or the same part of a larger one, and a little more.
+TOLERANCE = {"float16": 2**-11 * 1.001, "bfloat16": 2**-8 * 1.001, "float32": 1e-7, "float64": 4e-15}
+
+SHAPES = {
+    "image": (3, 5, 37),
+    "one value": (1, 4, 1),
+    "one feature": (2, 1, 9),
+    "features last": (31, 7, 1),
+    "wide": (3, 2100, 1),
+    "long run": (2, 2, 20001),
+    "long rows": (9000, 3, 1),
+    "blocks of features": (40, 70, 49),
+    "split rows": (3, 2, 70001),
+}
+
+
+def contiguous(x: Array) -> Array:
+    return x.copy()
+
+
+def transposed(x: Array) -> Array:
+    return np.ascontiguousarray(x.transpose(2, 1, 0)).transpose(2, 1, 0)
+
+
+def features_last(x: Array) -> Array:
+    return np.ascontiguousarray(x.transpose(0, 2, 1)).transpose(0, 2, 1)
+
+
+def backwards(x: Array) -> Array:
+    return x[::-1, ::-1, ::-1].copy()[::-1, ::-1, ::-1]
+
+
+def every_other(x: Array) -> Array:
+    outer, features, inner = x.shape
+    view = np.zeros((outer, 2 * features, 3 * inner), x.dtype)[:, ::2, 1::3]
+    view[...] = x
+    return view
+
+
+def unaligned(x: Array) -> Array:
+    view = np.zeros(x.shape, [("pad", np.uint8), ("value", x.dtype)])["value"]
+    view[...] = x
+    return view
+
+
+LAYOUTS = [contiguous, transposed, features_last, backwards, every_other, unaligned]
+
+
+def extended(x: Array) -> Array:
+    return x.astype(np.float64).astype(np.longdouble)
+
+
+def expected(x: Array, weight: Array, bias: Array, epsilon: float = EPSILON) -> tuple[Array, Array, Array]:
+    """y, mean and biased variance, by the textbook, in extended precision and from some value of each feature."""
+    last = extended(x)[-1:, :, -1:]
+    wide = extended(x) - last
+    mean = wide.mean(axis=(0, 2), keepdims=True)
+    variance = ((wide - mean) ** 2).mean(axis=(0, 2), keepdims=True)
+    scale = 1 if weight is None else extended(weight)[:, None]
+    shift = 0 if bias is None else extended(bias)[:, None]
+    return (wide - mean) / np.sqrt(variance + epsilon) * scale + shift, (last + mean).ravel(), variance.ravel()
+
+
+def off(y: Array, reference: Array) -> float:
+    """The greatest error, relative to results above 1 and absolute below."""
+    return float(np.max(np.abs(extended(y) - reference) / np.maximum(1, np.abs(reference))))
+
+
+def sample(shape: tuple[int, ...], dtype: Any = np.float32, mean: float = 0.5, seed: int = 0) -> Array:
+    return (np.random.default_rng(seed).standard_normal(shape) + mean).astype(dtype)
+
+
+def train(x: Array, y: Array, *vectors: Any, rate: float = 0.1, unbiased: bool = True, **options: Any) -> Any:
+    """Forward, with as many of weight, bias, running mean and running variance as are given."""
+    given = [*vectors, None, None, None, None][:4]
+    return cpu.forward_training(x, y, *given, options.get("epsilon", EPSILON), rate, unbiased)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    if numba.config.NUMBA_NUM_THREADS < 2:
+        pytest.skip("one processor")
+    before = numba.get_num_threads()
+    yield
+    numba.set_num_threads(before)
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("name", DTYPES)
+def test_every_shape_and_dtype(shape: tuple[int, int, int], name: str) -> None:
+    x = sample(shape, DTYPES[name])
+    y = np.full_like(x, np.nan)
+    weight, bias = sample((shape[1],), seed=1), sample((shape[1],), np.float64, seed=2)
+    reference, mean, variance = expected(x, weight, bias)
+    got_mean, inverse = train(x, y, weight, bias)
+    assert off(y, reference) <= TOLERANCE[name]
+    assert got_mean.dtype == inverse.dtype == np.float64
+    np.testing.assert_allclose(got_mean, mean.astype(np.float64), rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(inverse, 1 / np.sqrt(variance.astype(np.float64) + EPSILON), rtol=1e-13)
+
+    got_mean, m2 = cpu.batch_statistics(x)
+    np.testing.assert_allclose(got_mean, mean.astype(np.float64), rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(m2, (variance * x[:, 0].size).astype(np.float64), rtol=1e-13)
+
+    y[...] = np.nan
+    cpu.normalize(x, y, got_mean, m2 / x[:, 0].size, weight, bias, EPSILON)
+    assert off(y, reference) <= TOLERANCE[name]
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 11), (301, 9, 1), (2, 3, 9001)])
+@pytest.mark.parametrize("target", LAYOUTS)
+@pytest.mark.parametrize("source", LAYOUTS)
+def test_layout_changes_no_bit(source: Callable[[Array], Array], target: Callable[[Array], Array], shape: Any) -> None:
+    plain = sample(shape)
+    x, y = source(plain), target(np.zeros_like(plain))
+    reference, mean, _ = expected(plain, None, None)
+    train(x, y)
+    assert np.array_equal(x, plain)
+    assert off(y, reference) <= TOLERANCE["float32"]
+    y[...] = np.nan
+    cpu.normalize(x, y, mean.astype(np.float64), np.ones(shape[1]), None, None, 0.0)
+    assert np.array_equal(y, (plain - mean.astype(np.float64)[:, None]).astype(np.float32))
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("source", LAYOUTS)
+def test_layouts_of_other_dtypes(source: Callable[[Array], Array], name: str) -> None:
+    for shape in [(5, 6, 11), (301, 9, 1)]:
+        plain = sample(shape, DTYPES[name])
+        x, y = source(plain), source(np.zeros_like(plain))
+        train(x, y)
+        assert off(y, expected(plain, None, None)[0]) <= TOLERANCE[name]
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_broadcast_input(axis: int) -> None:
+    shape = (6, 3, 8)
+    x = np.broadcast_to(sample(shape).take([0], axis=axis), shape)
+    y = np.empty(shape, np.float32)
+    train(x, y)
+    assert off(y, expected(x, None, None)[0]) <= TOLERANCE["float32"]
+
+
+@pytest.mark.parametrize("shape", [(32, 8, 1024), (32768, 8, 1), (4, 70, 49)])
+@pytest.mark.parametrize("mean", [0.0, 1e3, 1e5, -1e5])
+def test_float32_is_exact_at_any_mean(shape: tuple[int, int, int], mean: float) -> None:
+    x = sample(shape, mean=mean)
+    y = np.empty_like(x)
+    train(x, y)
+    assert off(y, expected(x, None, None)[0]) <= TOLERANCE["float32"]
+
+
+@pytest.mark.parametrize("shape", [(8, 4, 5000), (20000, 4, 1)])
+@pytest.mark.parametrize("first", [0.0, 1e6])
+def test_float64_is_exact_at_any_mean(shape: tuple[int, int, int], first: float) -> None:
+    """Neither a mean rounded to float64 nor an extraordinary first value costs digits."""
+    x = sample(shape, np.float64, mean=1e8 + 1 / 3)
+    x[0, :, 0] += first
+    y = np.empty_like(x)
+    train(x, y)
+    assert off(y, expected(x, None, None)[0]) <= (3e-11 if first else 4e-15)
+
+
+@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("shape", [(3, 2, 20001), (50000, 2, 1), (7, 2, 3)])
+def test_constant_feature_gives_the_bias(shape: tuple[int, int, int], name: str) -> None:
+    x = np.full(shape, 10000.1).astype(DTYPES[name])
+    y = np.empty_like(x)
+    bias = np.array([0.3, -7.0])
+    mean, inverse = train(x, y, np.array([3.0, 5.0]), bias)
+    assert np.all(mean == float(x[0, 0, 0]))
+    assert np.all(inverse == 1 / np.sqrt(EPSILON))
+    assert np.array_equal(y, np.broadcast_to(bias[:, None].astype(x.dtype), shape))
+    assert np.all(cpu.batch_statistics(x)[1] == 0)
+
+
+def test_drift_and_great_spread() -> None:
+    drift = (np.linspace(-100, 100, 60000) + 1e-3 * sample((60000,), np.float64)).astype(np.float32).reshape(2, 1, -1)
+    huge = (sample((8, 3, 400)) * np.float32(1e20)).astype(np.float32)
+    for x in (drift, huge):
+        y = np.empty_like(x)
+        train(x, y)
+        assert off(y, expected(x, None, None)[0]) <= TOLERANCE["float32"]
+    assert y.std() > 0.9
+
+
+@pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("shape", [(6, 9, 50), (64, 9, 1)])
+@pytest.mark.parametrize("where", [0, -1])
+def test_what_is_not_finite_stays_in_its_feature(poison: float, name: str, shape: Any, where: int) -> None:
+    clean = sample(shape, DTYPES[name])
+    x, y, untouched = clean.copy(), np.empty_like(clean), np.empty_like(clean)
+    x[where, 4, where] = poison
+    mean, _ = train(x, y)
+    train(clean, untouched)
+    others = np.arange(9) != 4
+    assert np.array_equal(y[:, others], untouched[:, others])
+    assert np.isnan(extended(y)[:, 4]).all()
+    assert np.isfinite(mean[others]).all()
+    np.testing.assert_equal(mean[4], poison)
+
+
+def test_infinity_and_nan_pass_through_normalize() -> None:
+    for name, dtype in DTYPES.items():
+        x = np.array([np.inf, -np.inf, np.nan, 2.0]).astype(dtype).reshape(1, 1, 4)
+        y = np.empty_like(x)
+        cpu.normalize(x, y, np.ones(1), np.ones(1), None, None, 0.0)
+        np.testing.assert_equal(y.astype(np.float64).ravel(), [np.inf, -np.inf, np.nan, 1.0], name)
+
+
+@pytest.mark.parametrize("name", ["float16", "bfloat16"])
+def test_every_value_of_16_bits_survives(name: str) -> None:
+    x = np.arange(2**16, dtype=np.uint16).view(DTYPES[name]).reshape(1, 1, -1)
+    y = np.empty_like(x)
+    cpu.normalize(x, y, np.zeros(1), np.ones(1), None, None, 0.0)
+    np.testing.assert_array_equal(y.astype(np.float32), x.astype(np.float32))
+
+
+def test_rounding_to_bfloat16_is_to_even() -> None:
+    x = np.ones((1, 4, 1), ml_dtypes.bfloat16)
+    y = np.empty_like(x)
+    unit = 2.0**-7
+    bias = np.array([unit / 2, 3 * unit / 2, unit * 0.51, unit * 0.49])
+    cpu.normalize(x, y, np.zeros(4), np.ones(4), None, bias, 0.0)
+    assert y.astype(np.float64).ravel().tolist() == [1, 1 + 2 * unit, 1 + unit, 1]
+
+
+@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("shape", [(6, 9, 50), (64, 9, 1), (3, 2, 70001)])
+def test_in_place(shape: tuple[int, int, int], name: str) -> None:
+    x = sample(shape, DTYPES[name])
+    statistics = np.full(shape[1], 0.25), np.full(shape[1], 2.0)
+    for call in (lambda x, y: cpu.normalize(x, y, *statistics, None, None, EPSILON), train):
+        y, same = np.empty_like(x), x.copy()
+        call(x, y)
+        call(same, same)
+        assert np.array_equal(y, same)
+
+
+@pytest.mark.parametrize("missing", range(16))
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_each_vector_may_be_missing(missing: int, dtype: Any) -> None:
+    x = sample((4, 5, 6))
+    y = np.empty_like(x)
+    start = [sample((5,), dtype, seed=i) for i in range(4)]
+    vectors = [None if missing >> i & 1 else vector.copy() for i, vector in enumerate(start)]
+    weight, bias, running_mean, running_var = vectors
+    train(x, y, *vectors, rate=0.25)
+    reference, mean, variance = expected(x, weight, bias)
+    assert off(y, reference) <= TOLERANCE["float32"]
+    for running, before, batch in zip([running_mean, running_var], start[2:], [mean, variance * 24 / 23], strict=True):
+        if running is not None:
+            assert running.dtype == dtype
+            wanted = 0.75 * before.astype(np.float64) + 0.25 * batch.astype(np.float64)
+            np.testing.assert_allclose(running, wanted.astype(dtype), rtol=1e-7 if dtype == np.float32 else 1e-14)
+
+
+def test_running_variance_of_one_value_and_biased() -> None:
+    one, several = sample((1, 2, 1)), sample((2, 2, 3))
+    for x, unbiased, divisor in [(one, True, 1), (one, False, 1), (several, True, 5), (several, False, 6)]:
+        running = np.full(2, 3.0)
+        train(x, np.empty_like(x), None, None, None, running, unbiased=unbiased, rate=0.5)
+        np.testing.assert_allclose(running, 1.5 + 0.5 * cpu.batch_statistics(x)[1] / divisor, rtol=1e-14)
+
+
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_rate_at_its_ends_is_exact(rate: float) -> None:
+    x = sample((4, 3, 6), mean=1e5)
+    running = np.array([1e-3, 1.0, 1e9])
+    mean, _ = train(x, np.empty_like(x), None, None, after := running.copy(), rate=rate)
+    assert np.array_equal(after, mean if rate else running)
+
+
+def test_a_kernel_that_fails_has_moved_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    x, running = sample((4, 3, 6)), [np.zeros(3), np.ones(3)]
+    monkeypatch.setattr("normspec.runtime.kernels.cpu.kernels.train", fail)
+    with pytest.raises(MemoryError):
+        train(x, np.empty_like(x), None, None, *running)
+    assert not running[0].any()
+    assert (running[1] == 1).all()
+
+
+@pytest.mark.parametrize("shape", [*SHAPES.values(), (1, 1, 1), (17, 1025, 1), (1, 3, 2**28), (2**31 + 64, 1, 1)])
+def test_plan_covers_every_value_once(shape: tuple[int, int, int]) -> None:
+    outer, features, inner = shape
+    segment, pieces, counts, blocks = plan(*shape, 4)
+    rows = outer * -(-inner // segment)
+    for ranges, end in (pieces, rows), (blocks, features):
+        assert [start for start, _ in ranges] == [0, *(stop for _, stop in ranges[:-1])]
+        assert ranges[-1][1] == end
+    assert counts.sum() == outer * inner
+    assert counts.min() > 0
+
+
+BIG = [(16, 64, 900), (60000, 33, 1), (2, 3, 90000), (30, 3000, 1), (32, 512, 49)]
+
+
+@pytest.mark.parametrize("shape", BIG)
+def test_threads_change_no_bit(shape: tuple[int, int, int], two_threads: None) -> None:
+    x = sample(shape)
+    results = []
+    for count in (1, 2):
+        numba.set_num_threads(count)
+        y, z = np.empty_like(x), np.empty_like(x)
+        mean, inverse = train(x, y)
+        cpu.normalize(x, z, mean, inverse, None, None, EPSILON)
+        results.append((y, z, mean, inverse, *cpu.batch_statistics(x)))
+    for one, two in zip(*results, strict=True):
+        assert one.tobytes() == two.tobytes()
+
+
+def test_work_is_shared_only_as_allowed(two_threads: None) -> None:
+    for count in (1, 2):
+        numba.set_num_threads(count)
+        met = threading.Barrier(2)
+        seen = set()
+
+        def work(_: int, met: threading.Barrier = met, seen: set[int] = seen, count: int = count) -> None:
+            if count == 2:
+                met.wait(20)  # passes only if two threads are in here at once
+            seen.add(threading.get_ident())
+
+        threads.share(work, [0, 1])
+        assert len(seen) == count
+        assert threading.get_ident() in seen
+
+
+def test_an_error_in_any_thread_is_raised_after_all_have_stopped() -> None:
+    def work(tile: int) -> None:
+        if tile == 5:
+            raise IndexError(tile)
+
+    with pytest.raises(IndexError):
+        threads.share(work, range(10))
+
+
+@pytest.mark.parametrize("shape", BIG[:3])
+def test_a_feature_does_not_see_the_others(shape: tuple[int, int, int]) -> None:
+    x = sample(shape)
+    other = x.copy()
+    other[:, 0::2] *= 1e10
+    y, z = np.empty_like(x), np.empty_like(x)
+    train(x, y)
+    train(other, z)
+    assert y[:, 1::2].tobytes() == z[:, 1::2].tobytes()
+
+
+def test_two_threads_at_once() -> None:
+    inputs = [sample((16, 64, 900), seed=i) for i in range(4)]
+    wanted = [np.empty_like(x) for x in inputs]
+    for x, y in zip(inputs, wanted, strict=True):
+        train(x, y)
+    wrong = []
+
+    def check(x: Array, reference: Array) -> None:
+        for _ in range(10):
+            y = np.empty_like(x)
+            train(x, y)
+            if not np.array_equal(y, reference):
+                wrong.append(1)
+
+    callers = [threading.Thread(target=check, args=pair) for pair in zip(inputs, wanted, strict=True)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert not wrong
+    assert not any(caller.is_alive() for caller in callers)
+
+
+def in_child(x: Array, queue: Any) -> None:
+    y = np.empty_like(x)
+    train(x, y)
+    queue.put((float(y.std()), threads.pool.cache_info().currsize))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_fork_after_use() -> None:
+    x = sample((16, 64, 900))
+    train(x, np.empty_like(x))
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    child = context.Process(target=in_child, args=(x, queue))
+    child.start()
+    child.join(30)
+    if child.is_alive():
+        child.kill()
+        pytest.fail("the child hangs")
+    assert child.exitcode == 0
+    spread, pools = queue.get()
+    assert spread == pytest.approx(1, abs=1e-4)
+    assert pools == threads.pool.cache_info().currsize  # it has made its own
