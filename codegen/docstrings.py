@@ -52,7 +52,7 @@ def _class(one: Class) -> Iterator[tuple[str, list[str]]]:
     for paragraph in one.paragraphs:
         yield "", _fill(paragraph)
     yield "Parameters", _parameters(one.arguments)
-    yield "Shape", [*_fill(f"Input: {one.shapes}. Output: the same shape."), *_fill(one.shape or "")]
+    yield "Shape", [*_fill(f"Input: {one.shapes}. Output: {one.output}."), *_fill(one.shape or "")]
     state = [line for kept in one.state for line in _entry(f"{kept.name} : {kept.type}", kept.doc, _state_facts(kept))]
     yield "Attributes", [*_parameters(one.attributes, short=True), *state]
     keys = (f"``{kept.name}`` ({kept.kind})" for kept in one.state)
@@ -81,7 +81,7 @@ def _parameters(arguments: Iterable[Argument], short: bool = False) -> list[str]
     for one in arguments:
         head = f"{one.name} : {one.type}"
         if short:
-            lines += _entry(head, "As given.")
+            lines += _entry(head, one.attribute_doc)
             continue
         if one.default is not None:
             head += f", default {one.default}"

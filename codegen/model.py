@@ -29,6 +29,7 @@ class Argument:
     variadic: bool
     attribute: bool
     doc: str
+    attribute_doc: str
     constraint: str | None
 
     @property
@@ -193,6 +194,7 @@ class Class:
     source: str | None
     inputs: tuple[str, ...]
     shape: str | None
+    output: str
     arguments: tuple[Argument, ...]
     bindings: tuple[Binding, ...]
     state: tuple[Kept, ...]

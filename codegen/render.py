@@ -158,6 +158,7 @@ def _environment() -> jinja2.Environment:
     pages.filters |= {
         "source": source,
         "long_source": _long_source,
+        "entries": _entries,
         "fields": lambda one: [(field.name, getattr(one, field.name)) for field in dataclasses.fields(one)],
         "keywords": lambda names: ", ".join(f'{name}="{twin}"' for name, twin in names.items()),
         "documented": docstrings.of_callable,
@@ -251,6 +252,12 @@ def source(value: object) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{source(key)}: {source(each)}" for key, each in value.items()) + "}"
     return repr(value)
+
+
+def _entries(mapping: Mapping[str, object], indent: int) -> str:
+    """A dict as source, an entry a line."""
+    lines = "".join(f"{' ' * (indent + 4)}{source(key)}: {source(value)},\n" for key, value in mapping.items())
+    return f"{{\n{lines}{' ' * indent}}}"
 
 
 def _long_source(text: str, indent: int) -> str:

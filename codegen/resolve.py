@@ -199,12 +199,13 @@ class _Resolver:
             origin=variant.origin,
             extension=variant.extension,
             summary=variant.summary,
-            paragraphs=_paragraphs(spelled.text) + _paragraphs(variant.text),
+            paragraphs=_paragraphs(variant.text) + _paragraphs(spelled.text),
             equation=equation.format_map({one: one for one in placeholders} | spoken),
             latex=operator.latex or "",
             source=operator.source,
             inputs=variant.input,
             shape=variant.shape,
+            output=variant.output,
             arguments=arguments,
             bindings=bindings,
             state=state,
@@ -323,6 +324,7 @@ class _Resolver:
                     variadic=spec.variadic,
                     attribute=spec.attribute,
                     doc=spec.doc or meaning.doc,
+                    attribute_doc=spec.attribute_doc or "As given.",
                     constraint=spec.constraint,
                 )
             )

@@ -90,6 +90,7 @@ class ArgumentSpec:
     variadic: bool = False
     attribute: bool = True
     doc: str | None = None
+    attribute_doc: str | None = None
     constraint: str | None = None
     where: str = ""
 
@@ -127,7 +128,6 @@ class TraitSpec:
     doc: str
     extends: tuple[str, ...] = ()
     methods: dict[str, CallableSpec] = field(default_factory=dict)
-    public: str | None = None
     where: str = ""
 
 
@@ -217,14 +217,6 @@ class DialectSpec:
 
 
 @dataclass(frozen=True)
-class SectionSpec:
-    """A titled piece of prose."""
-
-    title: str
-    text: str
-
-
-@dataclass(frozen=True)
 class VariantSpec:
     """specs/DIALECT/CLASS.yaml: one class, named after its file."""
 
@@ -239,6 +231,7 @@ class VariantSpec:
     extension: str | None = None
     text: str = ""
     shape: str | None = None
+    output: str = "the same shape"
     notes: tuple[str, ...] = ()
     examples: tuple[ExampleSpec, ...] = ()
     see_also: tuple[str, ...] = ()

@@ -85,6 +85,8 @@ def default_fits(value: object, type_: str) -> bool:
         if member == "None"
         else value in DTYPES
         if member in ("dtype", "DTypeLike")
+        else value in ("cpu", "cuda")
+        if member in ("device", "DeviceLike")
         else type(value).__name__ == member
         for member in members
     )

@@ -151,6 +151,9 @@ def load_state_dict(case: Case) -> None:
     _check_returned(take, returned, [missing], ["foreign"])
     for key, tensor in getattr(target, give)().items():
         np.testing.assert_array_equal(tensor.numpy(), before[key], err_msg=key)
+    plain = {key: Tensor(tensor.numpy()) for key, tensor in state.items()}
+    getattr(target, take.name)(plain)
+    assert list(getattr(target, give)()) == list(state)
     _check_files(case, source, state)
 
 

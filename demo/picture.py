@@ -15,7 +15,7 @@ from matplotlib.figure import Figure, SubFigure
 from .data import COLORS, Floats
 from .work import Result, Run
 
-WIDTH, HEIGHT, DPI = 1200, 760, 100
+WIDTH, HEIGHT, DPI = 1200, 740, 100
 SPAN = 2.0  # standard deviations between gray and black, or white
 INK = {"red": "#d64550", "green": "#2f9e5f", "blue": "#2b6cb8"}
 TEXT, FAINT = "#30363d", "#8b949e"
@@ -27,7 +27,7 @@ def draw(results: Sequence[Result], path: Path) -> None:
     photos, digits = results[0], next(one for one in results if one.data.axes == "N C")
     figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
-    top, middle, bottom = figure.subfigures(3, 1, height_ratios=[2.4, 2.2, 2.5])
+    top, middle, bottom = figure.subfigures(3, 1, height_ratios=[2.4, 2.2, 2.5], hspace=0.03)
     draw_photographs(top, photos)
     before, after = middle.subplots(1, 2)
     draw_histogram(before, photos.data.whole, (0, 256))
@@ -110,7 +110,7 @@ def draw_run(axes: Axes, run: Run, place: int, places: int) -> None:
 
 def draw_digits(figure: SubFigure, result: Result) -> None:
     """Some digits, and what is left of them when every pixel is normalized on its own."""
-    heading(figure, "Digits, every pixel a feature: below and above its mean")
+    heading(figure, "Digits, each pixel a feature: red above average, blue below")
     before, after = figure.subplots(2, 1)
     show(before, in_a_row(result.data.whole), cmap="gray_r")
     show(after, in_a_row(result.first.output), cmap="RdBu_r", vmin=-SPAN, vmax=SPAN)
@@ -139,4 +139,4 @@ def plain(axes: Axes, *hidden: str) -> None:
 
 
 def heading(figure: Any, text: str) -> None:
-    figure.suptitle(text, fontsize=12, fontweight="bold", color=TEXT, x=0.02, ha="left")
+    figure.suptitle(text, fontsize=11.5, fontweight="bold", color=TEXT, x=0.02, ha="left")

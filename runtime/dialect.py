@@ -49,6 +49,8 @@ class TensorPrinting:
     """Four decimals always, or as few as the values need and exponents where they help."""
     threshold: int = 1000
     """More elements than this are abbreviated to three at each end of an axis."""
+    plain_dtypes: tuple[str, ...] = ("float32",)
+    """Element types that ``{extras}`` does not tell."""
     extras: tuple[Literal["device", "dtype", "requires_grad"], ...] = ()
     """What ``{extras}`` tells, in this order, where it is not the default."""
 
@@ -64,6 +66,8 @@ class Printing:
     tensor: TensorPrinting
     module: Literal["arguments", "members"]
     """A module as its arguments and children, or as its tensors and children."""
+    scalars: Mapping[str, str] = field(default_factory=dict)
+    """What messages call element types, where that is not their name."""
     state_dict: Literal["dict", "lines"] = "dict"
     """A state dict as Python prints a dict, or an entry a line with bare keys."""
 

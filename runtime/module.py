@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
+from . import devices
 from .dialect import Dialect
 from .dtypes import DTypeLike
 from .errors import fail
@@ -91,6 +92,14 @@ class Module:
             found=found,
             **fields,
         )
+
+    def _place(self, device: str | None) -> str:
+        """The device that was asked for, the CPU by default."""
+        try:
+            return "cpu" if device is None else devices.name(*devices.parse(device))
+        except ValueError:
+            known = ", ".join(self.dialect.printing.devices)
+            self._fail("device", "device", "cpu or cuda", repr(device), device=device, devices=known)
 
     def _set(self, **canonical: object) -> None:
         """Keep arguments and tensors under the dialect's names; what has none is kept privately."""

@@ -29,7 +29,8 @@ def format_tensor(tensor: Tensor) -> str:
     frame = style.nested if nested and style.nested else style.frame
     kind, index = devices.parse(tensor.device)
     device = printing.devices[kind].format(index=index)
-    default = {"device": kind == "cpu", "dtype": _told_by_digits(tensor), "requires_grad": not tensor.requires_grad}
+    plain = tensor.dtype.name in style.plain_dtypes
+    default = {"device": kind == "cpu", "dtype": plain, "requires_grad": not tensor.requires_grad}
     told = {"device": f"device={device!r}", "dtype": f"dtype={tensor.dtype!r}", "requires_grad": "requires_grad=True"}
     text = frame.format(
         data=_data(tensor.numpy(), style, frame.partition("{data}")[0].rpartition("\n")[2]),
@@ -40,11 +41,6 @@ def format_tensor(tensor: Tensor) -> str:
         extras="".join(f", {told[one]}" for one in style.extras if not default[one]),
     )
     return style.parameter.format(tensor=text) if tensor.learned else text
-
-
-def _told_by_digits(tensor: Tensor) -> bool:
-    """Whether the digits alone tell the element type: float32, int64 and bool, as in torch."""
-    return tensor.dtype.name in ("float32", "int64", "bool")
 
 
 def _data(array: npt.NDArray[Any], style: TensorPrinting, prefix: str) -> str:

@@ -239,6 +239,14 @@ def test_every_value_of_16_bits_survives(name: str) -> None:
     np.testing.assert_array_equal(y.astype(np.float32), x.astype(np.float32))
 
 
+def test_no_nan_is_rounded_away() -> None:
+    for dtype in DTYPES.values():
+        x = np.ones((1, 2, 1), dtype)
+        full = np.array([2**63 - 1, 2**64 - 1], np.uint64).view(np.float64)  # NaNs of which every bit is set
+        cpu.normalize(x, x, np.zeros(2), np.ones(2), None, full, 0.0)
+        assert np.isnan(x.astype(np.float64)).all()
+
+
 def test_rounding_to_bfloat16_is_to_even() -> None:
     x = np.ones((1, 4, 1), ml_dtypes.bfloat16)
     y = np.empty_like(x)

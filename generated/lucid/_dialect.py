@@ -38,16 +38,21 @@ DIALECT = Dialect(
     ),
     printing=Printing(
         dtype="lucid.{name}",
-        devices={"cpu": "cpu", "cuda": "cuda:{index}"},
+        devices={
+            "cpu": "cpu",
+            "cuda": "cuda:{index}",
+        },
         tensor=TensorPrinting(
             frame="tensor({data}{extras})",
             nested="",
             parameter="Parameter containing:\n{tensor}",
             numbers="adaptive",
             threshold=1000,
+            plain_dtypes=("float32",),
             extras=("device", "dtype", "requires_grad"),
         ),
         module="arguments",
+        scalars={},
         state_dict="dict",
     ),
     messages={

@@ -73,16 +73,16 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
 
         y = (x - mean) / sqrt(variance + eps) * weight + bias
 
+    Normalises each channel across the batch (and, for 3-D inputs, the length) dimension.
+
+    For a 3-D input (N, C, L), the statistics E[x] and Var[x] are computed over the (N, L) axes for each
+    channel c. For a 2-D input (N, C) only the batch axis N is reduced.
+
     During training, batch statistics are used and running statistics are updated via an exponential
     moving average: μ̂ ← (1 − m) μ̂ + m μ_batch.
 
     During evaluation (``model.eval()``), the stored running statistics ``running_mean`` and
     ``running_var`` are used instead, making inference independent of batch composition.
-
-    Normalises each channel across the batch (and, for 3-D inputs, the length) dimension.
-
-    For a 3-D input (N, C, L), the statistics E[x] and Var[x] are computed over the (N, L) axes for each
-    channel c. For a 2-D input (N, C) only the batch axis N is reduced.
 
     Parameters
     ----------
@@ -189,8 +189,6 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
       randn takes generator. Here: These are left out, but for the device of tensor.
     * randn, manual_seed: Draws come from Philox. Here: They come from NumPy's default generator: as
       repeatable, with other values.
-    * tensors of integers and bool: Print their dtype whenever it is not float32. Here: int64 and bool are
-      told by their digits, and not named.
     * shapes in messages: Written (3,) in errors of loading, [3,4] without blanks in ShapeMismatch. Here:
       Written [3] and [3, 4].
     * wording: BatchNorm2d says "If None, uses cumulative moving average" and "Running estimate of the
@@ -292,14 +290,14 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
 
         y = (x - mean) / sqrt(variance + eps) * weight + bias
 
+    Normalises each channel across the batch and spatial dimensions, where E[x] and Var[x] are computed
+    over the (N, H, W) axes for each channel c.
+
     During training, batch statistics are used and running statistics are updated via an exponential
     moving average: μ̂ ← (1 − m) μ̂ + m μ_batch.
 
     During evaluation (``model.eval()``), the stored running statistics ``running_mean`` and
     ``running_var`` are used instead, making inference independent of batch composition.
-
-    Normalises each channel across the batch and spatial dimensions, where E[x] and Var[x] are computed
-    over the (N, H, W) axes for each channel c.
 
     Parameters
     ----------
@@ -410,8 +408,6 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
       randn takes generator. Here: These are left out, but for the device of tensor.
     * randn, manual_seed: Draws come from Philox. Here: They come from NumPy's default generator: as
       repeatable, with other values.
-    * tensors of integers and bool: Print their dtype whenever it is not float32. Here: int64 and bool are
-      told by their digits, and not named.
     * shapes in messages: Written (3,) in errors of loading, [3,4] without blanks in ShapeMismatch. Here:
       Written [3] and [3, 4].
     * wording: BatchNorm2d says "If None, uses cumulative moving average" and "Running estimate of the
@@ -512,14 +508,14 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
 
         y = (x - mean) / sqrt(variance + eps) * weight + bias
 
+    Normalises each channel across the batch and the three spatial dimensions, where E[x] and Var[x] are
+    computed over the (N, D, H, W) axes for each channel c.
+
     During training, batch statistics are used and running statistics are updated via an exponential
     moving average: μ̂ ← (1 − m) μ̂ + m μ_batch.
 
     During evaluation (``model.eval()``), the stored running statistics ``running_mean`` and
     ``running_var`` are used instead, making inference independent of batch composition.
-
-    Normalises each channel across the batch and the three spatial dimensions, where E[x] and Var[x] are
-    computed over the (N, D, H, W) axes for each channel c.
 
     Parameters
     ----------
@@ -627,8 +623,6 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
       randn takes generator. Here: These are left out, but for the device of tensor.
     * randn, manual_seed: Draws come from Philox. Here: They come from NumPy's default generator: as
       repeatable, with other values.
-    * tensors of integers and bool: Print their dtype whenever it is not float32. Here: int64 and bool are
-      told by their digits, and not named.
     * shapes in messages: Written (3,) in errors of loading, [3,4] without blanks in ShapeMismatch. Here:
       Written [3] and [3, 4].
     * wording: BatchNorm2d says "If None, uses cumulative moving average" and "Running estimate of the

@@ -53,7 +53,7 @@ class Module(runtime.Module):
         """Loads parameters from the provided state_dict into the current module. This will recurse over any
         nested child modules. Returns a tuple of two sets of strings: missing_keys, keys that are expected by
         this module but not provided in state_dict, and unexpected_keys, keys that are not expected by this
-        module but provided in state_dict.
+        module but provided in state_dict. See also ``state_dict()``.
 
         Parameters
         ----------

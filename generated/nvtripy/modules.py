@@ -115,7 +115,7 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     num_features : int
         As given.
     dtype : dtype
-        As given.
+        The data type used to perform the operation.
     eps : float
         As given.
     weight : Tensor
@@ -145,6 +145,7 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
 
     Notes
     -----
+    * The attribute ``dtype`` is the data type used to perform the operation.
     * loc: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the tensor really
       lives: cpu:0, unless it was moved.
     * dtype: The attribute is documented and never set, so that repr, == and hash raise. Here: It is set.
@@ -157,7 +158,16 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     * assignment: Assigning a list to a parameter removes it from the state dict. Here: Refused.
     * shape in messages: Shapes print as tuples, one problem is told at a time. Here: Every problem is
       told at once, shapes as lists.
-    * wording: "wieight and bias". Here: Corrected.
+    * num_features and eps: A negative num_features gives parameters of negative size; an eps that is an
+      int is refused, 1 as well. Here: A negative num_features is refused, and any real eps is taken.
+    * tensors in lists and dicts: Those in lists and dicts are parameters too. Here: Only lists and dicts
+      of modules are looked into.
+    * incompatible state dict: Loading stops at the first tensor that does not fit, with those before it
+      loaded. Here: Nothing is loaded unless everything fits.
+    * parameters that were never set: Later versions refuse to run until all four are assigned. Here: They
+      count up from zero at first, as the documents print.
+    * wording: "wieight and bias"; "typically the second dimension", though it is always the second. Here:
+      The first is corrected.
 
     References
     ----------
@@ -242,7 +252,7 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
         Returns
         -------
         array
-            A tensor of the same shape as the input.
+            A tensor of the same shape as the input, but for the last axis of a linear layer.
         """
         return self.compute(x)
 
@@ -271,7 +281,7 @@ class Linear(_linear.Linear, Module):
 
     Shape
     -----
-    Input: (..., in_features). Output: the same shape.
+    Input: (..., in_features). Output: (..., out_features).
 
     Attributes
     ----------
@@ -305,7 +315,16 @@ class Linear(_linear.Linear, Module):
     * assignment: Assigning a list to a parameter removes it from the state dict. Here: Refused.
     * shape in messages: Shapes print as tuples, one problem is told at a time. Here: Every problem is
       told at once, shapes as lists.
-    * wording: "wieight and bias". Here: Corrected.
+    * num_features and eps: A negative num_features gives parameters of negative size; an eps that is an
+      int is refused, 1 as well. Here: A negative num_features is refused, and any real eps is taken.
+    * tensors in lists and dicts: Those in lists and dicts are parameters too. Here: Only lists and dicts
+      of modules are looked into.
+    * incompatible state dict: Loading stops at the first tensor that does not fit, with those before it
+      loaded. Here: Nothing is loaded unless everything fits.
+    * parameters that were never set: Later versions refuse to run until all four are assigned. Here: They
+      count up from zero at first, as the documents print.
+    * wording: "wieight and bias"; "typically the second dimension", though it is always the second. Here:
+      The first is corrected.
     * quant_dtype is left out: The examples quantize nothing.
     * weight_quant_dim is left out: The examples quantize nothing.
 
@@ -348,7 +367,7 @@ class Linear(_linear.Linear, Module):
         Returns
         -------
         array
-            A tensor of the same shape as the input.
+            A tensor of the same shape as the input, but for the last axis of a linear layer.
         """
         return self.compute(x)
 

@@ -21,16 +21,30 @@ DIALECT = Dialect(
     ),
     printing=Printing(
         dtype="{name}",
-        devices={"cpu": "CPU", "cuda": "CUDA:{index}"},
+        devices={
+            "cpu": "CPU",
+            "cuda": "CUDA:{index}",
+        },
         tensor=TensorPrinting(
             frame="tensor dtype={dtype}, shape={size}, device={device} \n{data}",
             nested="",
             parameter="{tensor}",
             numbers="fixed",
             threshold=0,
+            plain_dtypes=("float32",),
             extras=(),
         ),
         module="arguments",
+        scalars={
+            "bool": "Bool",
+            "uint8": "Byte",
+            "int8": "Char",
+            "int16": "Short",
+            "int32": "Int",
+            "int64": "Long",
+            "complex64": "ComplexFloat",
+            "complex128": "ComplexDouble",
+        },
         state_dict="dict",
     ),
     messages={

@@ -21,16 +21,30 @@ DIALECT = Dialect(
     ),
     printing=Printing(
         dtype="torch.{name}",
-        devices={"cpu": "cpu", "cuda": "cuda:{index}"},
+        devices={
+            "cpu": "cpu",
+            "cuda": "cuda:{index}",
+        },
         tensor=TensorPrinting(
             frame="tensor({data}{extras})",
             nested="",
             parameter="Parameter containing:\n{tensor}",
             numbers="adaptive",
             threshold=1000,
+            plain_dtypes=("float32", "int64", "bool"),
             extras=("device", "dtype", "requires_grad"),
         ),
         module="arguments",
+        scalars={
+            "bool": "Bool",
+            "uint8": "Byte",
+            "int8": "Char",
+            "int16": "Short",
+            "int32": "Int",
+            "int64": "Long",
+            "complex64": "ComplexFloat",
+            "complex128": "ComplexDouble",
+        },
         state_dict="dict",
     ),
     messages={

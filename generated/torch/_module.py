@@ -175,6 +175,14 @@ class Module(runtime.Module):
         """Converts parameters and buffers that are floating-point to float32."""
         return _module.to(self, device=None, dtype="float32")
 
+    def cpu(self) -> Self:
+        """Moves parameters and buffers to the CPU."""
+        return _module.to(self, device="cpu", dtype=None)
+
+    def cuda(self) -> Self:
+        """Moves parameters and buffers to the first CUDA device."""
+        return _module.to(self, device="cuda", dtype=None)
+
     def double(self) -> Self:
         """Converts parameters and buffers that are floating-point to float64."""
         return _module.to(self, device=None, dtype="float64")
@@ -230,3 +238,11 @@ class Module(runtime.Module):
 
 class _BatchNorm(Module):
     """The base class of BatchNorm1d, BatchNorm2d and BatchNorm3d."""
+
+    def reset_running_stats(self) -> None:
+        """Gives running_mean, running_var and num_batches_tracked the values that they had at first."""
+        _module.reset_buffers(self)
+
+    def reset_parameters(self) -> None:
+        """Gives parameters and running statistics the values that they had at first."""
+        _module.reset(self)

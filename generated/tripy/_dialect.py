@@ -26,16 +26,21 @@ DIALECT = Dialect(
     ),
     printing=Printing(
         dtype="{name}",
-        devices={"cpu": "cpu:0", "cuda": "gpu:{index}"},
+        devices={
+            "cpu": "cpu:0",
+            "cuda": "gpu:{index}",
+        },
         tensor=TensorPrinting(
             frame="tensor({data}, dtype={dtype}, loc={device}, shape={shape})",
             nested="tensor(\n    {data}, \n    dtype={dtype}, loc={device}, shape={shape})",
             parameter="{tensor}",
             numbers="fixed",
             threshold=1000,
+            plain_dtypes=("float32",),
             extras=(),
         ),
         module="members",
+        scalars={},
         state_dict="lines",
     ),
     messages={
@@ -57,20 +62,20 @@ DIALECT = Dialect(
         ),
         "rank": Message(
             TripyException,
-            "Expected an input with a batch and a feature dimension but got one of rank {rank}.",
+            "Input is expected to have shape (N, C, ...). Got {shape} which has rank {rank}.",
         ),
         "features": Message(
             TripyException,
-            "broadcast dimensions must be conformable: expected {expected} channels in the input, but got {found}",
+            "broadcast dimensions must be conformable",
         ),
         "input_float": Message(
             TripyException,
-            "Expected a floating-point input but got one of dtype: '{dtype}'.",
+            "Unsupported data type for '__sub__'.",
         ),
         "input_dtype": Message(
             TripyException,
-            "Expected the dtype of the input and of the parameters to be equal: expected '{expected}' "
-            "but got '{dtype}'.",
+            "Mismatched data types for '__sub__'. Parameters: 'self' and 'other' must have matching "
+            "data types, but got: '{dtype}' and '{expected}' respectively.",
         ),
         "device_mixed": Message(
             TripyException,
@@ -90,19 +95,21 @@ DIALECT = Dialect(
         ),
         "state_shape": Message(
             TripyException,
-            "For parameter: {key}, new parameter shape: {found} is not compatible with current shape: {expected}",
+            "For parameter: {key}, new parameter is not compatible with the existing parameter. New "
+            "parameter shape: {found} is not compatible with current shape: {expected}",
         ),
         "state_dtype": Message(
             TripyException,
-            "For parameter: {key}, new parameter dtype: {found} is not compatible with current dtype: {expected}",
+            "For parameter: {key}, new parameter is not compatible with the existing parameter. New "
+            "parameter dtype: {found} is not compatible with current dtype: {expected}",
         ),
         "state_type": Message(
             TripyException,
-            "For parameter: {key}, expected an instance of type: 'Tensor' but got argument of type: '{type}'.",
+            "Unrecognized type for module parameter. Expected a tensor for parameter: '{key}', but got: {type}",
         ),
         "assign": Message(
             TripyException,
-            "For parameter: {key}, expected an instance of type: 'Tensor' but got argument of type: '{type}'.",
+            "Unrecognized type for module parameter. Expected a tensor for parameter: '{key}', but got: {type}",
         ),
     },
 )

@@ -88,7 +88,7 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     num_features : int
         As given.
     dtype : dtype
-        As given.
+        The data type used to perform the operation.
     eps : float
         As given.
     weight : Parameter
@@ -118,6 +118,7 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
 
     Notes
     -----
+    * The attribute ``dtype`` is the data type used to perform the operation.
     * loc: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the tensor really
       lives: cpu:0, unless it was moved.
     * dtype: The attribute is documented and never set, so that repr, == and hash raise. Here: It is set.
@@ -130,7 +131,16 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     * assignment: Assigning a list to a parameter removes it from the state dict. Here: Refused.
     * shape in messages: Shapes print as tuples, one problem is told at a time. Here: Every problem is
       told at once, shapes as lists.
-    * wording: "wieight and bias". Here: Corrected.
+    * num_features and eps: A negative num_features gives parameters of negative size; an eps that is an
+      int is refused, 1 as well. Here: A negative num_features is refused, and any real eps is taken.
+    * tensors in lists and dicts: Those in lists and dicts are parameters too. Here: Only lists and dicts
+      of modules are looked into.
+    * incompatible state dict: Loading stops at the first tensor that does not fit, with those before it
+      loaded. Here: Nothing is loaded unless everything fits.
+    * modules: Print a line weight=[2] for each parameter; the document does not show it. Here: Print as
+      in the later document, nvtripy's.
+    * wording: "wieight and bias"; "typically the second dimension", though it is always the second. Here:
+      The first is corrected.
 
     References
     ----------

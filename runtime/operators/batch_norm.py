@@ -57,8 +57,7 @@ class BatchNorm(Module):
             device=device,
             dtype=element,
         )
-        where = "cpu" if device is None else devices.name(*devices.parse(device))
-        self._build({"features": int(features)}, element.name, where)
+        self._build({"features": int(features)}, element.name, self._place(device))
 
     def compute(self, x: ArrayT) -> ArrayT:
         """Normalize ``x``; in training, move the running statistics towards those of ``x``."""
@@ -131,15 +130,14 @@ class BatchNorm(Module):
         shape, rank = x.shape, len(x.shape)
         patterns = [pattern.split() for pattern in self.accepts]
         if not any(rank == len(words) or (words[-1] == "..." and rank >= len(words) - 1) for words in patterns):
-            ranks = one_of([f"{len(words)}D" for words in patterns])
+            ranks = one_of([f"{len(words) - 1}D or more" if "..." in words else f"{len(words)}D" for words in patterns])
             shapes = one_of([f"({', '.join(words)})" for words in patterns])
             self._refuse("rank", shapes, f"shape {shape}", ranks=ranks, rank=rank, shape=listed(shape))
         axis, features = self._get("axis"), self._get("features")
         if shape[axis] != features:
             self._refuse("features", str(features), str(shape[axis]), shape=listed(shape))
         if x.dtype not in FLOATING:
-            dtype = np.dtype(x.dtype).name.capitalize().rstrip("0123456789")
-            self._refuse("input_float", one_of(list(FLOATING)), x.dtype, dtype=dtype)
+            self._refuse("input_float", one_of(list(FLOATING)), x.dtype, dtype=_called(self.dialect, x.dtype))
         self._check_beside_parameters(x)
 
     def _check_beside_parameters(self, x: Source) -> None:
@@ -204,7 +202,7 @@ def batch_norm(
         found = f"shape {x.shape}"
         refuse("rank", "input", "(N, C, ...)", found, ranks="at least 2D", rank=len(x.shape), shape=listed(x.shape))
     if x.dtype not in FLOATING:
-        refuse("input_float", "input", one_of(list(FLOATING)), x.dtype, dtype=x.dtype.capitalize().rstrip("0123456789"))
+        refuse("input_float", "input", one_of(list(FLOATING)), x.dtype, dtype=_called(dialect, x.dtype))
     if (mean is None) != (variance is None) or (mean is None and not training):
         raise ValueError("batch_norm: running statistics: expected both, or neither in training, found otherwise")
     vectors = {"mean": mean, "variance": variance, "scale": scale, "shift": shift}
@@ -224,6 +222,11 @@ def batch_norm(
     rate = update_rate if training and mean is not None else None
     y = _normalize(x, state, axis=1, epsilon=epsilon, batch=training, rate=rate, unbiased=True)
     return cast(ArrayT, x.wrap(y))
+
+
+def _called(dialect: Dialect, dtype: str) -> str:
+    """What the messages of a dialect call an element type."""
+    return dialect.printing.scalars.get(dtype, dtype)
 
 
 def _size(x: Source) -> int:

@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .. import devices
-from ..dtypes import DType, DTypeLike
+from ..dtypes import FLOATING, DType, DTypeLike
 from ..errors import listed
-from ..module import Module, ModuleT
+from ..module import Module, ModuleT, State
 from ..tensor import Tensor, TensorT
 from ..views import IncompatibleKeys, StateDict, quoted
 
@@ -157,7 +156,7 @@ def _checked(module: Module, key: str, current: Tensor, value: Any, problems: di
         text = _words(module, "state_type", key=key, type=type(value).__name__)
         problems.setdefault("state_type", []).append(text)
         return current
-    tensor = value if isinstance(value, Tensor) else module.tensor_type(value)
+    tensor = value if isinstance(value, type(current)) else type(current)(value)
     if tensor.shape != current.shape:
         text = _words(module, "state_shape", key=key, expected=_shape(current), found=_shape(tensor))
         problems.setdefault("state_shape", []).append(text)
@@ -258,14 +257,26 @@ def _destination(
     element = None if dtype is None else DType.of(dtype)
     if device is None:
         return None, element
-    if isinstance(device, str):
-        try:
-            return devices.name(*devices.parse(device)), element
-        except ValueError:
-            if device not in ("float16", "bfloat16", "float32", "float64"):
-                known = list(module.dialect.printing.devices)
-                module._fail("device", "device", "cpu or cuda", repr(device), device=device, devices=", ".join(known))
+    if isinstance(device, str) and device not in FLOATING:
+        return module._place(device), element
     return None, DType.of(device)
+
+
+def reset_buffers(module: Module) -> None:
+    """Give the buffers of this module the values that they had at first."""
+    _reset(module, lambda one: one.kind == "buffer")
+
+
+def reset(module: Module) -> None:
+    """Give all tensors of this module the values that they had at first."""
+    _reset(module, lambda one: True)
+
+
+def _reset(module: Module, wanted: Callable[[State], bool]) -> None:
+    for one in module.state:
+        tensor = vars(module)[one.name]
+        if tensor is not None and wanted(one):
+            tensor.copy_(module._initial(one, tensor.shape, tensor.dtype.name, "cpu"))
 
 
 def register_parameter(module: Module, name: str, tensor: TensorT | None) -> TensorT | None:

@@ -74,13 +74,6 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
 
         y = (x - mean) / sqrt(variance + eps) * weight + bias
 
-    Also by default, during training this layer keeps running estimates of its computed mean and variance,
-    which are then used for normalization during evaluation. The running estimates are kept with a default
-    ``momentum`` of 0.1.
-
-    If ``track_running_stats`` is set to False, this layer then does not keep running estimates, and batch
-    statistics are instead used during evaluation time as well.
-
     Method described in the paper Batch Normalization: Accelerating Deep Network Training by Reducing
     Internal Covariate Shift.
 
@@ -90,6 +83,13 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     forward pass, the variance is calculated via the biased estimator, equivalent to ``torch.var(input,
     correction=0)``. However, the value stored in the moving average of the variance is calculated via the
     unbiased estimator, equivalent to ``torch.var(input, correction=1)``.
+
+    Also by default, during training this layer keeps running estimates of its computed mean and variance,
+    which are then used for normalization during evaluation. The running estimates are kept with a default
+    ``momentum`` of 0.1.
+
+    If ``track_running_stats`` is set to False, this layer then does not keep running estimates, and batch
+    statistics are instead used during evaluation time as well.
 
     Parameters
     ----------
@@ -317,13 +317,6 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
 
         y = (x - mean) / sqrt(variance + eps) * weight + bias
 
-    Also by default, during training this layer keeps running estimates of its computed mean and variance,
-    which are then used for normalization during evaluation. The running estimates are kept with a default
-    ``momentum`` of 0.1.
-
-    If ``track_running_stats`` is set to False, this layer then does not keep running estimates, and batch
-    statistics are instead used during evaluation time as well.
-
     4D is a mini-batch of 2D inputs with additional channel dimension. Method described in the paper Batch
     Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift.
 
@@ -333,6 +326,13 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     is calculated via the biased estimator, equivalent to ``torch.var(input, correction=0)``. However, the
     value stored in the moving average of the standard-deviation is calculated via the unbiased estimator,
     equivalent to ``torch.var(input, correction=1)``.
+
+    Also by default, during training this layer keeps running estimates of its computed mean and variance,
+    which are then used for normalization during evaluation. The running estimates are kept with a default
+    ``momentum`` of 0.1.
+
+    If ``track_running_stats`` is set to False, this layer then does not keep running estimates, and batch
+    statistics are instead used during evaluation time as well.
 
     Parameters
     ----------
@@ -558,13 +558,6 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
 
         y = (x - mean) / sqrt(variance + eps) * weight + bias
 
-    Also by default, during training this layer keeps running estimates of its computed mean and variance,
-    which are then used for normalization during evaluation. The running estimates are kept with a default
-    ``momentum`` of 0.1.
-
-    If ``track_running_stats`` is set to False, this layer then does not keep running estimates, and batch
-    statistics are instead used during evaluation time as well.
-
     5D is a mini-batch of 3D inputs with additional channel dimension as described in the paper Batch
     Normalization: Accelerating Deep Network Training by Reducing Internal Covariate Shift.
 
@@ -574,6 +567,13 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     is calculated via the biased estimator, equivalent to ``torch.var(input, correction=0)``. However, the
     value stored in the moving average of the standard-deviation is calculated via the unbiased estimator,
     equivalent to ``torch.var(input, correction=1)``.
+
+    Also by default, during training this layer keeps running estimates of its computed mean and variance,
+    which are then used for normalization during evaluation. The running estimates are kept with a default
+    ``momentum`` of 0.1.
+
+    If ``track_running_stats`` is set to False, this layer then does not keep running estimates, and batch
+    statistics are instead used during evaluation time as well.
 
     Parameters
     ----------
