@@ -115,7 +115,8 @@ class Module:
             tensor = None
             if all(self._get(switch) for switch in one.when):
                 shape = tuple(sizes[word] for word in one.shape)
-                tensor = self._initial(one, shape, self.kept_dtype(one.name, dtype), device)
+                where = "cpu" if one.canonical == "count" else device  # counting waits for no device
+                tensor = self._initial(one, shape, self.kept_dtype(one.name, dtype), where)
             vars(self)[one.name] = tensor
             if one.kind == "buffer":
                 self._buffers[one.name] = None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import subprocess
+import sys
 
 import pytest
 
 from normspec.conformance import matrix
 from normspec.conformance.clauses import CLAUSES, Omitted
-from suite import DIALECTS
+from suite import DIALECTS, ROOT
 
 ROWS = {row.name: row for row in matrix.rows(DIALECTS)}
 
@@ -24,6 +27,18 @@ def test_what_is_omitted_has_a_reason():
     omitted = [cell for cell in matrix.run(DIALECTS[:1]) if cell.result == "omitted"]
     assert all(cell.reason for cell in omitted)
     assert {cell.clause for cell in omitted} <= {"devices", "examples"}
+
+
+@pytest.mark.parametrize("device", ["simulator", "gpu"])
+def test_conforms_on_cuda(device):
+    from normspec.runtime.kernels import cuda
+
+    if device == "gpu" and not cuda.available():
+        pytest.skip(f"no GPU: {cuda.describe()}")
+    environment = {**os.environ, "NUMBA_ENABLE_CUDASIM": str(int(device == "simulator"))}
+    command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "cuda_conformance.py"]
+    done = subprocess.run(command, cwd=ROOT / "tests", env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_seed_system_is_checked():
