@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,29 +13,35 @@ import numpy.typing as npt
 from .tensor import Tensor
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """An input: its array and device, and the way from a result back to what the caller has."""
 
     array: Any
+    shape: tuple[int, ...]
+    size: int
     device: str
     dtype: str
     wrap: Callable[[Any], Any]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return tuple(self.array.shape)
 
 
 def source(value: object) -> Source | None:
     """The array behind an input, or None if it is no array that can be given back."""
     if isinstance(value, Tensor):
-        kind, device = value.plain, value.device
-        return Source(value.array, device, value.dtype.name, lambda array: kind(array, device=device))
+        kind, device, shape = value.plain, value.device, value.shape
+        return Source(
+            value.array, shape, math.prod(shape), device, value.dtype.name, lambda array: kind(array, device=device)
+        )
     if isinstance(value, np.ndarray):
         array = value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
-        return Source(array, "cpu", array.dtype.name, lambda result: result)
+        return Source(array, array.shape, array.size, "cpu", _name(array.dtype), _same)
     return None
+
+
+_name = cache(lambda dtype: dtype.name)  # NumPy makes the name anew each time it is asked
+
+
+def _same(result: Any) -> Any:
+    return result
 
 
 def feature_views(x: npt.NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
@@ -46,6 +52,9 @@ def feature_views(x: npt.NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
     memory unevenly, like every second row, is copied first.
     """
     y = np.empty_like(x)
+    if x.flags.c_contiguous:
+        plain = (_product(x, range(axis)), x.shape[axis], _product(x, range(axis + 1, x.ndim)))
+        return y, x.reshape(plain), y.reshape(plain)
     others = sorted((one for one in range(x.ndim) if one != axis), key=lambda one: -abs(y.strides[one]))
     outer = [one for one in others if abs(y.strides[one]) >= abs(y.strides[axis])]
     order = [*outer, axis, *(one for one in others if one not in outer)]

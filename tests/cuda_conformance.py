@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from normspec import torch
 from normspec.conformance import matrix
 from normspec.conformance.clauses import Omitted

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, ClassVar, NoReturn, cast
 
 import numpy as np
@@ -72,7 +74,7 @@ class BatchNorm(Module):
         training = self.training and self._get("learns")
         batch = training or state["mean"] is None
         self._check_call(given, batch, training)
-        if not _size(given):
+        if not given.size:
             return cast(ArrayT, given.wrap(np.empty_like(given.array)))
         with self._lock if training else _nothing:
             count = self._state("count") if training and self._get("track") else None
@@ -128,10 +130,11 @@ class BatchNorm(Module):
     def _check_input(self, x: Source) -> None:
         """The input against the class: rank, features, element type, device."""
         shape, rank = x.shape, len(x.shape)
-        patterns = [pattern.split() for pattern in self.accepts]
-        if not any(rank == len(words) or (words[-1] == "..." and rank >= len(words) - 1) for words in patterns):
-            ranks = one_of([f"{len(words) - 1}D or more" if "..." in words else f"{len(words)}D" for words in patterns])
-            shapes = one_of([f"({', '.join(words)})" for words in patterns])
+        if not any(least <= rank <= most for least, most in _ranks(self.accepts)):
+            ranks = one_of(
+                [f"{least}D" if least == most else f"{least}D or more" for least, most in _ranks(self.accepts)]
+            )
+            shapes = one_of([f"({', '.join(pattern.split())})" for pattern in self.accepts])
             self._refuse("rank", shapes, f"shape {shape}", ranks=ranks, rank=rank, shape=listed(shape))
         axis, features = self._get("axis"), self._get("features")
         if shape[axis] != features:
@@ -159,13 +162,20 @@ class BatchNorm(Module):
                 self._fail("epsilon", argument, "more than zero", repr(epsilon), epsilon=epsilon)
             if epsilon < 0:
                 self._fail("epsilon_negative", argument, "zero or more", repr(epsilon), epsilon=epsilon)
-        if batch and rules.single_value == "refuse" and _size(x) and _size(x) == x.shape[self._get("axis")]:
+        if batch and rules.single_value == "refuse" and x.size and x.size == x.shape[self._get("axis")]:
             why = "" if training else f" ({self.names['track']} is False, so evaluation needs them too)"
             expected = "more than one value for each feature, to take statistics of" + why
             self._refuse("single_value", expected, f"shape {x.shape}", shape=listed(x.shape))
 
     def _refuse(self, condition: str, expected: str, found: str, **fields: object) -> NoReturn:
         self._fail(condition, "input", expected, found, **fields)
+
+
+@cache
+def _ranks(accepts: tuple[str, ...]) -> tuple[tuple[int, float], ...]:
+    """The least and the most dimensions of each accepted shape."""
+    words = [pattern.split() for pattern in accepts]
+    return tuple((len(one) - 1, math.inf) if "..." in one else (len(one), len(one)) for one in words)
 
 
 class _Nothing:
@@ -210,13 +220,13 @@ def batch_norm(
         if vector is not None and tuple(vector.shape) != x.shape[1:2]:
             shapes = {"expected": str(x.shape[1:2]), "found": str(tuple(vector.shape))}
             raise ValueError(f"batch_norm: {name}: expected shape {shapes['expected']}, found {shapes['found']}")
-    if training and _size(x) == x.shape[1] and dialect.rules.single_value == "refuse":
+    if training and x.size == x.shape[1] and dialect.rules.single_value == "refuse":
         expected, found = "more than one value for each feature", f"shape {x.shape}"
         refuse("single_value", "input", expected, found, shape=listed(x.shape))
     if dialect.rules.epsilon == "positive" and (epsilon < 0 or (training and epsilon == 0)):
         condition = "epsilon" if training else "epsilon_negative"
         refuse(condition, "epsilon", "more than zero" if training else "zero or more", repr(epsilon), epsilon=epsilon)
-    if not _size(x):
+    if not x.size:
         return cast(ArrayT, x.wrap(np.empty_like(x.array)))
     state = {name: None if one is None else Tensor(one) for name, one in vectors.items()}
     rate = update_rate if training and mean is not None else None
@@ -227,10 +237,6 @@ def batch_norm(
 def _called(dialect: Dialect, dtype: str) -> str:
     """What the messages of a dialect call an element type."""
     return dialect.printing.scalars.get(dtype, dtype)
-
-
-def _size(x: Source) -> int:
-    return int(np.prod(x.shape, dtype=np.int64))
 
 
 def _normalize(

@@ -222,8 +222,8 @@ def add_rows(
 def statistics(x: Place, dtype: Any, inner: int, segment: int, tile: Tile, mean: Any, m2: Any) -> None:
     """Mean less origin, and M2, of each feature of a tile in that tile.
 
-    A block is measured from the mean of those before it (the first one from the origin, a value of the sample): its
-    sum of squares then exceeds its M2 by no more than merging adds to M2 again, and nothing cancels.
+    A block is measured from the mean of those before it: its sum of squares then exceeds its M2 by no more than
+    merging adds again, and nothing cancels. The first, measured from the origin, is short, for that may be an outlier.
     """
     row, last_row, first, last = tile
     origins, center, total, squares = np.empty((4, last - first))
@@ -232,7 +232,7 @@ def statistics(x: Place, dtype: Any, inner: int, segment: int, tile: Tile, mean:
         mean[i] = m2[i] = 0.0
     before = 0
     while row < last_row:
-        stop = min(row + max(1, BLOCK // segment), last_row)
+        stop = min(row + max(1, min(BLOCK // segment, 8 * (row - tile[0]))), last_row)
         for i in range(last - first):
             center[i] = origins[i] + mean[i]
             total[i] = squares[i] = 0.0
