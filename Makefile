@@ -46,5 +46,6 @@ $(VENV)/installed: pyproject.toml setup.py $(SOURCES)
 
 clean:  ## forget the environment and everything built
 	rm -rf $(VENV) build dist out *.egg-info
+	find . -name '*.nb[ic]' -delete
 
 .PHONY: check clean conformance demo dev generate generate-check help lint test types wheel

@@ -16,16 +16,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=Path("out"), help="folder to write to (%(default)s)")
     folder: Path = parser.parse_args(argv).output
     try:
-        run(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        return run(folder)
+    except OSError as error:
+        print(f"normspec demo: {error}", file=sys.stderr)
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("normspec"):
+        if not error.name or error.name.startswith("normspec"):
             raise
-        print(f'normspec demo needs {error.name}: pip install "normspec[demo]"', file=sys.stderr)
-        return 1
-    return 0
+        missing = error.name.partition(".")[0]
+        print(f'normspec demo needs {missing}: pip install "normspec[demo]"', file=sys.stderr)
+    return 1
 
 
-def run(folder: Path) -> None:
+def run(folder: Path) -> int:
     """The same, into ``folder``; what it needs is imported here, so that what is missing can be said in a line."""
     from normspec.codegen.__main__ import ROOT
     from normspec.codegen.resolve import load
@@ -34,13 +37,16 @@ def run(folder: Path) -> None:
 
     began = time.perf_counter()
     dialects = [one for one in load(ROOT / "specs") if importlib.util.find_spec(f"normspec.{one.name}")]
+    if not dialects:
+        print("normspec demo: no dialect is generated yet: normspec generate", file=sys.stderr)
+        return 1
     line = work.Line()
     results = list(work.every(dialects, data.load(), line))
     line("drawing")
-    folder.mkdir(parents=True, exist_ok=True)
     picture.draw(results, folder / "demo.png")
-    page = table.page(results, title="Batch norm on photographs and digits") + "\n\n![demo](demo.png)\n"
+    page = table.page(results, title="Batch norm on photographs and digits") + "\n\n![The picture](demo.png)\n"
     (folder / "demo.md").write_text(page, encoding="utf-8")
     line.done()
     print(table.page(results))
-    print(f"\n{folder / 'demo.md'} and {folder / 'demo.png'}, {time.perf_counter() - began:.1f} s")
+    print(f"\n{folder / 'demo.png'} and {folder / 'demo.md'}, {time.perf_counter() - began:.1f} s")
+    return 0

@@ -31,7 +31,7 @@ class Data:
 
     @property
     def features(self) -> int:
-        return self.whole.shape[1]
+        return len(self.whole[0])
 
     def fits(self, pattern: str) -> bool:
         """Whether a class that accepts ``pattern`` takes this; ``...`` is any number of axes."""

@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .work import Result, Run
+from .work import Result
+
+CHANNELS = "Data|Channel|Mean|Std|Step mean|Step std|Running mean|Running std|Eval mean|Eval std"
+CLASSES = "Class|Data|Evaluated|Step, ms|Eval, ms|Difference|Error"
 
 
 def page(results: Sequence[Result], title: str = "") -> str:
@@ -24,17 +27,17 @@ def page(results: Sequence[Result], title: str = "") -> str:
             f"Channel by channel, through `{first.case.dialect.name}`: of the data, of the output of the last training",
             "step (mean 0 and deviation 1, by the batch itself), what was learned, and of the output in evaluation.",
             "",
-            *lines(channels(results), "Data|Channel|Mean|Std|Step mean|Step std|Running mean|Running std|Eval mean|Eval std"),
+            *lines(CHANNELS, channels(results)),
             "",
-            f"Every class on the same batches: milliseconds a call ({machine}), and the largest difference of any output",
-            f"from `{first.case.dialect.name}` and from NumPy in float64. Classes without a training mode (–) were given",
-            "what the first had learned.",
+            f"Every class on the same batches: milliseconds a call ({machine}), and the",
+            f"largest difference of any output from `{first.case.dialect.name}` and from NumPy in float64. Classes",
+            "without a training mode (–) were given what the first had learned.",
             "",
-            *lines(classes(results), "Class|Data|Evaluated|Step, ms|Eval, ms|Difference|Error"),
+            *lines(CLASSES, classes(results)),
             "",
             "Each in its own words:",
             "",
-            *(f"- `{name}`: `{call}`" for name, call in spoken(results)),
+            *(f"- `{run.case.dialect.name}`: `{run.call}`" for run in results[0].runs),
         ]
     )
 
@@ -62,15 +65,6 @@ def classes(results: Iterable[Result]) -> Iterable[Sequence[str]]:
             yield run.name, result.data.name, shape, step, evaluation, difference, f"{run.error:.0e}"
 
 
-def spoken(results: Iterable[Result]) -> Iterable[tuple[str, str]]:
-    """How each class was made, once."""
-    runs: dict[str, Run] = {}
-    for result in results:
-        for run in result.runs:
-            runs.setdefault(run.name, run)
-    return [(run.case.dialect.name, run.call) for run in runs.values()]
-
-
 def moments(x: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Mean and standard deviation of each channel."""
     axes = (0, *range(2, x.ndim))
@@ -82,7 +76,7 @@ def signed(number: float) -> str:
     return "0" if number == 0 else f"{number:.0e}"
 
 
-def lines(rows: Iterable[Sequence[str]], header: str) -> Iterable[str]:
+def lines(header: str, rows: Iterable[Sequence[str]]) -> Iterable[str]:
     """A Markdown table in aligned columns, numbers to the right."""
     names = header.split("|")
     table = [names, *map(list, rows)]
@@ -90,8 +84,5 @@ def lines(rows: Iterable[Sequence[str]], header: str) -> Iterable[str]:
     numeric = [all(row[i][:1] in "-–0123456789" for row in table[1:]) for i in range(len(names))]
     rule = [("-" * (width - 1) + ":" if right else "-" * width) for width, right in zip(widths, numeric, strict=True)]
     for row in [table[0], rule, *table[1:]]:
-        cells = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
-        ]
-        yield f"| {' | '.join(cells)} |"
+        cells = zip(row, widths, numeric, strict=True)
+        yield f"| {' | '.join(text.rjust(width) if right else text.ljust(width) for text, width, right in cells)} |"

@@ -50,8 +50,8 @@ class Run:
         return next(one.name for one in self.case.one.state if one.canonical == canonical)
 
     def compare(self, y: Floats, first: Floats, reference: npt.NDArray[np.float64]) -> None:
-        self.difference = max(self.difference, largest(y, first))
-        self.error = max(self.error, largest(y, reference))
+        self.difference = float(np.maximum(self.difference, largest(y, first)))  # keeps a NaN, as max would not
+        self.error = float(np.maximum(self.error, largest(y, reference)))
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ def every(dialects: Sequence[Dialect], sets: Iterable[Data], progress: Progress)
 
 
 def takes(one: Class, data: Data) -> bool:
+    """Whether a class normalizes batches, of this shape."""
     return one.operator == "batch_norm" and any(data.fits(pattern) for pattern in one.inputs)
 
 
@@ -175,7 +176,7 @@ class Line:
     def __call__(self, text: str) -> None:
         if self.live:
             print(f"\r{text[:110]:<110}", end="", file=sys.stderr, flush=True)
-        elif (phase := text.rpartition(":")[0]) != self.shown:
+        elif (phase := text.rpartition(":")[0] or text) != self.shown:
             self.shown = phase
             print(phase, file=sys.stderr, flush=True)
 

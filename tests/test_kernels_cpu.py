@@ -174,15 +174,22 @@ def test_float32_is_exact_at_any_mean(shape: tuple[int, int, int], mean: float) 
     assert off(y, expected(x, None, None)[0]) <= TOLERANCE["float32"]
 
 
-@pytest.mark.parametrize("shape", [(8, 4, 5000), (20000, 4, 1)])
-@pytest.mark.parametrize("first", [0.0, 1e6])
-def test_float64_is_exact_at_any_mean(shape: tuple[int, int, int], first: float) -> None:
-    """Neither a mean rounded to float64 nor an extraordinary first value costs digits."""
+@pytest.mark.parametrize(
+    ("shape", "first", "tolerance"),
+    [
+        ((8, 4, 5000), 0.0, 4e-15),
+        ((20000, 4, 1), 0.0, 4e-15),
+        ((8, 4, 5000), 1e3, 3e-12),
+        ((20000, 4, 1), 1e3, 1e-13),
+    ],
+)
+def test_float64_is_exact_at_any_mean(shape: tuple[int, int, int], first: float, tolerance: float) -> None:
+    """A mean rounded to float64 would cost digits, and measuring from an outlier all along would too."""
     x = sample(shape, np.float64, mean=1e8 + 1 / 3)
     x[0, :, 0] += first
     y = np.empty_like(x)
     train(x, y)
-    assert off(y, expected(x, None, None)[0]) <= (3e-11 if first else 4e-15)
+    assert off(y, expected(x, None, None)[0]) <= tolerance
 
 
 @pytest.mark.parametrize("name", DTYPES)
@@ -222,7 +229,7 @@ def test_what_is_not_finite_stays_in_its_feature(poison: float, name: str, shape
     assert np.array_equal(y[:, others], untouched[:, others])
     assert np.isnan(extended(y)[:, 4]).all()
     assert np.isfinite(mean[others]).all()
-    np.testing.assert_equal(mean[4], poison)
+    assert not np.isfinite(mean[4])
 
 
 def test_infinity_and_nan_pass_through_normalize() -> None:
@@ -328,7 +335,7 @@ def test_plan_covers_every_value_once(shape: tuple[int, int, int]) -> None:
     assert counts.min() > 0
 
 
-BIG = [(16, 64, 900), (60000, 33, 1), (2, 3, 90000), (30, 3000, 1), (32, 512, 49)]
+BIG = [(16, 64, 900), (60000, 33, 1), (2, 3, 90000), (300, 3000, 1), (32, 512, 49)]
 
 
 @pytest.mark.parametrize("shape", BIG)

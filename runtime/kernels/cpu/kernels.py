@@ -143,7 +143,7 @@ def face(x: Place, row: int, feature: int) -> Face:
 def origin(x: Place, dtype: Any, feature: int) -> float:
     """What a feature's values are measured from: one of them, so that a constant feature has no rounding at all."""
     value: float = load(x[0], feature * x[2], dtype)
-    return value if np.isfinite(value) else 0.0
+    return value
 
 
 # -------------------------------------------------------------------------------------------------------- statistics
