@@ -77,7 +77,7 @@ def measure(row: Row, peers: Sequence[Peer], end: float) -> Result:
     """Check and time everyone on one row, until a moment of ``time.perf_counter``."""
     one = batch(row)
     candidates = [candidate for peer in peers for candidate in peer.candidates(one)]
-    errors = {candidate.name: error(one, candidate) for candidate in candidates}
+    errors = check(one, candidates)
     slack = {name: 1.0 if name in OURS else SLACK for name in errors}
     wrong = [name for name in errors if not one.right(errors[name], slack[name])]
     if set(wrong) & set(OURS):
@@ -86,7 +86,9 @@ def measure(row: Row, peers: Sequence[Peer], end: float) -> Result:
     return Result(row, errors, wrong, interleave(calls, end - time.perf_counter(), random.Random(0)))
 
 
-def error(batch: Batch, candidate: Candidate) -> float:
-    """That of the first call, for ours in all features."""
-    y = candidate.array(candidate.call())
-    return batch.error(y, None if candidate.name in OURS else FEATURES)
+def check(batch: Batch, candidates: Sequence[Candidate]) -> dict[str, float]:
+    """The errors of first calls, for ours in all features."""
+    outputs = {candidate.name: candidate.array(candidate.call()) for candidate in candidates}
+    own = {name: y for name, y in outputs.items() if name in OURS}
+    others = {name: y for name, y in outputs.items() if name not in OURS}
+    return batch.errors(own) | batch.errors(others, FEATURES)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -84,7 +84,7 @@ class Batch:
     def training(self) -> bool:
         return self.row.mode == "training"
 
-    @cached_property
+    @functools.cached_property
     def x(self) -> Array:
         """The same memory as (N, C, ...)."""
         return self.first(self.memory)
@@ -113,16 +113,18 @@ class Batch:
         )
         return oracle(self.x[:, features], self.training)
 
-    def error(self, y: Array, features: int | None = None) -> float:
-        """The largest difference of ``y``, relative to one more than what is expected, in all or the first features."""
+    def errors(self, outputs: Mapping[str, Array], features: int | None = None) -> dict[str, float]:
+        """Their largest differences, relative to one more than what is expected, in all or in the first features."""
         count = self.x.shape[1] if features is None else min(features, self.x.shape[1])
         step = max(1, BLOCK * self.x.shape[1] // self.x.size)
-        largest = 0.0
+        largest = dict.fromkeys(outputs, 0.0)
         for start in range(0, count, step):
             part = slice(start, min(start + step, count))
             expected = self.expected(part)
-            difference = np.abs(y[:, part].astype(np.float64) - expected) / (1 + np.abs(expected))
-            largest = float(np.maximum(largest, difference.max()))  # keeps a NaN, as max would not
+            allowed = 1 + np.abs(expected)
+            for name, y in outputs.items():
+                difference = (np.abs(y[:, part].astype(np.float64) - expected) / allowed).max()
+                largest[name] = float(np.maximum(largest[name], difference))  # keeps a NaN, as max would not
         return largest
 
     def right(self, error: float, slack: float = 1.0) -> bool:
@@ -130,14 +132,19 @@ class Batch:
         return error <= TOLERANCE[self.row.dtype] * slack
 
 
+@functools.lru_cache(maxsize=1)
+def values(shape: Shape) -> Array:
+    """Normal values of mean 1 and deviation 2."""
+    found = np.random.default_rng(0).standard_normal(shape, np.float32)
+    found *= 2
+    found += 1
+    return found
+
+
 def batch(row: Row) -> Batch:
-    """Normal values of mean 1 and deviation 2, the same for every mode, dtype and layout."""
-    random = np.random.default_rng(math.prod(row.shape))
-    values = random.standard_normal(row.shape, np.float32)
-    values *= 2
-    values += 1
-    narrow = values.astype(DType(row.dtype).numpy)
+    """The same values for every mode, dtype and layout."""
+    narrow = values(row.shape).astype(DType(row.dtype).numpy)
     memory = narrow if row.layout == "channels first" else np.ascontiguousarray(np.moveaxis(narrow, 1, -1))
-    features, kept = row.shape[1], at_least_float32(row.dtype)
+    random, features, kept = np.random.default_rng(1), row.shape[1], at_least_float32(row.dtype)
     ranges = {"weight": (0.5, 1.5), "bias": (-1, 1), "mean": (0.8, 1.2), "variance": (3, 5)}
     return Batch(row, memory, {name: random.uniform(*ends, features).astype(kept) for name, ends in ranges.items()})

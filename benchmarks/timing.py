@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 Call = Callable[[], object]
 
 PAUSE = 0.025  # seconds before a turn: OpenMP's threads spin for milliseconds after their last work
-WARM = 2  # calls before the first turn, which may compile
+WARM = 1  # calls before the first turn, which may compile
 TURN = 0.01  # seconds of samples in a turn, or a single one
 SAMPLES = 100  # at most, in a turn
 LONG = 0.1  # seconds; a longer call begins its turn cold, for waking threads takes a hundredth of that
