@@ -190,9 +190,9 @@ PEERS = (
 MEANINGS = {
     "ours": "`normspec.torch.nn.functional.batch_norm`: allocates its output and checks its arguments.",
     "ours out=": "the functions of the CPU backend, on views and an output made beforehand: no checks, no allocation.",
-    "torch": "`torch.nn.functional.batch_norm`, no gradients. Above 32 MB most of its time is page faults on fresh "
+    "torch": "`torch.nn.functional.batch_norm`, no gradients. Above 32 MB much of its time may be page faults on fresh "
     "memory (glibc gives large blocks back), not its kernel: read the next column beside it. A channels-last array of "
-    "three dimensions is no memory format of torch: it makes a copy.",
+    "three dimensions is no memory format of torch, so that row is not one that it is made for.",
     "torch out=": "`torch.ops.aten.native_batch_norm.out`. On tiny arrays it dispatches longer than the plain call.",
     "onnxruntime": "an `InferenceSession` of one BatchNormalization (float32 and float64, channels first, evaluation: "
     "it has no others on a CPU). It checks its feed, and its arena keeps memory that it has had.",
