@@ -30,7 +30,6 @@ class Argument:
     attribute: bool
     doc: str
     attribute_doc: str
-    constraint: str | None
 
     @property
     def annotation(self) -> str:
@@ -82,6 +81,7 @@ class Callable_:
     bindings: tuple[Binding, ...]
     result: str
     returns: str
+    gives: str | None
     doc: str
     module: str
     examples: tuple[Example, ...]
@@ -111,6 +111,11 @@ class Callable_:
     @property
     def twins(self) -> dict[str, str]:
         return {one.name: one.twin for one in self.arguments if one.twin}
+
+    @property
+    def spelling(self) -> dict[str, str]:
+        """The names of the arguments, by what they are canonically."""
+        return {one.canonical: one.name for one in self.arguments}
 
     def signature(self, first: str | None = "self") -> str:
         """The ``def`` line, or lines, as a formatter would leave them."""
@@ -203,7 +208,6 @@ class Class:
     supertypes: tuple[str, ...]
     notes: tuple[str, ...]
     examples: tuple[Example, ...]
-    see_also: tuple[str, ...]
     deviations: tuple[Deviation, ...]
     omits: Mapping[str, str]
     conditions: tuple[Condition, ...]
@@ -291,7 +295,7 @@ class Dialect:
     methods: tuple[Callable_, ...]
     traits: tuple[Trait, ...]
     functions: tuple[Callable_, ...]
-    names: Mapping[str, str]
+    names: tuple[str, ...]
     classes: tuple[Class, ...]
     deviations: tuple[Deviation, ...]
     method: str

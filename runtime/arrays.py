@@ -31,8 +31,9 @@ def source(value: object) -> Source | None:
         return Source(
             value.array, shape, math.prod(shape), device, value.dtype.name, lambda array: kind(array, device=device)
         )
-    if isinstance(value, np.ndarray):
-        array = value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
+    if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):  # whose mask would be lost
+        array = np.asarray(value)
+        array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
         return Source(array, array.shape, array.size, "cpu", _name(array.dtype), _same)
     return None
 

@@ -62,6 +62,10 @@ class Module(runtime.Module):
     def stateDict(self) -> StateDict[Tensor]:
         """Parameters and buffers by name. The document's page has loadStateDict alone; what it takes, this
         gives.
+
+        Returns
+        -------
+        StateDict[Tensor]
         """
         return _module.state_dict(self)
 
@@ -207,7 +211,12 @@ class Module(runtime.Module):
         return _module.to(self, device=device, dtype=None)
 
     def toString(self) -> str:
-        """The text that the module prints as."""
+        """The text that the module prints as.
+
+        Returns
+        -------
+        str
+        """
         return _module.to_string(self)
 
     to_string = toString
@@ -223,7 +232,12 @@ class Module(runtime.Module):
         _module.train(self, mode=on)
 
     def hasBias(self) -> bool:
-        """Whether this module or one inside it adds a learned shift."""
+        """Whether this module or one inside it adds a learned shift.
+
+        Returns
+        -------
+        bool
+        """
         return _module.has_bias(self)
 
     has_bias = hasBias
