@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -40,10 +41,11 @@ class Argument:
         """What the attribute holds: what was given, but an element type in the place of its name."""
         return self.annotation.replace("DTypeLike | None", "DType").replace("DTypeLike", "DType")
 
-    def source(self, name: str | None = None) -> str:
+    @property
+    def source(self) -> str:
         if self.variadic:
-            return f"*{name or self.name}: {self.annotation}"
-        return f"{name or self.name}: {self.annotation}" + (f" = {self.default}" if self.default is not None else "")
+            return f"*{self.name}: {self.annotation}"
+        return f"{self.name}: {self.annotation}" + (f" = {self.default}" if self.default is not None else "")
 
 
 @dataclass(frozen=True)
@@ -229,7 +231,7 @@ class Class:
 
     @property
     def twin_signature(self) -> list[str]:
-        return ["*", *(one.source(one.twin) for one in self.arguments)]
+        return _starred([dataclasses.replace(one, name=one.twin or one.name) for one in self.arguments])
 
     @property
     def twins(self) -> dict[str, str]:
@@ -348,4 +350,4 @@ def _with_star(arguments: Sequence[Argument]) -> Iterator[str]:
         if argument.keyword and not starred:
             yield "*"
         starred = starred or argument.keyword or argument.variadic
-        yield argument.source()
+        yield argument.source

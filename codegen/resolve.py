@@ -497,7 +497,7 @@ class _Resolver:
 
 
 def _paragraphs(text: str) -> tuple[str, ...]:
-    return tuple(paragraph for paragraph in text.split("\n\n") if paragraph.strip())
+    return tuple(paragraph.strip() for paragraph in text.split("\n\n") if paragraph.strip())
 
 
 def _placeholders(text: str, reader: Reader, where: str) -> list[str]:

@@ -17,6 +17,7 @@ shape: tuple[int, ...] = bn.running_mean.shape if bn.running_mean is not None el
 storch.nn.BatchNorm1d(3)
 storch.nn.BatchNorm1d(numFeatures=3, trackRunningStats=False)
 storch.nn.BatchNorm1d(num_features=3, track_running_stats=False)
+storch.nn.BatchNorm1d(3, track_running_stats=False)
 names: list[str] = list(storch.nn.BatchNorm1d(3).namedParameters)
 """
 

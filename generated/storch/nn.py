@@ -249,12 +249,12 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     @overload
     def __init__(
         self,
-        *,
         num_features: int,
         eps: float = 1e-05,
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
         dtype: DTypeLike | None = None,
     ) -> None: ...
 
@@ -508,12 +508,12 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     @overload
     def __init__(
         self,
-        *,
         num_features: int,
         eps: float = 1e-05,
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
         dtype: DTypeLike | None = None,
     ) -> None: ...
 
@@ -771,12 +771,12 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     @overload
     def __init__(
         self,
-        *,
         num_features: int,
         eps: float = 1e-05,
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
         dtype: DTypeLike | None = None,
     ) -> None: ...
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Module(runtime.Module):
-    """A callable that has a mode and keeps tensors and other modules under names."""
+    """A callable that keeps tensors and other modules under names."""
 
     dialect = DIALECT
     tensor_type = Tensor
