@@ -12,6 +12,7 @@ import pytest
 
 from normspec import lucid, nvtripy, runtime, storch, torch
 from normspec import tripy as tp
+from normspec.runtime.arrays import feature_views
 
 RANDOM = np.random.default_rng(0)
 
@@ -138,6 +139,23 @@ class TestNumPyInNumPyOut:
     def test_the_output_has_the_layout_of_the_input(self, layout):
         x = LAYOUTS[layout](RANDOM.normal(size=(4, 3, 5, 6)).astype(np.float32))
         assert torch.nn.BatchNorm2d(3)(x).strides == x.strides
+
+    @pytest.mark.parametrize(
+        ("layout", "axis"),
+        [("contiguous", 1), ("contiguous", 3), ("channels_last", 1), ("fortran", 1), ("fortran", 3), ("reversed", 1)],
+    )
+    def test_the_input_is_read_where_it_lies(self, layout, axis):
+        x = LAYOUTS[layout](RANDOM.normal(size=(4, 3, 5, 6)).astype(np.float32))
+        y, x3, y3 = feature_views(x, axis)
+        assert np.shares_memory(x3, x)
+        assert np.shares_memory(y3, y)
+        assert x3.shape == y3.shape == (x3.shape[0], x.shape[axis], x3.shape[2])
+        y3[...] = x3
+        np.testing.assert_array_equal(y, x)
+
+    def test_a_broadcast_input_is_read_where_it_lies(self):
+        x = np.broadcast_to(RANDOM.normal(size=(1, 3, 1, 1)).astype(np.float32), (4, 3, 5, 6))
+        assert np.shares_memory(feature_views(x, 1)[1], x)
 
     def test_the_input_is_never_written(self):
         x = RANDOM.normal(size=(4, 3, 5, 6)).astype(np.float32)
