@@ -11,7 +11,7 @@ from normspec import storch, torch
 from normspec.torch import nn
 
 bn: nn.BatchNorm2d = nn.BatchNorm2d(3, eps=1e-3, bias=False).train().eval()
-out: np.ndarray = bn(np.zeros((2, 3, 4, 4)))
+deviation = bn(np.zeros((2, 3, 4, 4))).std()
 tensor: torch.Tensor = bn(torch.randn(2, 3, 4, 4))
 shape: tuple[int, ...] = bn.running_mean.shape if bn.running_mean is not None else ()
 storch.nn.BatchNorm1d(3)
