@@ -239,7 +239,7 @@ class Module(runtime.Module):
         param : Tensor | None
             The tensor, None for a name without one.
         """
-        _module.register_parameter(self, name=name, tensor=param)
+        _module.register_parameter(self, name=name, tensor=param, requires_grad=True)
 
     def register_buffer(self, name: str, tensor: Tensor | None) -> None:
         """Keeps a tensor that is not learned.

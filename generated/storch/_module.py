@@ -161,13 +161,16 @@ class Module(runtime.Module):
 
     register_module = registerModule
 
-    def registerParameter(self, t: Tensor | None, n: str = "parameter") -> Tensor | None:
+    @runtime.twins(requiresGrad="requires_grad")
+    def registerParameter(self, t: Tensor | None, requiresGrad: bool = True, n: str = "parameter") -> Tensor | None:
         """Keeps a tensor as a parameter.
 
         Parameters
         ----------
         t : Tensor | None
             The tensor, None for a name without one.
+        requiresGrad : bool, default True
+            Whether gradients of it are wanted. Also spelled ``requires_grad``.
         n : str, default "parameter"
             Its name.
 
@@ -175,7 +178,7 @@ class Module(runtime.Module):
         -------
         Tensor | None
         """
-        return _module.register_parameter(self, name=n, tensor=t)
+        return _module.register_parameter(self, name=n, tensor=t, requires_grad=requiresGrad)
 
     register_parameter = registerParameter
 

@@ -298,13 +298,15 @@ def _reset(module: Module, wanted: Callable[[State], bool]) -> None:
             tensor.copy_(module._initial(one, tensor.shape, tensor.dtype.name, "cpu"))
 
 
-def register_parameter(module: Module, name: str, tensor: TensorT | None) -> TensorT | None:
+def register_parameter(module: Module, name: str, tensor: TensorT | None, requires_grad: bool) -> TensorT | None:
     """Keep a tensor as a parameter; what is kept shares its memory."""
     _free(module, name, tensor, Tensor)
+    kept: Tensor | None = tensor
     if tensor is not None and not tensor.learned and module.dialect.rules.parameters == "parameters":
-        setattr(module, name, module.parameter_type(tensor))
-    else:
-        setattr(module, name, tensor)
+        kept = module.parameter_type(tensor)
+    if kept is not None:
+        kept.requires_grad = requires_grad
+    setattr(module, name, kept)
     return tensor
 
 
