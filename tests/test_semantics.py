@@ -133,7 +133,7 @@ class TestReset:
 class TestStorchsRecurse:
     def test_false_leaves_out_what_is_inside(self):
         net = storch.nn.Module()
-        net.registerParameter(storch.ones((2,)), "own")
+        net.registerParameter(storch.ones((2,)), n="own")
         net.registerModule(storch.nn.BatchNorm1d(2), "bn")
         assert list(net.namedParameters(recurse=False)) == ["own"]
         assert list(net.namedParameters(recurse=True)) == ["own", "bn.weight", "bn.bias"]
