@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find cli codegen conformance demo generated runtime specs -type d -not -name __pycache__ | sed 's|$$|/.|')
+SOURCES := $(shell find benchmarks cli codegen conformance demo generated runtime specs -type d -not -name __pycache__ | sed 's|$$|/.|')
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
@@ -23,6 +23,9 @@ generate-check: $(VENV)/installed  ## fail if generated/ is not what specs/ say
 
 conformance: $(VENV)/installed  ## the matrix of dialects and clauses, as docs/conformance.md
 	$(BIN)/normspec conformance --output docs/conformance.md
+
+bench: $(VENV)/installed  ## ours against torch, ONNX Runtime, JAX and NumPy, into out/ (nine minutes)
+	$(BIN)/normspec bench
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -48,4 +51,4 @@ clean:  ## forget the environment and everything built
 	rm -rf $(VENV) build dist out *.egg-info
 	find . -name '*.nb[ic]' -delete
 
-.PHONY: check clean conformance demo dev generate generate-check help lint test types wheel
+.PHONY: bench check clean conformance demo dev generate generate-check help lint test types wheel

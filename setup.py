@@ -4,6 +4,7 @@ from setuptools import find_packages, setup
 
 FOLDERS = {
     "normspec": "generated",
+    "normspec.benchmarks": "benchmarks",
     "normspec.cli": "cli",
     "normspec.codegen": "codegen",
     "normspec.conformance": "conformance",

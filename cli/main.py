@@ -1,4 +1,4 @@
-"""``normspec generate | list | show | demo | doctor | conformance``."""
+"""``normspec generate | list | show | demo | doctor | conformance | bench``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[name](rest)
     except ImportError as error:
-        extra = {"generate": "codegen", "conformance": "codegen", "demo": "demo"}.get(name)
+        extra = {"generate": "codegen", "conformance": "codegen", "demo": "demo", "bench": "bench"}.get(name)
         if extra is None or not error.name or error.name.startswith("normspec"):
             raise
         print(f"normspec {name} needs {error.name}: pip install 'normspec[{extra}]'", file=sys.stderr)
@@ -113,6 +113,13 @@ def conformance(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
+def bench(arguments: Sequence[str]) -> int:
+    """time ours beside torch, ONNX Runtime, JAX and NumPy"""
+    from normspec.benchmarks import main as run
+
+    return run(list(arguments))
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "generate": generate,
     "list": list_,
@@ -120,6 +127,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": demo,
     "doctor": doctor.main,
     "conformance": conformance,
+    "bench": bench,
 }
 
 

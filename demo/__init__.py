@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(folder: Path) -> int:
     """The same, into ``folder``; what it needs is imported here, so that what is missing can be said in a line."""
+    from normspec.cli.terminal import Line
     from normspec.codegen.__main__ import ROOT
     from normspec.codegen.resolve import load
 
@@ -40,7 +41,7 @@ def run(folder: Path) -> int:
     if not dialects:
         print("normspec demo: no dialect is generated yet: normspec generate", file=sys.stderr)
         return 1
-    line = work.Line()
+    line = Line()
     results = list(work.every(dialects, data.load(), line))
     line("drawing")
     picture.draw(results, folder / "demo.png")

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from normspec.cli.terminal import lines
+
 from .work import Result
 
 CHANNELS = "Data|Channel|Mean|Std|Step mean|Step std|Running mean|Running std|Eval mean|Eval std"
@@ -74,15 +76,3 @@ def moments(x: npt.NDArray[Any]) -> tuple[npt.NDArray[np.float64], npt.NDArray[n
 def signed(number: float) -> str:
     """A number that is zero but for rounding."""
     return "0" if number == 0 else f"{number:.0e}"
-
-
-def lines(header: str, rows: Iterable[Sequence[str]]) -> Iterable[str]:
-    """A Markdown table in aligned columns, numbers to the right."""
-    names = header.split("|")
-    table = [names, *map(list, rows)]
-    widths = [max(len(row[i]) for row in table) for i in range(len(names))]
-    numeric = [all(row[i][:1] in "-–0123456789" for row in table[1:]) for i in range(len(names))]
-    rule = [("-" * (width - 1) + ":" if right else "-" * width) for width, right in zip(widths, numeric, strict=True)]
-    for row in [table[0], rule, *table[1:]]:
-        cells = zip(row, widths, numeric, strict=True)
-        yield f"| {' | '.join(text.rjust(width) if right else text.ljust(width) for text, width, right in cells)} |"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -164,22 +163,3 @@ def timed(module: Any, x: Floats, calls: int) -> tuple[Floats, list[float]]:
 def largest(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
     """The largest absolute difference."""
     return float(np.max(np.abs(a - b)))
-
-
-class Line:
-    """A line of progress that overwrites itself; where nobody watches, only what is new before the last colon."""
-
-    def __init__(self) -> None:
-        self.live = sys.stderr.isatty()
-        self.shown = ""
-
-    def __call__(self, text: str) -> None:
-        if self.live:
-            print(f"\r{text[:110]:<110}", end="", file=sys.stderr, flush=True)
-        elif (phase := text.rpartition(":")[0] or text) != self.shown:
-            self.shown = phase
-            print(phase, file=sys.stderr, flush=True)
-
-    def done(self) -> None:
-        if self.live:
-            print(f"\r{'':<110}\r", end="", file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ ALLOWED = {
     "runtime": {"normspec.runtime", "numpy", "ml_dtypes"},
     "runtime/kernels": {"normspec.runtime.kernels", "numba", "numpy", "llvmlite"},
     "conformance": {"normspec", "numpy"},
+    "benchmarks": {"normspec", "numpy", "matplotlib", "torch", "onnx", "onnxruntime", "jax"},
     "demo": {"normspec", "numpy", "sklearn", "matplotlib", "PIL"},
 }
 STANDARD = sys.stdlib_module_names

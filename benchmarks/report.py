@@ -1,0 +1,179 @@
+"""The results as JSON and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from normspec.cli.terminal import lines
+
+from . import timing
+from .measure import Result
+from .peers import COPY, MEANINGS, OURS, PEERS
+from .rows import MODES, TOLERANCE
+
+TIMED = (*OURS, COPY)
+OTHERS = [name for name in MEANINGS if name not in TIMED]
+SHORT = {"onnxruntime": "ORT", "onnxruntime out=": "ORT out="}
+NUMBERS = [
+    *(f"{name}, µs" for name in TIMED),
+    *(f"{SHORT.get(name, name)} ÷" for name in OTHERS),
+    "÷ copy",
+    "out= ÷ copy",
+]
+HEADER = "|".join(["shape", "layout", "dtype", "MB", *NUMBERS])
+BELOW = "mode|shape|layout|dtype|worst|÷ copy|out= ÷ copy|who is faster"
+APART = 1.5  # ratios of medians and of shortest times that are both shown
+METHOD = (
+    "All in one process, in turns of random order. A turn is a pause of {pause:.0f} ms (so that threads of the one "
+    "before have gone to sleep), a call that is not counted (unless a call takes over {long:.0f} ms), then calls of "
+    "one after the other for {turn:.0f} ms, at least one and at most {samples}; results are freed within the time. "
+    "A candidate that has had its part of a row's time sits out, after {rounds} turns. A time is the median of the "
+    "medians of the turns. A ratio is a candidate's time over ours; names that end in `out=` are compared with "
+    "`ours out=`. Beside it in parentheses, where they are a factor of {apart} apart, is the ratio of the shortest "
+    "times: a library whose threads wait for each other by spinning (torch's, on virtual machines) can take "
+    "milliseconds for what takes it microseconds when it is lucky, and then a median says more of the machine than "
+    "of its kernels. The plot and the list of rows below 1.0 go by the lower of both. Ours is first held to NumPy "
+    "in float64, every value, and not timed where it is wrong; of the others it is checked that they compute the "
+    "same."
+)
+
+
+def method() -> str:
+    """How it was measured."""
+    return METHOD.format(
+        pause=1e3 * timing.PAUSE,
+        long=1e3 * timing.LONG,
+        turn=1e3 * timing.TURN,
+        samples=timing.SAMPLES,
+        rounds=timing.ROUNDS,
+        apart=APART,
+    )
+
+
+def missing() -> dict[str, str]:
+    """Libraries that are not here, and how to install them."""
+    return {peer.name: peer.install for peer in PEERS if not peer.installed}
+
+
+def data(results: Iterable[Result], machine: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything, as JSON has it; times in seconds."""
+    return {
+        "machine": dict(machine),
+        "method": method(),
+        "columns": MEANINGS,
+        "missing": missing(),
+        "rows": [entry(result) for result in results],
+    }
+
+
+def entry(result: Result) -> dict[str, Any]:
+    """A row of it."""
+    return {
+        **result.row._asdict(),
+        "bytes": result.row.size,
+        "seconds": {name: times(one) for name, one in result.timings.items()},
+        "ratios": result.ratios,
+        "best": result.best,
+        "over_copy": result.over_copy,
+        "below": result.below,
+        "errors": result.errors,
+        "tolerance": TOLERANCE[result.row.dtype],
+        "wrong": result.wrong,
+    }
+
+
+def times(one: timing.Timing) -> dict[str, Any]:
+    """What is kept of one candidate's calls."""
+    turns = [{"median": middle, "minimum": min(turn)} for middle, turn in zip(one.medians, one.turns, strict=True)]
+    return {"median": one.median, "minimum": one.minimum, "samples": one.samples, "turns": turns}
+
+
+def page(results: Sequence[Result], machine: Mapping[str, Any]) -> str:
+    """The tables, and what is in them."""
+    plot = ["![Ratios](bench.png)"] if any(result.timings for result in results) else []
+    parts = ["# Performance", *where(machine), method(), meanings(), *tables(results)]
+    return "\n\n".join([*parts, below(results), *wrong(results), *plot]) + "\n"
+
+
+def where(machine: Mapping[str, Any]) -> Iterator[str]:
+    """The machine, and what was missing on it."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    yield (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, Python "
+        f"{machine['python']}; {versions}. {machine['date']}, `{machine['command']}`, {machine['seconds']:.0f} s; load "
+        f"{machine['load_before']} before and {machine['load_after']} after."
+    )
+    for name, install in missing().items():
+        yield f"Not measured: {name} is not installed ({install})."
+
+
+def meanings() -> str:
+    """A line for every column."""
+    return "\n".join(f"- **{name}**: {meaning}" for name, meaning in MEANINGS.items())
+
+
+def tables(results: Sequence[Result]) -> Iterator[str]:
+    """One for each mode."""
+    for mode in MODES:
+        chosen = [result for result in results if result.row.mode == mode and result.timings]
+        if chosen:
+            yield f"## {mode.capitalize()}"
+            yield "\n".join(lines(HEADER, map(line, chosen)))
+
+
+def line(result: Result) -> list[str]:
+    """A row's cells; – for what was not measured."""
+    times = [microseconds(result.timings[name].median) for name in TIMED]
+    ratios = [both(result, name) for name in OTHERS]
+    return [*place(result), f"{result.row.size / 1e6:.2f}", *times, *ratios, *map(cell, result.over_copy.values())]
+
+
+def microseconds(seconds: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{1e6 * seconds:.{1 if seconds < 1e-4 else 0}f}"
+
+
+def place(result: Result) -> list[str]:
+    """Which row it is."""
+    row = result.row
+    return ["×".join(map(str, row.shape)), row.layout.split()[1] if len(row.shape) > 2 else "–", row.dtype]
+
+
+def cell(ratio: float | None) -> str:
+    """A ratio, if there is one."""
+    return "–" if ratio is None else f"{ratio:.2f}"
+
+
+def both(result: Result, name: str) -> str:
+    """The ratio of the medians, and that of the shortest times if it is another matter."""
+    if name not in result.ratios:
+        return cell(None)
+    ratio, best = result.ratios[name], result.best[name]
+    return cell(ratio) if max(ratio, best) < APART * min(ratio, best) else f"{cell(ratio)} ({cell(best)})"
+
+
+def below(results: Iterable[Result]) -> str:
+    """The rows where somebody is faster than ours, worst first, and how far ours is from a copy."""
+    found = sorted((result for result in results if result.below), key=lambda one: min(one.below.values()))
+    rows = map(behind, found)
+    return "\n".join(["## Below 1.0", "", *(lines(BELOW, rows) if found else ["No row."])])
+
+
+def behind(result: Result) -> list[str]:
+    """A line of that table."""
+    faster = ", ".join(f"{name} {cell(ratio)}" for name, ratio in result.below.items())
+    return [
+        result.row.mode,
+        *place(result),
+        cell(min(result.below.values())),
+        *map(cell, result.over_copy.values()),
+        faster,
+    ]
+
+
+def wrong(results: Iterable[Result]) -> Iterator[str]:
+    """Who was not timed, for a wrong result."""
+    for result in results:
+        for name in result.wrong:
+            yield f"WRONG, not timed: {name}, {result.row}: error {result.errors[name]:.1e}."

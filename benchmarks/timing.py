@@ -1,0 +1,123 @@
+"""Time calls against each other: in turns, in random order, with a pause before each."""
+
+from __future__ import annotations
+
+import gc
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+Call = Callable[[], object]
+
+PAUSE = 0.025  # seconds before a turn: OpenMP's threads spin for milliseconds after their last work
+WARM = 1  # calls before the first turn, which may compile
+TURN = 0.01  # seconds of samples in a turn, or a single one
+SAMPLES = 100  # at most, in a turn
+LONG = 0.1  # seconds; a longer call begins its turn cold, for waking threads takes a hundredth of that
+ROUNDS = 3  # at least, whatever the time
+
+
+@dataclass(frozen=True)
+class Clock:
+    """What tells the time and waits, so that tests need not."""
+
+    now: Callable[[], float] = time.perf_counter
+    sleep: Callable[[float], None] = time.sleep
+
+
+@dataclass
+class Timing:
+    """The seconds of every call of one candidate, a list a turn."""
+
+    turns: list[list[float]] = field(default_factory=list)
+
+    @property
+    def samples(self) -> int:
+        return sum(map(len, self.turns))
+
+    @property
+    def medians(self) -> list[float]:
+        """The median of each turn."""
+        return [statistics.median(turn) for turn in self.turns]
+
+    @property
+    def median(self) -> float:
+        """The median of the turns' medians: every turn counts once, however many calls fitted in."""
+        return statistics.median(self.medians)
+
+    @property
+    def minimum(self) -> float:
+        return min(map(min, self.turns))
+
+    @property
+    def total(self) -> float:
+        return sum(map(sum, self.turns))
+
+
+def interleave(
+    calls: Mapping[str, Call], seconds: float, order: random.Random, clock: Clock | None = None
+) -> dict[str, Timing]:
+    """Give every call turns until the time is up, three at the least.
+
+    Parameters
+    ----------
+    calls : Mapping[str, Call]
+        What to time.
+    seconds : float
+        When to stop, warm calls and pauses included. A call that has had its part of them sits out, so that a slow
+        one does not leave the others without samples.
+    order : random.Random
+        Shuffles the calls anew in each round.
+    clock : Clock, optional
+        Another clock than the computer's.
+
+    Returns
+    -------
+    dict[str, Timing]
+        In the order of ``calls``.
+    """
+    clock = clock or Clock()
+    timings = {name: Timing() for name in calls}
+    end = clock.now() + seconds
+    for call in calls.values():
+        for _ in range(WARM):
+            call()
+    rounds = 0
+    while rounds < ROUNDS or clock.now() < end:
+        ready = [name for name in calls if rounds < ROUNDS or timings[name].total < seconds / len(calls)]
+        if not ready:
+            break
+        order.shuffle(ready)
+        for name in ready:
+            clock.sleep(PAUSE)
+            timings[name].turns.append(turn(calls[name], timings[name], clock))
+        rounds += 1
+    return timings
+
+
+def turn(call: Call, before: Timing, clock: Clock) -> list[float]:
+    """The seconds of some calls in a row, after one that wakes threads and fills caches."""
+    if not before.turns or before.turns[-1][-1] < LONG:
+        call()
+    seconds: list[float] = []
+    with uncollected():
+        while not seconds or (sum(seconds) < TURN and len(seconds) < SAMPLES):
+            began = clock.now()
+            call()
+            seconds.append(clock.now() - began)
+    return seconds
+
+
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the garbage collector, as in ``timeit``."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

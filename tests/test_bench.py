@@ -1,0 +1,231 @@
+"""The benchmark: turns are fair, medians medians, ratios are of the times beside them, a wrong result is refused."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+from collections import Counter
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from normspec.benchmarks import main, measure, peers, report, rows, timing
+
+
+class Fake:
+    """A clock that nobody waits for, and calls that take what they are said to."""
+
+    def __init__(self, **durations):
+        self.time = 0.0
+        self.log = []
+        self.clock = timing.Clock(lambda: self.time, self.sleep)
+        self.calls = {name: lambda name=name, take=take: self.call(name, take) for name, take in durations.items()}
+
+    def sleep(self, seconds):
+        self.time += seconds
+        self.log.append("pause")
+
+    def call(self, name, take):
+        self.time += take() if callable(take) else take
+        self.log.append(name)
+
+    def run(self, seconds):
+        return timing.interleave(self.calls, seconds, random.Random(1), self.clock)
+
+    def turns(self):
+        """The candidates after each pause, in order."""
+        return [self.log[i + 1] for i, name in enumerate(self.log) if name == "pause"]
+
+
+def test_turns_are_interleaved_in_random_order():
+    fake = Fake(a=0.02, b=0.02, c=0.02)
+    timings = fake.run(seconds=3)
+    turns = fake.turns()
+    rounds = [tuple(turns[i : i + 3]) for i in range(0, len(turns), 3)]
+    assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
+    assert len(set(rounds)) > 2
+    assert list(timings) == ["a", "b", "c"]
+    assert {len(one.turns) for one in timings.values()} == {len(rounds)}
+
+
+def test_a_turn_is_a_pause_a_warm_call_and_samples():
+    fake = Fake(a=0.004)
+    timings = fake.run(seconds=0.2)
+    assert fake.log[:6] == ["a", "pause", *["a"] * 4]  # 3 × 4 ms are over 10 ms
+    assert all(turn == pytest.approx([0.004] * 3) for turn in timings["a"].turns)
+
+
+def test_short_calls_are_limited_and_long_ones_begin_cold():
+    assert {len(turn) for turn in Fake(a=1e-6).run(0.2)["a"].turns} == {timing.SAMPLES}
+    long = Fake(a=0.5)
+    long.run(0)
+    assert long.log == ["a", "pause", "a", "a"] + ["pause", "a"] * (timing.ROUNDS - 1)
+
+
+def test_the_time_is_kept_but_for_three_rounds():
+    fake = Fake(a=0.01, b=0.01)
+    fake.run(seconds=2)
+    assert 2 <= fake.time < 2.2
+    assert {len(one.turns) for one in Fake(a=0.01, b=0.01).run(seconds=0).values()} == {timing.ROUNDS}
+
+
+def test_a_slow_one_sits_out():
+    timings = Fake(slow=0.3, quick=0.02).run(seconds=4)
+    assert timings["slow"].total == pytest.approx(2, abs=0.4)
+    assert len(timings["quick"].turns) > 1.5 * len(timings["slow"].turns)
+
+
+def test_a_burst_of_noise_is_no_median():
+    """One turn of a thousand quick calls does not outweigh the others, nor one slow call a turn."""
+    one = timing.Timing([[1.0] * 1000, [3.0, 3.0, 90.0], [4.0, 2.0]])
+    assert one.medians == [1.0, 3.0, 3.0]
+    assert (one.median, one.minimum, one.samples, one.total) == (3.0, 1.0, 1005, 1102.0)
+
+
+def test_microseconds_have_three_digits_or_more():
+    assert [report.microseconds(one) for one in (1.234e-6, 5.678e-5, 1.5e-4, 0.25)] == ["1.2", "56.8", "150", "250000"]
+
+
+def result(**seconds):
+    row = rows.Row("training", (4, 3), "float32", "channels first")
+    return measure.Result(row, {}, [], {name: timing.Timing([[one]]) for name, one in seconds.items()})
+
+
+def test_a_median_of_waiting_threads_does_not_hide_who_is_faster():
+    one = result(**{"ours": 2.0, "ours out=": 1.0, "torch": 900.0, "copy": 0.25})
+    one.timings["torch"].turns.append([1.0])
+    one.timings["torch"].turns.append([800.0])
+    assert (one.ratios, one.best, one.below) == ({"torch": 400.0}, {"torch": 0.5}, {"torch": 0.5})
+    assert report.both(one, "torch") == "400.00 (0.50)"
+    assert report.both(one, "jax") == "–"
+
+
+def test_given_memory_is_compared_with_given_memory():
+    one = result(**{"ours": 2.0, "ours out=": 1.0, "torch": 6.0, "torch out=": 0.5, "copy": 0.25})
+    assert one.ratios == {"torch": 3.0, "torch out=": 0.5}
+    assert one.over_copy == {"ours": 8.0, "ours out=": 4.0}
+    assert one.below == {"torch out=": 0.5}
+    assert "| training | 4×3 | – | float32 | 0.50 | 8.00 | 4.00 | torch out= 0.50 |" in " ".join(
+        report.below([one]).split()
+    )
+    assert "No row." in report.below([result(**{"ours": 2.0, "ours out=": 1.0, "torch": 6.0, "copy": 1.0})])
+
+
+@pytest.mark.parametrize("mode", rows.MODES)
+@pytest.mark.parametrize("layout", rows.LAYOUTS)
+@pytest.mark.parametrize("dtype", rows.DTYPES)
+def test_everyone_here_computes_the_same(mode, layout, dtype):
+    batch = rows.batch(rows.Row(mode, (4, 6, 5, 3), dtype, layout))
+    found = [*peers.ours(batch), *peers.numpy(batch)]
+    assert {one.name for one in found} == {*peers.OURS, "numpy"}
+    for name, error in measure.check(batch, found).items():
+        assert batch.right(error), name
+    copy = peers.copy(batch)
+    np.testing.assert_array_equal(copy.array(copy.call()).view(batch.x.dtype), batch.memory.ravel())
+
+
+def test_an_error_anywhere_is_seen():
+    batch = rows.batch(rows.Row("training", (8, 5, 3), "float64", "channels last"))
+    y = batch.expected(slice(None))
+    assert batch.errors({"y": y}) == {"y": 0}
+    for wrong in (y[7, 4, 2] + 1e-9 * (1 + abs(y[7, 4, 2])), np.nan):
+        bad = y.copy()
+        bad[7, 4, 2] = wrong
+        assert not batch.right(batch.errors({"y": y, "bad": bad})["bad"])
+
+
+def test_a_wrong_result_of_ours_is_not_timed(monkeypatch, capsys, tmp_path):
+    arguments = ["--shape", "4,3", "--dtype", "float32", "--seconds", "0", "--output", str(tmp_path)]
+    monkeypatch.setattr("normspec.benchmarks.PEERS", ())
+    assert main(arguments) == 0
+    monkeypatch.setattr(peers.functional, "batch_norm", lambda x, *_: x)
+    assert main(arguments) == 1
+    assert "WRONG, not timed: ours, training, float32, channels first, (4, 3)" in capsys.readouterr().out
+    assert all(one["seconds"] == {} for one in json.loads((tmp_path / "bench.json").read_text())["rows"])
+
+
+def test_rows_are_all_combinations():
+    found = list(rows.combinations(rows.SHAPES, rows.DTYPES))
+    assert len(found) == len(set(found)) == 2 * 4 * (9 * 2 + 3)
+    assert Counter(one.layout for one in found) == {"channels first": 96, "channels last": 72}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [("4", "at least two sizes"), ("4,0", "of one or more"), ("a,b", "invalid")]
+)
+def test_a_shape_that_is_none_is_refused(given, said, capsys):
+    with pytest.raises(SystemExit):
+        main(["--shape", given])
+    assert said in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """Run once, in a process of its own, for what is measured brings threads and warnings along."""
+    folder = tmp_path_factory.mktemp("bench") / "out"
+    command = [sys.executable, "-m", "normspec.cli.main", "bench", "--quick", "--seconds", "2", "--output", str(folder)]
+    chosen = ["--shape", "8,16,8,8"]
+    alone = {**os.environ, "OMP_NUM_THREADS": "1"}  # or torch's threads wait for each other where others work, too
+    done = subprocess.run([*command, *chosen], capture_output=True, text=True, env=alone)
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout, json.loads((folder / "bench.json").read_text(encoding="utf-8"))
+
+
+def test_the_numbers_have_their_circumstances(quick):
+    _, printed, data = quick
+    assert data["machine"]["cores"] >= 1
+    assert data["machine"]["cpu"]
+    assert data["machine"]["versions"]["numpy"] == np.__version__
+    assert "bench --quick --seconds 2" in data["machine"]["command"]
+    assert "25 ms" in data["method"]
+    here = {name for name in ("torch", "jax") if importlib.util.find_spec(name)}
+    assert not here & set(data["missing"])
+    for name in data["missing"]:
+        assert f"Not measured: {name} is not installed (pip install " in printed
+    assert {name for row in data["rows"] for name in row["seconds"]} >= {*peers.OURS, "numpy", "copy", *here}
+    assert {name for row in data["rows"] for name in row["seconds"]} <= set(data["columns"])
+
+
+def test_the_ratios_are_those_of_the_times(quick):
+    _, _, data = quick
+    assert [(row["mode"], row["shape"], row["layout"]) for row in data["rows"]] == [
+        (mode, [8, 16, 8, 8], layout) for layout in rows.LAYOUTS for mode in rows.MODES
+    ]
+    for row in data["rows"]:
+        seconds = row["seconds"]
+        for one in seconds.values():
+            assert len(one["turns"]) >= timing.ROUNDS
+            assert one["samples"] >= len(one["turns"])
+            assert one["median"] == statistics.median(turn["median"] for turn in one["turns"])
+            assert 0 < one["minimum"] == min(turn["minimum"] for turn in one["turns"]) <= one["median"] < 1
+        for name, ratio in row["ratios"].items():
+            own = "ours out=" if "out=" in name else "ours"
+            assert ratio == pytest.approx(seconds[name]["median"] / seconds[own]["median"])
+            assert row["best"][name] == pytest.approx(seconds[name]["minimum"] / seconds[own]["minimum"])
+        assert set(row["ratios"]) == set(seconds) - {"ours", "ours out=", "copy"}
+        least = {name: min(ratio, row["best"][name]) for name, ratio in row["ratios"].items()}
+        assert row["below"] == {name: ratio for name, ratio in least.items() if ratio < 1}
+        assert all(row["errors"][name] <= row["tolerance"] for name in peers.OURS)
+
+
+def test_the_table_and_the_plot_are_of_these_numbers(quick):
+    folder, printed, data = quick
+    page = (folder / "bench.md").read_text(encoding="utf-8")
+    assert page in printed
+    for row in data["rows"]:
+        shape = "×".join(map(str, row["shape"]))
+        lines = page.partition(f"## {row['mode'].capitalize()}")[2].splitlines()
+        layout = row["layout"].split()[1]
+        line = next(line for line in lines if shape in line and f" {layout} " in line)
+        assert f" {report.microseconds(row['seconds']['ours']['median'])} " in line
+    assert "## Below 1.0" in page
+    assert "](bench.png)" in page
+    pixels = matplotlib.image.imread(folder / "bench.png")
+    assert pixels.shape[1] > 1000
+    assert pixels[..., :3].std() > 0.02
