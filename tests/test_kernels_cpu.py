@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from normspec.runtime.kernels import on
-from normspec.runtime.kernels.cpu import plan
+from normspec.runtime.kernels.cpu import layout, plan
 from normspec.runtime.kernels.cpu.threads import share
 
 Array = Any
@@ -372,7 +372,7 @@ def test_threads_change_no_bit(shape: tuple[int, int, int], two_threads: None) -
     results = []
     for count in (1, 2):
         numba.set_num_threads(count)
-        plan.cache_clear()
+        layout.cache_clear()
         y, z = np.empty_like(x), np.empty_like(x)
         mean, inverse = train(x, y)
         cpu.normalize(x, z, mean, inverse, None, None, EPSILON)

@@ -95,39 +95,57 @@ def plan(outer: int, features: int, inner: int, itemsize: int, packed: bool = Tr
     return Plan(inner, segment, 0, rows, -(-rows // parts), features, width)
 
 
-@functools.cache
-def element(dtype: np.dtype[Any]) -> Any:
-    """A number of the type that stands for a dtype in kernels."""
+class Layout(NamedTuple):
+    """All about arrays but their values and where they are."""
+
+    plan: Plan
+    arguments: tuple[Any, tuple[int, ...]]  # the type that stands for their own, and the plan as numba takes it fastest
+    swap: bool  # rows and columns change roles: a column with any step is a run with that step
+    threads: int  # that find work
+    values: int  # of a feature
+
+
+@functools.lru_cache(maxsize=1024)
+def layout(
+    shape: tuple[int, int, int],
+    source: tuple[int, int, int],
+    target: tuple[int, int, int],
+    dtype: np.dtype[Any],
+    fused: bool,
+) -> Layout:
+    """Of an input and an output with these strides; few calls differ from all before them."""
+    outer, features, inner = shape
+    size = dtype.itemsize
+    packed = side_by_side(source, shape, size) and side_by_side(target, shape, size)
+    swap = inner == 1 and not packed
+    if swap:
+        outer, inner = inner, outer
+    cut = plan(outer, features, inner, size, packed, fused)
+    tiles = -(-cut.rows // cut.row_step) * -(-features // cut.feature_step)
+    alone = outer * features * inner * size < ALONE
     kind: Any = STANDING_FOR.get(dtype.name, dtype.type)
-    return kind(0)
+    return Layout(cut, (kind(0), tuple(cut)), swap, 1 if alone else tiles, outer * inner)
 
 
 class Batch:
-    """Arrays as kernels take them: addresses and strides, the type that stands for their own, and their plan."""
+    """Arrays as kernels take them: addresses and strides, and their layout."""
 
-    def __init__(self, x: Array, y: Array | None, fused: bool) -> None:
-        outer, features, inner = shape = x.shape
-        strides, itemsize = x.strides, x.itemsize
-        packed = side_by_side(strides, shape, itemsize) and (y is None or side_by_side(y.strides, shape, itemsize))
-        swap = inner == 1 and not packed  # a column with any step is a run with that step
+    def __init__(self, x: Array, y: Array, fused: bool) -> None:
+        self.features = x.shape[1]
+        self.plan, self.arguments, swap, self.threads, self.count = layout(
+            x.shape, x.strides, y.strides, x.dtype, fused
+        )
         self.x = place(x, swap)
-        self.y = self.x if y is None else place(y, swap)
-        self.element = element(x.dtype)
-        if swap:
-            outer, inner = inner, outer
-        self.count, self.features = outer * inner, features
-        self.plan = plan(outer, features, inner, itemsize, packed, fused)
-        self.numbers = tuple(self.plan)
-        self.small = x.size * itemsize < ALONE
+        self.y = self.x if y is x else place(y, swap)
 
     def run(self, kernel: Callable[..., None], places: tuple[Place, ...], *arguments: Any) -> None:
         """A kernel on all tiles, by as many threads as are worth it."""
         turn = np.zeros(1, np.int64)
-        if self.small:
-            kernel(*places, self.element, self.numbers, turn, *arguments)
-            return
-        tiles = -(-self.plan.rows // self.plan.row_step) * -(-self.plan.features // self.plan.feature_step)
-        share(lambda _: kernel(*places, self.element, self.numbers, turn, *arguments), range(min(allowed(), tiles)))
+        if self.threads == 1:
+            kernel(*places, *self.arguments, turn, *arguments)
+        else:
+            workers = range(min(allowed(), self.threads))
+            share(lambda _: kernel(*places, *self.arguments, turn, *arguments), workers)
 
 
 def side_by_side(strides: tuple[int, ...], shape: tuple[int, ...], itemsize: int) -> bool:
@@ -158,13 +176,13 @@ def moments(batch: Batch) -> tuple[Vector, Vector, Vector]:
     means, m2s = np.empty((2, len(counts), batch.features))
     batch.run(kernels.statistics, (batch.x,), means, m2s)
     mean, low, m2 = np.empty((3, batch.features))
-    kernels.combine(batch.x, batch.element, 0, counts, means, m2s, mean, low, m2)
+    kernels.combine(batch.x, batch.arguments[0], 0, counts, means, m2s, mean, low, m2)
     return mean, low, m2
 
 
 def batch_statistics(x: Array) -> tuple[Vector, Vector]:
     """Mean and M2 of each feature."""
-    mean, _, m2 = moments(Batch(x, None, fused=True))
+    mean, _, m2 = moments(Batch(x, x, fused=True))
     return mean, m2
 
 
@@ -174,7 +192,7 @@ def normalize(
     """Normalize by the given statistics."""
     batch = Batch(x, y, fused=False)
     features = batch.features
-    low, inverse, scale = np.zeros((3, features))
+    low, inverse, scale = np.zeros(features), np.empty(features), np.empty(features)
     kernels.invert(vector(variance, features, 1.0), 1.0, epsilon, vector(weight, features, 1.0), inverse, scale)
     center, shift = vector(mean, features, 0.0), vector(bias, features, 0.0)
     batch.run(kernels.normalize, (batch.x, batch.y), False, center, low, scale, shift)
@@ -195,9 +213,9 @@ def forward_training(
     batch = Batch(x, y, fused=True)
     features, count, places = batch.features, batch.count, (batch.x, batch.y)
     factor, shift = vector(weight, features, 1.0), vector(bias, features, 0.0)
-    inverse, scale = np.empty((2, features))
+    inverse, scale = np.empty(features), np.empty(features)
     if batch.plan.row_step >= batch.plan.rows:
-        mean, low, m2 = np.empty((3, features))
+        mean, low, m2 = np.empty(features), np.empty(features), np.empty(features)
         batch.run(kernels.train, places, count, epsilon, factor, shift, mean, low, m2, inverse, scale)
     else:
         mean, low, m2 = moments(batch)
