@@ -20,10 +20,10 @@ from normspec.runtime.kernels.cpu.threads import allowed, share
 Array = npt.NDArray[Any]
 Vector = npt.NDArray[np.float64]
 
-SEGMENT = 8192  # values in the longest run of a row
+SEGMENT = 8192  # values in the longest run that is summed at once
 CACHED = 256 << 10  # bytes that stay in a core's cache from the statistics to the normalization
 COLUMNS = 1024  # whose numbers stay in the first cache
-SHORT = 512  # values in a run whose statistics cost less across than along
+SHORT = 200  # values in a run whose statistics cost less across than along
 TINY = 16  # and in one whose normalization does, which along keeps its numbers in registers
 ENOUGH = 16  # blocks of features that keep the threads busy
 PIECES = 64
@@ -84,7 +84,7 @@ def plan(outer: int, features: int, inner: int, itemsize: int, packed: bool = Tr
         elif fused:
             row_step = max(row_step, -(-outer // PIECES))
         return Plan(inner, inner, repeat, outer, even(outer, row_step), features, width)
-    segment = even(inner, SEGMENT)
+    segment = even(inner, SEGMENT if fused else CACHED // itemsize)
     rows = outer * -(-inner // segment)
     if not fused:
         width = max(1, CACHED // (segment * itemsize))
