@@ -19,7 +19,8 @@ from .rows import LAYOUTS, MODES
 INK = {"torch": "#d1495b", "onnxruntime": "#3d7ea6", "jax": "#66923c", "numpy": "#8d6a9f"}
 FLOOR = "#555b61"
 WIDTH, ROW, MARGIN = 4.2, 0.25, 1.0  # inches
-TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
+TICKS = (0.1, 0.3, 1, 3, 10, 30)
+LIMITS = 0.05, 40.0  # what is beyond is drawn on the edge
 
 
 def draw(results: Sequence[Result], path: Path) -> None:
@@ -54,7 +55,7 @@ def panel(axes: Axes, results: Sequence[Result], shapes: Sequence[tuple[int, ...
     """Ratios on a logarithmic axis, a line for each shape, the largest on top."""
     axes.axvline(1, color="black", linewidth=1)
     heights = {shape: -number for number, shape in enumerate(shapes)}
-    floors = [(1 / result.over_copy[OURS[1]], heights[result.row.shape]) for result in results]
+    floors = [(within(1 / result.over_copy[OURS[1]]), heights[result.row.shape]) for result in results]
     if floors:
         axes.plot(
             *zip(*floors, strict=True),
@@ -65,10 +66,11 @@ def panel(axes: Axes, results: Sequence[Result], shapes: Sequence[tuple[int, ...
             label="copy (÷ ours out=)",
         )
     for name in OTHERS:
-        points = [(one.least[name], heights[one.row.shape]) for one in results if name in one.least]
+        points = [(within(one.least[name]), heights[one.row.shape]) for one in results if name in one.least]
         if points:
             axes.plot(*zip(*points, strict=True), label=name, **look(name))
     axes.set_xscale("log")
+    axes.set_xlim(LIMITS[0] * 0.9, LIMITS[1] * 1.1)
     axes.set_xticks(TICKS)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -76,6 +78,11 @@ def panel(axes: Axes, results: Sequence[Result], shapes: Sequence[tuple[int, ...
     axes.set_ylim(-len(shapes) + 0.4, 0.6)
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def within(ratio: float) -> float:
+    """A ratio as it is drawn."""
+    return min(max(ratio, LIMITS[0]), LIMITS[1])
 
 
 def look(name: str) -> dict[str, Any]:

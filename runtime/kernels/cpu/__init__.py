@@ -22,7 +22,7 @@ Vector = npt.NDArray[np.float64]
 
 SEGMENT = 8192  # values in the longest run that is summed at once
 CACHED = 256 << 10  # bytes that stay in a core's cache from the statistics to the normalization
-COLUMNS = 1024  # whose numbers stay in the first cache
+COLUMNS = 512  # whose numbers stay in the first cache
 SHORT = 200  # values in a run whose statistics cost less across than along
 TINY = 16  # and in one whose normalization does, which along keeps its numbers in registers
 ENOUGH = 16  # blocks of features that keep the threads busy
