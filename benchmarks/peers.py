@@ -11,7 +11,7 @@ import numpy as np
 from normspec.runtime import kernels
 from normspec.runtime.arrays import feature_views
 from normspec.runtime.dtypes import at_least_float32
-from normspec.runtime.kernels.cpu import ALONE, cut
+from normspec.runtime.kernels.cpu import ALONE
 from normspec.runtime.kernels.cpu.threads import allowed, share
 from normspec.torch.nn import functional
 
@@ -176,8 +176,8 @@ def copy(batch: Batch) -> Candidate:
     """The input's bytes into memory that is there already: nothing that reads and writes them all is faster."""
     source = batch.memory.reshape(-1).view(np.uint8)
     target = np.empty_like(source)
-    parts = cut(len(source), allowed() if len(source) >= ALONE else 1)
-    pairs = [(target[start:stop], source[start:stop]) for start, stop in parts]
+    parts = allowed() if len(source) >= ALONE else 1
+    pairs = list(zip(np.array_split(target, parts), np.array_split(source, parts), strict=True))
     return Candidate(COPY, lambda: share(lambda pair: np.copyto(*pair), pairs), lambda _: target)
 
 

@@ -89,13 +89,14 @@ def demo(arguments: Sequence[str]) -> int:
 
 
 def conformance(arguments: Sequence[str]) -> int:
-    """hold every class to its specs, and print the matrix (--output FILE: write it as a page)"""
+    """hold every class to its specs; print the matrix and write it as a page"""
     from normspec.codegen.__main__ import ROOT
     from normspec.codegen.resolve import load
     from normspec.conformance import matrix
 
     parser = argparse.ArgumentParser(prog="normspec conformance", description=conformance.__doc__)
-    parser.add_argument("--output", type=Path, help="Markdown page to write")
+    default = Path("out") / "conformance.md"
+    parser.add_argument("--output", type=Path, default=default, help="Markdown page to write (%(default)s)")
     output = parser.parse_args(arguments).output
     cells = []
     for cell in matrix.run(load(ROOT / "specs")):
@@ -103,9 +104,9 @@ def conformance(arguments: Sequence[str]) -> int:
         if sys.stderr.isatty():
             print(f"\r{cell.row} {cell.clause:<20}", end="\r", file=sys.stderr, flush=True)
     print(matrix.table(cells))
-    if output:
-        output.write_text(matrix.page(cells), encoding="utf-8")
-        print(f"written to {output}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(matrix.page(cells), encoding="utf-8")
+    print(f"written to {output}")
     failed = [cell for cell in cells if cell.result == "failed"]
     for cell in failed:
         print(f"{cell.row}, {cell.clause}: {cell.reason}", file=sys.stderr)

@@ -12,6 +12,7 @@ from .render import render
 from .resolve import load
 
 ROOT = Path(__file__).resolve().parents[1]
+SCHEMA = "https://json-schema.org/"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -27,6 +28,10 @@ def main(argv: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     found = _texts(arguments.output)
+    foreign = [name for name, text in found.items() if name not in wanted and not _ours(name, text)]
+    if foreign and not arguments.check:
+        print(f"{arguments.output} has files that are not generated: {', '.join(foreign)}", file=sys.stderr)
+        return 1
     stale = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
     for name in stale:
         if arguments.check:
@@ -40,7 +45,12 @@ def main(argv: list[str] | None = None) -> int:
 def _texts(folder: Path) -> dict[str, str]:
     """Every file under ``folder``, whoever put it there."""
     files = (path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
-    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8") for path in files}
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8", errors="replace") for path in files}
+
+
+def _ours(name: str, text: str) -> bool:
+    """Whether the generator wrote a file: only such files are ever removed."""
+    return "by `normspec generate`" in text.partition("\n")[0] or (name.startswith("schema/") and SCHEMA in text)
 
 
 def _write(path: Path, text: str | None) -> None:

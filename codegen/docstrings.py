@@ -32,7 +32,7 @@ def of_call(one: Class) -> str:
 def of_callable(one: Callable_, indent: int) -> str:
     """The docstring of a function or method."""
     arguments = one.arguments if one.kind == "function" else ()
-    returns = [one.annotation] if arguments and one.annotation != "None" else []
+    returns = [] if one.annotation == "None" or one.kind != "function" else _entry(one.annotation, one.gives or "")
     text = _sections(
         [
             ("", _fill(one.doc)),
@@ -51,6 +51,7 @@ def _class(one: Class) -> Iterator[tuple[str, list[str]]]:
     yield "", ["::", "", f"    {one.equation}"]
     for paragraph in one.paragraphs:
         yield "", _fill(paragraph)
+    yield "", _fill(f"Supertypes: {', '.join(one.supertypes)}.")
     yield "Parameters", _parameters(one.arguments)
     yield "Shape", [*_fill(f"Input: {one.shapes}. Output: {one.output}."), *_fill(one.shape or "")]
     state = [line for kept in one.state for line in _entry(f"{kept.name} : {kept.type}", kept.doc, _state_facts(kept))]
@@ -61,8 +62,6 @@ def _class(one: Class) -> Iterator[tuple[str, list[str]]]:
     for condition in one.raises:
         raises.setdefault(condition.raises or "", []).append(condition.doc)
     yield "Raises", [line for name, docs in raises.items() for line in _entry(name, " ".join(docs))]
-    if one.see_also:
-        yield "See Also", list(one.see_also)
     differences = [f"{each.about}: {each.original} Here: {each.here}" for each in one.deviations]
     omitted = [f"{name} is left out: {reason}" for name, reason in one.omits.items()]
     notes = [line for note in (*one.notes, *differences, *omitted) for line in _bullet(note)]
@@ -86,7 +85,7 @@ def _parameters(arguments: Iterable[Argument], short: bool = False) -> list[str]
         if one.default is not None:
             head += f", default {one.default}"
         spelled = f" Also spelled ``{one.twin}``." if one.twin else ""
-        lines += _entry(head, one.doc + spelled, one.constraint or "")
+        lines += _entry(head, one.doc + spelled)
     return lines
 
 
@@ -126,7 +125,8 @@ def _sections(sections: Iterable[tuple[str, list[str]]]) -> str:
 
 def escape(text: str) -> str:
     """Text that stays what it is between triple quotes."""
-    return text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    text = text.replace("\\", "\\\\").replace('"""', '\\"\\"\\"')
+    return text[:-1] + '\\"' if text.endswith('"') else text
 
 
 def _indented(text: str, indent: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -30,7 +31,6 @@ class Argument:
     attribute: bool
     doc: str
     attribute_doc: str
-    constraint: str | None
 
     @property
     def annotation(self) -> str:
@@ -41,10 +41,11 @@ class Argument:
         """What the attribute holds: what was given, but an element type in the place of its name."""
         return self.annotation.replace("DTypeLike | None", "DType").replace("DTypeLike", "DType")
 
-    def source(self, name: str | None = None) -> str:
+    @property
+    def source(self) -> str:
         if self.variadic:
-            return f"*{name or self.name}: {self.annotation}"
-        return f"{name or self.name}: {self.annotation}" + (f" = {self.default}" if self.default is not None else "")
+            return f"*{self.name}: {self.annotation}"
+        return f"{self.name}: {self.annotation}" + (f" = {self.default}" if self.default is not None else "")
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Callable_:
     bindings: tuple[Binding, ...]
     result: str
     returns: str
+    gives: str | None
     doc: str
     module: str
     examples: tuple[Example, ...]
@@ -111,6 +113,11 @@ class Callable_:
     @property
     def twins(self) -> dict[str, str]:
         return {one.name: one.twin for one in self.arguments if one.twin}
+
+    @property
+    def spelling(self) -> dict[str, str]:
+        """The names of the arguments, by what they are canonically."""
+        return {one.canonical: one.name for one in self.arguments}
 
     def signature(self, first: str | None = "self") -> str:
         """The ``def`` line, or lines, as a formatter would leave them."""
@@ -203,7 +210,6 @@ class Class:
     supertypes: tuple[str, ...]
     notes: tuple[str, ...]
     examples: tuple[Example, ...]
-    see_also: tuple[str, ...]
     deviations: tuple[Deviation, ...]
     omits: Mapping[str, str]
     conditions: tuple[Condition, ...]
@@ -225,7 +231,7 @@ class Class:
 
     @property
     def twin_signature(self) -> list[str]:
-        return ["*", *(one.source(one.twin) for one in self.arguments)]
+        return _starred([dataclasses.replace(one, name=one.twin or one.name) for one in self.arguments])
 
     @property
     def twins(self) -> dict[str, str]:
@@ -291,7 +297,7 @@ class Dialect:
     methods: tuple[Callable_, ...]
     traits: tuple[Trait, ...]
     functions: tuple[Callable_, ...]
-    names: Mapping[str, str]
+    names: tuple[str, ...]
     classes: tuple[Class, ...]
     deviations: tuple[Deviation, ...]
     method: str
@@ -344,4 +350,4 @@ def _with_star(arguments: Sequence[Argument]) -> Iterator[str]:
         if argument.keyword and not starred:
             yield "*"
         starred = starred or argument.keyword or argument.variadic
-        yield argument.source()
+        yield argument.source

@@ -93,7 +93,11 @@ class _Document:
         if not isinstance(node, yaml.ScalarNode):
             self._complain(node, f"expected {_noun(kind)}, found a {_NODES[type(node)]}")
             return None
-        value = self.loader.construct_object(node)
+        try:
+            value = self.loader.construct_object(node)
+        except (ValueError, yaml.YAMLError):
+            self._complain(node, f"expected {_noun(kind)}, found {node.value!r}")
+            return None
         choices = [word for one in _members(kind) for word in typing.get_args(one)]  # those of a Literal
         if choices and value not in choices and value is not None:
             self._complain(node, f"{value!r} is not one of {', '.join(choices)}{hint(value, choices)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,6 +25,7 @@ def render(dialects: Sequence[Dialect]) -> dict[str, str]:
     files = {"__init__.py": _FACE, "py.typed": ""}
     for dialect in dialects:
         for name, text in _Package(pages, dialect).files():
+            ast.parse(text, name)  # what a spec says may not break out of its place
             files[f"{dialect.name}/{name}"] = text
         files[f"docs/{dialect.name}.md"] = pages.get_template("reference.md.j2").render(dialect=dialect)
     files["docs/spellings.md"] = pages.get_template("spellings.md.j2").render(dialects=dialects, **_spellings(dialects))
@@ -81,6 +83,8 @@ class _Package:
             own.append("DIALECT")
         if any(one.twins for one in functions):
             lines.setdefault("normspec", []).append("runtime")
+        if any(one.operator == "batch_norm" for one in functions):
+            lines.setdefault("normspec.runtime", []).append("Speaker")
         exported = sorted(spelling for one in functions for spelling in (one.name, one.twin) if spelling)
         return self._page(
             "_functions.py.j2", functions=functions, doc=doc, exported=exported, imports=_import_block(lines)
@@ -135,14 +139,14 @@ class _Package:
             lines[f"{package}._functions"] = [name for one in functions for name in (one.name, one.twin) if name]
         own = [*dialect.dtypes, *dialect.exceptions, "dtype", "Tensor"]
         modules = [one.name for one in dialect.classes_in("")]
-        for name, meaning in dialect.names.items():
-            (modules if meaning == "Module" else own).append(name)
+        for name in dialect.names:
+            (modules if name == "Module" else own).append(name)
         lines[f"{package}._dialect"] = sorted(set(own))
         if modules:
             lines[f"{package}.{dialect.module or 'modules'}"] = sorted(set(modules))
         exported = sorted({name for names in lines.values() for name in names})
         head = " ".join([dialect.doc, f"After {dialect.reference}."])
-        doc = docstrings.escape("\n".join(textwrap.wrap(head, 110))) + (f"\n\n{dialect.source}\n")
+        doc = "\n".join(textwrap.wrap(head, 110)) + f"\n\n{dialect.source}\n"
         return self._page("init.py.j2", doc=doc, exported=exported, imports=_import_block(lines))
 
 
@@ -186,7 +190,9 @@ def _call(one: Callable_, indent: int, first: str = "", lead: str = "") -> str:
 
 def _first(one: Callable_) -> str:
     """The type or the dialect that a function of the runtime needs to be told."""
-    return {"tensor": "Tensor" if one.returns == "Tensor" else "", "batch_norm": "DIALECT"}.get(one.operator, "")
+    return {"tensor": "Tensor" if one.returns == "Tensor" else "", "batch_norm": f"_{one.name.upper()}"}.get(
+        one.operator, ""
+    )
 
 
 def _needed(dialect: str, callables: Sequence[Callable_]) -> dict[str, list[str]]:
@@ -264,5 +270,7 @@ def _long_source(text: str, indent: int) -> str:
     """A string as one literal, or as several that Python joins where one would be too wide."""
     if indent + len(source(text)) < 118:
         return source(text)
-    pieces = textwrap.wrap(text, 90, drop_whitespace=False, replace_whitespace=False, break_long_words=False)
+    pieces = textwrap.wrap(
+        text, 90, drop_whitespace=False, replace_whitespace=False, break_long_words=False, expand_tabs=False
+    )
     return f"\n{' ' * indent}".join(map(source, pieces))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import builtins
 import string
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .model import Argument, Binding, Callable_, Class, Condition, Deviation, Dialect, Example, Kept, Trait
+from .model import Argument, Binding, Callable_, Class, Condition, Deviation, Dialect, Example, Kept, Trait, quoted
 from .reader import Reader, hint
 from .schema import (
     ArgumentSpec,
@@ -25,7 +25,18 @@ from .schema import (
     SpelledSpec,
     VariantSpec,
 )
-from .vocabulary import CLAUSES, DTYPES, TYPES, default_fits, legal, snake, words
+from .vocabulary import (
+    CLAUSES,
+    DTYPES,
+    FRAME_FIELDS,
+    MODULE_NAMES,
+    OWN_NAMES,
+    TYPES,
+    default_fits,
+    legal,
+    snake,
+    words,
+)
 
 _RESERVED = {"self", "cls"}
 _PUBLIC = {"Tensor", "Parameter", "Module", "dtype"}
@@ -41,6 +52,8 @@ def load(specs: Path) -> tuple[Dialect, ...]:
         for path in sorted(specs.glob("*/*.yaml"))
         if path.parent.name != "operators" and path.name != "dialect.yaml"
     }
+    if not dialects:
+        reader.complain(f"{specs.name}:1", "there is no dialect here: no folder with a dialect.yaml")
     reader.finish()  # what follows may rely on every spec having its shape
     known = {}
     for path, operator in operators.items():
@@ -123,22 +136,20 @@ class _Resolver:
             )
             for name, trait in spec.traits.items()
         )
-        for name, trait in spec.traits.items():
-            self._identifier(name, trait.where)
-            for other in trait.extends:
-                if other != "Module" and other not in spec.traits:
-                    self._complain(trait.where, f"{name!r} extends {other!r}, which is no trait", other, spec.traits)
+        self._check_traits()
+        self._check_printing()
         methods = tuple(self._callable(name, one) for name, one in spec.methods.items())
         for dtype in spec.dtypes:
             if dtype not in DTYPES:
                 self._complain(spec.where, f"{dtype!r} is no element type", dtype, DTYPES)
-        for name, meaning in spec.names.items():
-            self._identifier(name, spec.where)
-            if meaning not in _PUBLIC:
-                self._complain(spec.where, f"{name!r} names {meaning!r}, which has no name", meaning, _PUBLIC)
+        for name in spec.names:
+            if name not in _PUBLIC:
+                self._complain(spec.where, f"{name!r} cannot be exported", name, _PUBLIC)
         functions = tuple(self._callable(name, one) for name, one in spec.functions.items())
         classes = tuple(self._class(one, conditions, methods, traits) for one in variants)
-        self._check_shadows([*(one.name for one in functions), *spec.dtypes, *spec.exceptions], spec.where)
+        self._check_modules([spec, *variants, *spec.functions.values()])
+        exported = [*(one.name for one in functions), *spec.dtypes, *spec.exceptions, *spec.traits]
+        self._check_shadows([*exported, *OWN_NAMES], spec.where)
         return Dialect(
             name=spec.dialect,
             title=spec.title,
@@ -179,6 +190,12 @@ class _Resolver:
         arguments = self._arguments(operator.parameters, spelled.parameters)
         bindings = self._bindings(operator.parameters, spelled.parameters, spelled.fixed, spelled.where)
         state = self._state(operator, spelled)
+        if not variant.supertypes:
+            self._complain(variant.where, "there must be a supertype, Module at least")
+        for shape in variant.input:
+            axes = shape.split()
+            if len(axes) < 2 or not all(axis == "..." or legal(axis) for axis in axes):
+                self._complain(variant.where, f"{shape!r} is no shape: at least two words, such as N C or N C ...")
         for supertype in variant.supertypes:
             if supertype != "Module" and supertype not in self.spec.traits:
                 self._complain(variant.where, f"{supertype!r} is no supertype", supertype, self.spec.traits)
@@ -187,7 +204,7 @@ class _Resolver:
         own = [*methods, *(method for trait in traits for method in trait.methods)]
         named: list[Argument | Kept | Callable_] = [*attributes, *own]
         names = [name for one in named for name in (one.name, one.twin) if name]
-        self._check_shadows(names, spelled.where)
+        self._check_shadows([*MODULE_NAMES, *names], spelled.where)
         equation = operator.equation or ""
         placeholders = _placeholders(equation, self.reader, operator.where)
         spoken = {one.canonical: one.name for one in arguments} | {one.canonical: one.name for one in state}
@@ -214,14 +231,13 @@ class _Resolver:
             supertypes=variant.supertypes,
             notes=(*spelled.notes, *variant.notes),
             examples=self._examples(variant.examples),
-            see_also=variant.see_also,
             deviations=(*self._deviations(self.spec.deviations), *self._deviations(variant.deviations)),
             omits=spelled.omits,
             conditions=tuple(one for one in conditions if one.name in operator.conditions),
             method=self.spec.call.method,
             input=self.spec.call.input,
-            call_doc=self.spec.call.doc,
-            call_returns=self.spec.call.returns,
+            call_doc=spelled.call or self.spec.call.doc,
+            call_returns=spelled.returns or self.spec.call.returns,
             imports=self.spec.imports,
             qualified=".".join(part for part in (self.spec.dialect, variant.module, variant.variant) if part),
         )
@@ -247,7 +263,7 @@ class _Resolver:
                 Kept(
                     name=name,
                     canonical=kept.keeps,
-                    twin=self._twin(name),
+                    twin=kept.alias or self._twin(name),
                     shape=meaning.shape,
                     init=kept.init or meaning.init,
                     kind=kept.kind or meaning.kind,
@@ -287,6 +303,7 @@ class _Resolver:
             bindings=self._bindings(parameters, spec.parameters, spec.fixed, spec.where),
             result=spec.result,
             returns=returns,
+            gives=spec.gives,
             doc=spec.doc or meaning.doc,
             module=spec.module,
             examples=self._examples(spec.examples),
@@ -324,8 +341,7 @@ class _Resolver:
                     variadic=spec.variadic,
                     attribute=spec.attribute,
                     doc=spec.doc or meaning.doc,
-                    attribute_doc=spec.attribute_doc or "As given.",
-                    constraint=spec.constraint,
+                    attribute_doc=spec.attribute_doc or spec.doc or meaning.doc,
                 )
             )
         return tuple(arguments)
@@ -370,7 +386,7 @@ class _Resolver:
                 continue
             if (message.text is None) == (message.never is None) or (message.text is None) != (message.raises is None):
                 self._complain(message.where, f"{name!r} needs either 'raises' and 'text' or 'never'")
-            self._check_exception(message.raises, message.where)
+            self._check_exception(message.raises, message.where, self.spec.exceptions)
             for placeholder in _placeholders(message.text or "", self.reader, message.where):
                 if placeholder not in known[name].fields:
                     fields = known[name].fields
@@ -393,20 +409,50 @@ class _Resolver:
         )
 
     def _check_exceptions(self) -> None:
+        earlier: list[str] = []
         for name, base in self.spec.exceptions.items():
             self._identifier(name, self.spec.where)
-            self._check_exception(base, self.spec.where)
+            self._check_exception(base, self.spec.where, earlier)
+            earlier.append(name)
 
-    def _check_exception(self, name: str | None, where: str) -> None:
+    def _check_exception(self, name: str | None, where: str, known: Collection[str]) -> None:
         builtin = getattr(builtins, name, None) if name else Exception
-        if name not in self.spec.exceptions and not (isinstance(builtin, type) and issubclass(builtin, Exception)):
-            self._complain(where, f"{name!r} is no exception", name or "", self.spec.exceptions)
+        if name not in known and not (isinstance(builtin, type) and issubclass(builtin, Exception)):
+            self._complain(where, f"{name!r} is no exception", name or "", known)
+
+    def _check_traits(self) -> None:
+        earlier = ["Module"]
+        for name, trait in self.spec.traits.items():
+            self._identifier(name, trait.where)
+            if not trait.extends:
+                self._complain(trait.where, f"{name!r} extends nothing")
+            for other in trait.extends:
+                if other not in earlier:
+                    self._complain(trait.where, f"{name!r} extends {other!r}, which is no trait", other, earlier)
+            earlier.append(name)
+
+    def _check_printing(self) -> None:
+        printing, where = self.spec.printing, self.spec.where
+        texts: list[tuple[str, Sequence[str]]] = [(printing.dtype, ["name"]), (printing.tensor.parameter, ["tensor"])]
+        texts += [(frame, FRAME_FIELDS) for frame in (printing.tensor.frame, printing.tensor.nested)]
+        texts += [(device, ["index"]) for device in printing.devices.values()]
+        for text, fields in texts:
+            for placeholder in _placeholders(text, self.reader, where):
+                if placeholder not in fields:
+                    self._complain(where, f"{text!r} has no field {placeholder!r}", placeholder, fields)
+        for kind in printing.devices.keys() ^ {"cpu", "cuda"}:
+            self._complain(where, f"the devices must be cpu and cuda; {kind!r} is missing or not one")
+
+    def _check_modules(self, placed: Iterable[DialectSpec | VariantSpec | CallableSpec]) -> None:
+        for one in placed:
+            if one.module and not all(legal(part) for part in one.module.split(".")):
+                self._complain(one.where, f"{one.module!r} cannot be a module in Python")
 
     def _check_repr(self, variant: VariantSpec, names: list[str]) -> None:
         if not (variant.repr.startswith(f"{variant.variant}(") and variant.repr.endswith(")")):
             self._complain(variant.where, f"the repr must read {variant.variant}(...)")
-        if any(letter in variant.repr for letter in "\"'\\"):
-            self._complain(variant.where, "the repr must have no quotes and no backslashes")
+        if any(letter in variant.repr for letter in "\"'\\\n") or "{{" in variant.repr or "}}" in variant.repr:
+            self._complain(variant.where, "the repr must have no quotes, backslashes, line ends or doubled braces")
         for placeholder in _placeholders(variant.repr, self.reader, variant.where):
             if placeholder not in names:
                 self._complain(
@@ -440,7 +486,7 @@ class _Resolver:
         )
 
     def _identifier(self, name: str, where: str) -> None:
-        if not legal(name) or name in _RESERVED:
+        if not legal(name) or name in _RESERVED or name.startswith("__"):
             self._complain(where, f"{name!r} cannot be a name in Python")
 
     def _twin(self, name: str) -> str | None:
@@ -451,7 +497,7 @@ class _Resolver:
 
 
 def _paragraphs(text: str) -> tuple[str, ...]:
-    return tuple(paragraph for paragraph in text.split("\n\n") if paragraph.strip())
+    return tuple(paragraph.strip() for paragraph in text.split("\n\n") if paragraph.strip())
 
 
 def _placeholders(text: str, reader: Reader, where: str) -> list[str]:
@@ -473,4 +519,4 @@ def _source(value: Default, type_: str) -> str:
 
 
 def _literal(value: object) -> str:
-    return f'"{value}"' if isinstance(value, str) else repr(value)
+    return quoted(value) if isinstance(value, str) else repr(value)

@@ -91,7 +91,6 @@ class ArgumentSpec:
     attribute: bool = True
     doc: str | None = None
     attribute_doc: str | None = None
-    constraint: str | None = None
     where: str = ""
 
 
@@ -115,6 +114,7 @@ class CallableSpec:
     kind: Literal["function", "property", "view"] = "function"
     result: Literal["same", "nothing", "sets"] = "same"
     returns: str | None = None
+    gives: str | None = None
     doc: str | None = None
     module: str = ""
     examples: tuple[ExampleSpec, ...] = ()
@@ -139,6 +139,7 @@ class KeptSpec:
     init: Literal["zeros", "ones", "arange", "zero"] | None = None
     kind: Literal["parameter", "buffer"] | None = None
     type: str | None = None
+    alias: str | None = None
     doc: str | None = None
     where: str = ""
 
@@ -184,6 +185,8 @@ class SpelledSpec:
     fixed: dict[str, Default]
     state: dict[str, KeptSpec]
     omits: dict[str, str] = field(default_factory=dict)
+    call: str | None = None
+    returns: str | None = None
     text: str = ""
     notes: tuple[str, ...] = ()
     where: str = ""
@@ -211,7 +214,7 @@ class DialectSpec:
     methods: dict[str, CallableSpec] = field(default_factory=dict)
     traits: dict[str, TraitSpec] = field(default_factory=dict)
     functions: dict[str, CallableSpec] = field(default_factory=dict)
-    names: dict[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
     deviations: tuple[DeviationSpec, ...] = ()
     where: str = ""
 
@@ -234,6 +237,5 @@ class VariantSpec:
     output: str = "the same shape"
     notes: tuple[str, ...] = ()
     examples: tuple[ExampleSpec, ...] = ()
-    see_also: tuple[str, ...] = ()
     deviations: tuple[DeviationSpec, ...] = ()
     where: str = ""

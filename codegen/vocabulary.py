@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import keyword
+import math
 from collections.abc import Iterator
 
 # word of a spec -> (annotation, the module it is imported from, where it needs an import)
@@ -41,6 +42,29 @@ TYPES: dict[str, tuple[str, str]] = {
     "Module": ("Module", "DIALECT._module"),
 }
 
+# Names that the runtime's modules have: a dialect cannot give them to anything else.
+MODULE_NAMES = (
+    *("accepts", "compute", "dialect", "extra_repr", "forward", "kept_dtype", "names", "parameter_type", "state"),
+    *(
+        "tensor_type",
+        "training",
+        "_buffers",
+        "_build",
+        "_fail",
+        "_get",
+        "_initial",
+        "_lock",
+        "_place",
+        "_set",
+        "_shifted",
+    ),
+)
+# Names that every generated package has.
+OWN_NAMES = (
+    *("DIALECT", "Dialect", "Message", "Module", "Parameter", "Printing", "Rules", "Tensor", "TensorPrinting"),
+    *("dtype", "runtime"),
+)
+FRAME_FIELDS = ("data", "dtype", "device", "shape", "size", "extras")
 _TYPE_NODES = (
     *(ast.Expression, ast.Name, ast.Load, ast.Constant, ast.List),
     *(ast.BinOp, ast.BitOr, ast.Subscript, ast.Tuple),
@@ -87,7 +111,7 @@ def default_fits(value: object, type_: str) -> bool:
         if member in ("dtype", "DTypeLike")
         else value in ("cpu", "cuda")
         if member in ("device", "DeviceLike")
-        else type(value).__name__ == member
+        else type(value).__name__ == member and not (isinstance(value, float) and not math.isfinite(value))
         for member in members
     )
 

@@ -5,6 +5,7 @@ The clauses are made of the specs alone, so a new class or dialect is held to al
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import re
 import tempfile
@@ -21,7 +22,7 @@ from normspec.runtime import DType, Tensor
 from normspec.runtime.dtypes import at_least_float32
 
 from . import examples as documents
-from .cases import FLOATS, TOLERANCE, Case, resolve
+from .cases import FLOATS, SIZES, TOLERANCE, Case, resolve
 
 Clause = Callable[[Case], None]
 
@@ -283,14 +284,23 @@ def _check_linear(case: Case, dtype: str) -> None:
 def errors(case: Case) -> None:
     """The exception and the words for every misuse, naming the class and what was expected and found."""
     for condition in case.dialect.conditions:
-        provoke = PROVOKE.get(condition.name)
-        if condition.raises and provoke and condition.name in _conditions(case):
+        if condition.raises and condition.name in _conditions(case) - ELSEWHERE:
+            provoke = PROVOKE[condition.name]
             try:
                 provoke(case)
             except Exception as error:
                 _check_error(case, condition, error)
             else:
                 raise AssertionError(f"{condition.name}: nothing was raised")
+
+    for rank in range(1, 7):
+        if case.one.operator == "batch_norm" and not any(len(shape) == rank for shape in case.shapes()):
+            unlimited = rank > 2 and any("..." in pattern for pattern in case.one.inputs)
+            with contextlib.nullcontext() if unlimited else _raises(None, "shape"):
+                case.make()(np.ones((2, SIZES["C"], 2, 2, 2, 2)[:rank], np.float32))
+
+
+ELSEWHERE = {"device_mixed", "vector_shape", "vector_dtype", "statistics_missing"}  # on a device; of a function
 
 
 def _conditions(case: Case) -> set[str]:
@@ -342,6 +352,9 @@ PROVOKE: dict[str, Callable[[Case], object]] = {
     "features_type": lambda case: case.cls(**{cast(str, case.spoken("features")): 2.5}),
     "features_negative": lambda case: case.cls(**{cast(str, case.spoken("features")): -1}),
     "epsilon_type": lambda case: _make_with(case, "epsilon", "tiny"),
+    "update_rate_type": lambda case: _make_with(case, "update_rate", "fast"),
+    "dtype_type": lambda case: _make_with(case, "dtype", "real"),
+    "dtype_float": lambda case: _make_with(case, "dtype", "int32"),
     "input_type": lambda case: case.make()("text"),
     "rank": lambda case: case.make()(_wide(case, (3,))),
     "features": lambda case: case.make()(_wide(case, (4, 7, *next(case.shapes())[2:]))),
@@ -363,8 +376,7 @@ PROVOKE: dict[str, Callable[[Case], object]] = {
 
 
 def _make_with(case: Case, canonical: str, value: Any) -> Any:
-    arguments: dict[str, Any] = {cast(str, case.spoken(canonical)): value}
-    return case.make(**arguments)
+    return case.cls(**case.required, **{cast(str, case.spoken(canonical)): value})
 
 
 def _evaluated(case: Case, module: Any) -> Any:

@@ -4,6 +4,7 @@ Importing it loads NumPy and nothing else; numba is loaded by the first call tha
 """
 
 from .dtypes import DType, DTypeLike
+from .errors import Speaker
 from .gradients import NoGrad
 from .module import Module, ModuleT, State
 from .tensor import Array, ArrayT, Parameter, Shape, Tensor
@@ -23,6 +24,7 @@ __all__ = [
     "NoGrad",
     "Parameter",
     "Shape",
+    "Speaker",
     "State",
     "StateDict",
     "Tensor",

@@ -31,8 +31,9 @@ def source(value: object) -> Source | None:
         return Source(
             value.array, shape, math.prod(shape), device, value.dtype.name, lambda array: kind(array, device=device)
         )
-    if isinstance(value, np.ndarray):
-        array = value if value.dtype.isnative else value.astype(value.dtype.newbyteorder("="))
+    if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):  # whose mask would be lost
+        array = np.asarray(value)
+        array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
         return Source(array, array.shape, array.size, "cpu", _name(array.dtype), _same)
     return None
 
@@ -53,7 +54,7 @@ def feature_views(x: npt.NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
     """
     y = np.empty_like(x)
     if x.flags.c_contiguous:
-        plain = (_product(x, range(axis)), x.shape[axis], _product(x, range(axis + 1, x.ndim)))
+        plain = _around(x.shape, axis)
         return y, x.reshape(plain), y.reshape(plain)
     others = sorted((one for one in range(x.ndim) if one != axis), key=lambda one: -abs(y.strides[one]))
     outer = [one for one in others if abs(y.strides[one]) >= abs(y.strides[axis])]
@@ -76,5 +77,10 @@ def _product(x: Any, axes: Iterable[int]) -> int:
 def device_views(x: Any, axis: int, empty_like: Callable[[Any], Any]) -> tuple[Any, Any, Any]:
     """The same for a contiguous array on a device."""
     y = empty_like(x)
-    shape = (_product(x, range(axis)), x.shape[axis], _product(x, range(axis + 1, len(x.shape))))
+    shape = _around(x.shape, axis)
     return y, x.reshape(shape), y.reshape(shape)
+
+
+def _around(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
+    axis %= len(shape)
+    return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 from contextlib import ContextDecorator
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 
-_wanted: ContextVar[bool] = ContextVar("normspec.gradients", default=True)
+_refusals: ContextVar[int] = ContextVar("normspec.gradients", default=0)  # contexts that this thread or task is in
 
 
 class NoGrad(ContextDecorator):
     """Within it, ``wanted()`` is False; may be nested, and shared by threads."""
 
-    def __init__(self) -> None:
-        self._tokens: list[Token[bool]] = []
-
     def __enter__(self) -> NoGrad:
-        self._tokens.append(_wanted.set(False))
+        _refusals.set(_refusals.get() + 1)
         return self
 
     def __exit__(self, *_: object) -> None:
-        _wanted.reset(self._tokens.pop())
-
-    def _recreate_cm(self) -> NoGrad:
-        return NoGrad()
+        _refusals.set(_refusals.get() - 1)
 
 
 def wanted() -> bool:
     """Whether gradients are wanted here."""
-    return _wanted.get()
+    return not _refusals.get()

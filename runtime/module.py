@@ -10,8 +10,8 @@ from typing import Any, ClassVar, NoReturn, TypeVar, cast
 
 from . import devices
 from .dialect import Dialect
-from .dtypes import DTypeLike
-from .errors import fail
+from .dtypes import DType, DTypeLike
+from .errors import fail, listed
 from .tensor import Parameter, Tensor
 
 ModuleT = TypeVar("ModuleT", bound="Module")
@@ -42,11 +42,13 @@ class Module:
     names: ClassVar[Mapping[str, str]] = {}  # canonical argument or state -> attribute
     state: ClassVar[tuple[State, ...]] = ()
     training: bool = True
+    _buffers: dict[str, None] = {}  # noqa: RUF012  # of a class that does not call super().__init__(); never written
+    _lock = threading.RLock()
     forward: Callable[..., Any]
 
     def __init__(self) -> None:
         self.training = True
-        self._buffers: dict[str, None] = {}  # names of the tensors that are kept but not learned
+        self._buffers = {}  # names of the tensors that are kept but not learned
         self._lock = threading.RLock()
 
     def __class_getitem__(cls, dtype: DTypeLike) -> Callable[..., Any]:
@@ -58,10 +60,19 @@ class Module:
         return self.forward(*arguments, **keywords)
 
     def __setattr__(self, name: str, value: object) -> None:
-        if value is not None and not isinstance(value, Tensor) and any(name == one.name for one in self.state):
+        if any(name == one.name for one in self.state):
+            self._check_assigned(name, value)
+        super().__setattr__(name, value)
+
+    def _check_assigned(self, name: str, value: object) -> None:
+        """A tensor that the module keeps can be replaced by one like it, or by None where there may be none."""
+        current = vars(self).get(name)
+        if value is not None and not isinstance(value, Tensor):
             found = type(value).__name__
             self._fail("assign", name, "a tensor or None", found, key=name, type=found)
-        super().__setattr__(name, value)
+        if isinstance(value, Tensor) and isinstance(current, Tensor) and value.shape != current.shape:
+            shapes = {"expected": listed(current.shape), "found": listed(value.shape)}
+            self._fail("state_shape", name, f"shape {current.shape}", f"shape {value.shape}", key=name, **shapes)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
@@ -82,15 +93,15 @@ class Module:
         """The element type that the tensor ``name`` gets when the module is converted to ``dtype``."""
         return dtype
 
-    def _fail(self, condition: str, argument: str, expected: str, found: str, **fields: object) -> NoReturn:
+    def _fail(self, condition: str, argument: str, wanted: str, given: str, **fields: object) -> NoReturn:
         fail(
             self.dialect,
             condition,
             who=type(self).__name__,
             argument=argument,
-            expected=expected,
-            found=found,
-            **fields,
+            wanted=wanted,
+            given=given,
+            fields=fields,
         )
 
     def _place(self, device: str | None) -> str:
@@ -100,6 +111,17 @@ class Module:
         except ValueError:
             known = ", ".join(self.dialect.printing.devices)
             self._fail("device", "device", "cpu or cuda", repr(device), device=device, devices=known)
+
+    def _element(self, dtype: DTypeLike | None) -> DType:
+        """The element type that was asked for, float32 by default; it must be floating-point."""
+        try:
+            element = self.tensor_type.dtype_type.of("float32" if dtype is None else dtype)
+        except TypeError:
+            fields = {"type": type(dtype).__name__, "dtype": repr(dtype)}
+            self._fail("dtype_type", "dtype", "an element type", repr(dtype), **fields)
+        if not element.is_floating_point:
+            self._fail("dtype_float", "dtype", "a floating-point type", element.name, dtype=element.name)
+        return element
 
     def _set(self, **canonical: object) -> None:
         """Keep arguments and tensors under the dialect's names; what has none is kept privately."""

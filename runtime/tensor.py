@@ -114,10 +114,16 @@ class Tensor(NDArrayOperatorsMixin):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         if "out" in options:
-            return NotImplemented
-        arrays = [one.numpy() if isinstance(one, Tensor) else one for one in inputs]
-        result = getattr(ufunc, method)(*arrays, **options)
+            into = options["out"]
+            options["out"] = tuple(one.numpy() if isinstance(one, Tensor) else one for one in into)
+            self._apply(ufunc, method, inputs, options)
+            return into[0] if len(into) == 1 else into
+        result = self._apply(ufunc, method, inputs, options)
         return tuple(map(self.plain, result)) if isinstance(result, tuple) else self.plain(result)
+
+    def _apply(self, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        arrays = [one.numpy() if isinstance(one, Tensor) else one for one in inputs]
+        return getattr(ufunc, method)(*arrays, **options)
 
     def __dlpack__(self, **options: Any) -> Any:
         return self.numpy().__dlpack__(**options)
@@ -162,22 +168,34 @@ def _array(data: object, integers: str) -> tuple[Any, str]:
     """The array behind ``data`` and its device."""
     if isinstance(data, Tensor):
         return data.array, data.device
-    if isinstance(data, np.ndarray):
-        return data, "cpu"
-    if isinstance(data, np.generic):
-        return np.asarray(data), "cpu"
+    if isinstance(data, (np.ndarray, np.generic)):
+        return _numeric(np.asarray(data), data), "cpu"
     if hasattr(data, "__cuda_array_interface__") or hasattr(data, "copy_to_host"):
         return data, "cuda:0"
     if hasattr(data, "__dlpack__"):
-        return np.from_dlpack(data), "cpu"
-    array = np.asarray(data)
+        return _from_dlpack(data), "cpu"
+    array = _numeric(np.asarray(data), data)
     if array.dtype == np.float64:
         array = array.astype(np.float32)
     elif array.dtype == np.int64 and integers == "int32" and np.all(np.abs(array) < 2**31):
         array = array.astype(np.int32)
-    elif array.dtype.kind not in "biufV":
-        raise TypeError(f"Tensor: data: expected numbers, found {type(data).__name__}")
     return array, "cpu"
+
+
+def _numeric(array: npt.NDArray[Any], data: object) -> npt.NDArray[Any]:
+    """The array, if it is one of real numbers; bfloat16 is none to NumPy."""
+    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+        raise TypeError(f"Tensor: data: expected real numbers, found {type(data).__name__} of {array.dtype.name}")
+    return array
+
+
+def _from_dlpack(data: Any) -> npt.NDArray[Any]:
+    """The memory of another library's array; what DLPack cannot carry, bfloat16, comes as a copy."""
+    if hasattr(data, "detach"):
+        data = data.detach()
+    if str(getattr(data, "dtype", "")).endswith("bfloat16"):
+        return np.from_dlpack(data.float()).astype(DType("bfloat16").numpy)
+    return np.from_dlpack(data)
 
 
 def _dtype_name(array: Any) -> str:

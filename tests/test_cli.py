@@ -35,13 +35,18 @@ def test_a_wrong_word_is_answered(arguments, said, capsys):
 def test_list_has_every_class(capsys):
     assert main(["list"]) == 0
     printed = capsys.readouterr().out
-    for name in CLASSES:
+    for name in [*CLASSES, "torch.nn.functional.batch_norm"]:
         assert f" {name}\n" in printed
 
 
 def test_show_finds_a_class_by_its_short_name(capsys):
     assert main(["show", "storch.BatchNorm1d"]) == 0
     assert capsys.readouterr().out.startswith("## storch.nn.BatchNorm1d\n")
+
+
+def test_show_finds_a_function(capsys):
+    assert main(["show", "torch.nn.functional.batch_norm"]) == 0
+    assert "| `running_var` |" in capsys.readouterr().out
 
 
 def test_doctor_says_what_works(capsys):

@@ -64,6 +64,14 @@ def _with_default(one, name, value):
     return dataclasses.replace(one, arguments=arguments)
 
 
+def test_the_page_in_the_documents_is_current():
+    from normspec.runtime.kernels import cuda
+
+    if cuda.available():
+        pytest.skip("the page is of a machine without a GPU")
+    assert matrix.page(list(matrix.run(DIALECTS))) == (ROOT / "docs" / "conformance.md").read_text(encoding="utf-8")
+
+
 def test_the_page_has_every_cell_and_reason():
     cells = [
         matrix.Cell(

@@ -47,11 +47,29 @@ def test_a_missing_file_is_reported(copy, capsys):
 
 
 def test_an_extra_file_is_reported_and_removed(copy, capsys):
-    (copy / "storch" / "extra.py").write_text("x = 1\n")
+    shutil.copy(copy / "storch" / "nn.py", copy / "storch" / "extra.py")
     assert run("--check", "--output", str(copy)) == 1
     assert "--- a/storch/extra.py\n+++ /dev/null\n" in capsys.readouterr().err
     assert run("--output", str(copy)) == 0
     assert not (copy / "storch" / "extra.py").exists()
+
+
+@pytest.mark.parametrize("content", [b"my thesis\n", b"\xff\xfe binary"])
+def test_what_the_generator_did_not_write_is_never_removed(copy, capsys, content):
+    (copy / "thesis.txt").write_bytes(content)
+    (copy / "storch" / "nn.py").unlink()
+    assert run("--check", "--output", str(copy)) == 1
+    assert run("--output", str(copy)) == 1
+    assert "has files that are not generated: thesis.txt" in capsys.readouterr().err
+    assert (copy / "thesis.txt").read_bytes() == content
+    assert not (copy / "storch" / "nn.py").exists()
+
+
+def test_a_folder_without_specs_generates_nothing(copy, tmp_path, capsys):
+    (tmp_path / "typo").mkdir()
+    assert main(["--specs", str(tmp_path / "typo"), "--output", str(copy)]) == 1
+    assert "typo:1: there is no dialect here" in capsys.readouterr().err
+    assert (copy / "storch" / "nn.py").exists()
 
 
 SCRIPT = """

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from normspec.runtime.kernels import on
-from normspec.runtime.kernels.cpu import plan
+from normspec.runtime.kernels.cpu import layout, plan
 from normspec.runtime.kernels.cpu.threads import share
 
 Array = Any
@@ -323,16 +323,44 @@ def test_a_kernel_that_fails_has_moved_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert (running[1] == 1).all()
 
 
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("shape", [*SHAPES.values(), (1, 1, 1), (17, 1025, 1), (1, 3, 2**28), (2**31 + 64, 1, 1)])
-def test_plan_covers_every_value_once(shape: tuple[int, int, int]) -> None:
+def test_plan_covers_every_value_once(shape: tuple[int, int, int], fused: bool, packed: bool) -> None:
     outer, features, inner = shape
-    segment, pieces, counts, blocks = plan(*shape, 4)
-    rows = outer * -(-inner // segment)
-    for ranges, end in (pieces, rows), (blocks, features):
+    cut = plan(*shape, 4, packed, fused)
+    if cut.rows // cut.row_step > 10000:
+        pytest.skip("too many to list")
+    rows = outer * -(-inner // cut.segment)
+    for ranges, end in (cut.pieces, rows), (cut.blocks, features):
         assert [start for start, _ in ranges] == [0, *(stop for _, stop in ranges[:-1])]
         assert ranges[-1][1] == end
-    assert counts.sum() == outer * inner
-    assert counts.min() > 0
+    assert cut.counts().sum() == outer * inner
+    assert cut.counts().min() > 0
+
+
+@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("shape", [(5, 3, 600), (9, 700, 1), (50, 3, 1), (40, 16, 7), (3, 2, 1500)])
+def test_wherever_memory_begins(shape: tuple[int, int, int], name: str) -> None:
+    """Values before and after the aligned part of a run, and those of rows that are not whole vectors."""
+    x = sample(shape, DTYPES[name])
+    wanted, evaluated = np.empty_like(x), np.empty_like(x)
+    statistics = np.full(shape[1], 0.25), np.full(shape[1], 2.0)
+    train(x, wanted)
+    cpu.normalize(x, evaluated, *statistics, None, None, EPSILON)
+    assert off(wanted, expected(x, None, None)[0]) <= TOLERANCE[name]
+    for skip in (1, 4, 7, 12, 15):
+        room = np.zeros(x.size + 32, x.dtype)
+        y = room[skip : skip + x.size].reshape(shape)
+        for reference, call in (
+            (wanted, train),
+            (evaluated, lambda x, y: cpu.normalize(x, y, *statistics, None, None, EPSILON)),
+        ):
+            room[...] = 3
+            call(x, y)
+            assert np.array_equal(y, reference)
+            assert (room[:skip] == 3).all()
+            assert (room[skip + x.size :] == 3).all()
 
 
 BIG = [(16, 64, 900), (60000, 33, 1), (2, 3, 90000), (300, 3000, 1), (32, 512, 49)]
@@ -344,7 +372,7 @@ def test_threads_change_no_bit(shape: tuple[int, int, int], two_threads: None) -
     results = []
     for count in (1, 2):
         numba.set_num_threads(count)
-        plan.cache_clear()
+        layout.cache_clear()
         y, z = np.empty_like(x), np.empty_like(x)
         mean, inverse = train(x, y)
         cpu.normalize(x, z, mean, inverse, None, None, EPSILON)

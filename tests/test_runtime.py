@@ -12,6 +12,7 @@ import pytest
 
 from normspec import lucid, nvtripy, runtime, storch, torch
 from normspec import tripy as tp
+from normspec.runtime.arrays import feature_views
 
 RANDOM = np.random.default_rng(0)
 
@@ -53,7 +54,7 @@ class TestTensor:
         assert package.Tensor(data).dtype.name == dtype
 
     def test_refuses_what_is_no_number(self):
-        with pytest.raises(TypeError, match="data: expected numbers, found str"):
+        with pytest.raises(TypeError, match="data: expected real numbers, found str"):
             torch.Tensor("text")
         with pytest.raises(TypeError, match="dtype: expected an element type such as 'float32', found 'real'"):
             torch.Tensor([1.0], dtype="real")
@@ -65,6 +66,20 @@ class TestTensor:
         assert type(weight).__name__ == "Parameter"
         assert type(weight * 2) is torch.Tensor
         assert (1 + torch.Tensor([1.0]))[0].item() == 2.0
+
+    def test_arithmetic_in_place_and_onto_arrays(self):
+        tensor, array = torch.Tensor([1.0, 2.0]), np.ones(2, np.float32)
+        same = tensor
+        tensor += 1
+        array += tensor
+        assert tensor is same
+        assert tensor.tolist() == [2.0, 3.0]
+        assert array.tolist() == [3.0, 4.0]
+
+    @pytest.mark.parametrize("data", [np.array(["a"]), np.array([None]), np.array([1j])])
+    def test_arrays_of_no_real_numbers_are_refused(self, data):
+        with pytest.raises(TypeError, match="expected real numbers"):
+            torch.Tensor(data)
 
     def test_dtypes_are_equal_across_dialects(self):
         assert torch.float32 == lucid.float32 == np.dtype("float32") == storch.float32
@@ -124,6 +139,23 @@ class TestNumPyInNumPyOut:
     def test_the_output_has_the_layout_of_the_input(self, layout):
         x = LAYOUTS[layout](RANDOM.normal(size=(4, 3, 5, 6)).astype(np.float32))
         assert torch.nn.BatchNorm2d(3)(x).strides == x.strides
+
+    @pytest.mark.parametrize(
+        ("layout", "axis"),
+        [("contiguous", 1), ("contiguous", 3), ("channels_last", 1), ("fortran", 1), ("fortran", 3), ("reversed", 1)],
+    )
+    def test_the_input_is_read_where_it_lies(self, layout, axis):
+        x = LAYOUTS[layout](RANDOM.normal(size=(4, 3, 5, 6)).astype(np.float32))
+        y, x3, y3 = feature_views(x, axis)
+        assert np.shares_memory(x3, x)
+        assert np.shares_memory(y3, y)
+        assert x3.shape == y3.shape == (x3.shape[0], x.shape[axis], x3.shape[2])
+        y3[...] = x3
+        np.testing.assert_array_equal(y, x)
+
+    def test_a_broadcast_input_is_read_where_it_lies(self):
+        x = np.broadcast_to(RANDOM.normal(size=(1, 3, 1, 1)).astype(np.float32), (4, 3, 5, 6))
+        assert np.shares_memory(feature_views(x, 1)[1], x)
 
     def test_the_input_is_never_written(self):
         x = RANDOM.normal(size=(4, 3, 5, 6)).astype(np.float32)
@@ -242,8 +274,114 @@ class TestState:
         assert bn.running_mean.item() == 5.0
         assert bn.running_var.item() == 2.0
 
+    def test_a_load_that_cannot_be_converted_has_changed_nothing(self):
+        bn = torch.nn.BatchNorm1d(3)
+        bad = {"weight": np.full(3, 9.0), "running_var": np.array(["a", "b", "c"]), "bias": np.full(3, 1j)}
+        with pytest.raises(RuntimeError, match=r"running_var.*ndarray") as error:
+            bn.load_state_dict(bad, strict=False)
+        assert '"bias"' in str(error.value)
+        np.testing.assert_array_equal(bn.weight.numpy(), 1.0)
+
+    @pytest.mark.parametrize("package", [torch, lucid, storch, nvtripy, tp])
+    def test_a_tensor_of_another_shape_cannot_be_assigned(self, package):
+        bn = package.BatchNorm(3) if hasattr(package, "BatchNorm") else package.nn.BatchNorm1d(3)
+        with pytest.raises(Exception, match=r"weight: expected shape \(3,\), found shape \(2,\)"):
+            bn.weight = package.Tensor([1.0, 2.0])
+        np.testing.assert_array_equal(bn(np.ones((4, 3), np.float32)).shape, (4, 3))
+
+    def test_more_features_than_there_are_statistics_are_refused(self):
+        bn = nvtripy.BatchNorm(2)
+        bn.num_features = 100
+        with pytest.raises(ValueError, match=r"expected shape \(100,\), found shape \(2,\)"):
+            bn(np.ones((4, 100), np.float32))
+
+    def test_an_unrelated_file_is_told_from_one_that_save_wrote(self, tmp_path):
+        np.savez(tmp_path / "other.npz", x=np.ones(3))
+        with pytest.raises(ValueError, match="expected tensors of BatchNorm1d, found x"):
+            storch.nn.BatchNorm1d(3).load(tmp_path / "other.npz")
+
+    def test_converting_to_integers_is_refused(self):
+        with pytest.raises(RuntimeError, match="dtype: expected a floating-point type, found int32"):
+            torch.nn.BatchNorm1d(3).to(dtype="int32")
+
+
+class TestFunction:
+    vectors = staticmethod(lambda: [np.zeros(3, np.float32), np.ones(3, np.float32)])
+
+    def test_errors_speak_torchs_words(self):
+        batch_norm, x = torch.nn.functional.batch_norm, np.ones((4, 3), np.float32)
+        with pytest.raises(
+            RuntimeError, match=r"^weight should contain 3 elements not 5\nbatch_norm: weight: expected"
+        ):
+            batch_norm(x, *self.vectors(), weight=np.ones(5, np.float32))
+        with pytest.raises(RuntimeError, match=r"^running_mean must be defined in evaluation mode"):
+            batch_norm(x, None, None)
+        with pytest.raises(RuntimeError, match=r"^running_var must be defined"):
+            batch_norm(x, np.zeros(3, np.float32), None, training=True)
+        with pytest.raises(TypeError, match="must be float, not NoneType"):
+            batch_norm(x, *self.vectors(), training=True, momentum=None)
+
+    @pytest.mark.parametrize("change", [lambda v: v.astype(np.int64), lambda v: v.astype(np.complex64)])
+    def test_statistics_that_cannot_be_updated_are_refused_before_anything_changes(self, change):
+        mean, variance = self.vectors()
+        with pytest.raises((RuntimeError, TypeError)):
+            torch.nn.functional.batch_norm(np.ones((4, 3), np.float32), mean, change(variance), training=True)
+        variance.flags.writeable = False
+        with pytest.raises(RuntimeError, match="running_var: expected memory that can be written"):
+            torch.nn.functional.batch_norm(np.ones((4, 3), np.float32), mean, variance, training=True)
+        np.testing.assert_array_equal(mean, 0.0)
+
 
 class TestModules:
+    def test_a_module_that_is_there_twice_has_two_paths_in_its_state(self):
+        net = torch.nn.Module()
+        net.one = net.two = torch.nn.BatchNorm1d(3, affine=False)
+        assert [key.partition(".")[0] for key in net.state_dict()] == ["one"] * 3 + ["two"] * 3
+        assert net.load_state_dict(net.state_dict()) == ([], [])
+
+    def test_taken_names_and_wrong_values_cannot_be_registered(self):
+        m = torch.nn.BatchNorm1d(3)
+        for name in ("state_dict", "weight", "eps"):
+            with pytest.raises(KeyError, match=f"expected a free name, found '{name}'"):
+                m.register_buffer(name, torch.zeros(3))
+        with pytest.raises(TypeError, match="mine: expected a Tensor, found str"):
+            m.register_buffer("mine", "text")
+        with pytest.raises(TypeError, match="inner: expected a Module, found int"):
+            m.register_module("inner", 3)
+
+    def test_storchs_two_forms_of_register_buffer(self):
+        m = storch.nn.Module()
+        m.registerBuffer(storch.zeros(2), "one")
+        m.registerBuffer("two", storch.zeros(2))
+        assert list(m.namedBuffers) == ["one", "two"]
+        assert storch.nn.BatchNorm1d(3).runningMean.shape == (3,)
+
+    def test_one_no_grad_may_be_shared_by_threads(self):
+        from normspec.runtime import gradients
+
+        shared, both, seen = lucid.no_grad(), threading.Barrier(2), []
+
+        def work():
+            with shared:
+                both.wait()
+                seen.append(gradients.wanted())
+                both.wait()
+            seen.append(gradients.wanted())
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert seen == [False, False, True, True]
+
+    def test_a_module_that_forgot_its_init_says_what_it_keeps_all_the_same(self):
+        class Forgetful(torch.nn.Module):
+            def __init__(self):
+                self.bn = torch.nn.BatchNorm1d(3)
+
+        assert len(Forgetful().state_dict()) == 5
+
     def test_user_modules_nest(self):
         class Net(torch.nn.Module):
             def __init__(self):

@@ -68,6 +68,18 @@ DIALECT = Dialect(
             TypeError,
             "eps must be a float, got {type}",
         ),
+        "update_rate_type": Message(
+            TypeError,
+            "momentum must be a float or None, got {type}",
+        ),
+        "dtype_type": Message(
+            ValueError,
+            "Unknown dtype string: {dtype}",
+        ),
+        "dtype_float": Message(
+            ValueError,
+            "batch_norm: floating-point dtype required, got {dtype}",
+        ),
         "input_type": Message(
             TypeError,
             "batch_norm: expected Tensor, got {type}",

@@ -81,7 +81,12 @@ def tensor(data: object, *, dtype: DTypeLike | None = None, device: str | None =
 
 
 def no_grad() -> NoGrad:
-    """Within this context, or a function decorated by it, no gradient is recorded."""
+    """Within this context, or a function decorated by it, no gradient is recorded.
+
+    Returns
+    -------
+    NoGrad
+    """
     return _tensor.no_grad()
 
 

@@ -16,14 +16,19 @@ if TYPE_CHECKING:
 
 
 class Module(runtime.Module):
-    """A callable that has a mode and keeps tensors and other modules under names."""
+    """A callable that keeps tensors and other modules under names."""
 
     dialect = DIALECT
     tensor_type = Tensor
     parameter_type = Parameter
 
     def state_dict(self) -> StateDict[Tensor]:
-        """The tensors of this module and of those inside it, by name: parameters, then buffers."""
+        """The tensors of this module and of those inside it, by name: parameters, then buffers.
+
+        Returns
+        -------
+        StateDict[Tensor]
+        """
         return _module.state_dict(self)
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> IncompatibleKeys:
@@ -99,19 +104,39 @@ class Module(runtime.Module):
         return _module.buffers(self, recurse=recurse)
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """The modules immediately inside this one, with their names."""
+        """The modules immediately inside this one, with their names.
+
+        Returns
+        -------
+        Iterator[tuple[str, Module]]
+        """
         return _module.named_children(self)
 
     def children(self) -> Iterator[Module]:
-        """The modules immediately inside this one."""
+        """The modules immediately inside this one.
+
+        Returns
+        -------
+        Iterator[Module]
+        """
         return _module.children(self)
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
-        """This module, named "", and all inside it, with their paths."""
+        """This module, named "", and all inside it, with their paths.
+
+        Returns
+        -------
+        Iterator[tuple[str, Module]]
+        """
         return _module.named_modules(self)
 
     def modules(self) -> Iterator[Module]:
-        """This module and all inside it."""
+        """This module and all inside it.
+
+        Returns
+        -------
+        Iterator[Module]
+        """
         return _module.modules(self)
 
     def train(self, mode: bool = True) -> Self:
@@ -129,7 +154,12 @@ class Module(runtime.Module):
         return _module.train(self, mode=mode)
 
     def eval(self) -> Self:
-        """Sets evaluation mode, here and in every module inside."""
+        """Sets evaluation mode, here and in every module inside.
+
+        Returns
+        -------
+        Self
+        """
         return _module.evaluate(self)
 
     def apply(self, fn: Callable[[Module], object]) -> Self:
@@ -164,19 +194,39 @@ class Module(runtime.Module):
         return _module.to(self, device=device, dtype=dtype)
 
     def half(self) -> Self:
-        """Converts parameters and buffers that are floating-point to float16."""
+        """Converts parameters and buffers that are floating-point to float16.
+
+        Returns
+        -------
+        Self
+        """
         return _module.to(self, device=None, dtype="float16")
 
     def bfloat16(self) -> Self:
-        """Converts parameters and buffers that are floating-point to bfloat16."""
+        """Converts parameters and buffers that are floating-point to bfloat16.
+
+        Returns
+        -------
+        Self
+        """
         return _module.to(self, device=None, dtype="bfloat16")
 
     def float(self) -> Self:
-        """Converts parameters and buffers that are floating-point to float32."""
+        """Converts parameters and buffers that are floating-point to float32.
+
+        Returns
+        -------
+        Self
+        """
         return _module.to(self, device=None, dtype="float32")
 
     def double(self) -> Self:
-        """Converts parameters and buffers that are floating-point to float64."""
+        """Converts parameters and buffers that are floating-point to float64.
+
+        Returns
+        -------
+        Self
+        """
         return _module.to(self, device=None, dtype="float64")
 
     def register_parameter(self, name: str, param: Tensor | None) -> None:
@@ -189,7 +239,7 @@ class Module(runtime.Module):
         param : Tensor | None
             The tensor, None for a name without one.
         """
-        _module.register_parameter(self, name=name, tensor=param)
+        _module.register_parameter(self, name=name, tensor=param, requires_grad=True)
 
     def register_buffer(self, name: str, tensor: Tensor | None) -> None:
         """Keeps a tensor that is not learned.

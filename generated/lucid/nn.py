@@ -84,6 +84,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
     During evaluation (``model.eval()``), the stored running statistics ``running_mean`` and
     ``running_var`` are used instead, making inference independent of batch composition.
 
+    Supertypes: _BatchNormBase.
+
     Parameters
     ----------
     num_features : int
@@ -108,15 +110,15 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
     Attributes
     ----------
     num_features : int
-        As given.
+        Number of channels C.
     eps : float
-        As given.
+        Small constant added to the variance for numerical stability.
     momentum : float | None
-        As given.
+        Exponential moving average factor for running statistics. If None, uses cumulative moving average.
     affine : bool
-        As given.
+        If True, learns per-channel scale γ and shift β.
     track_running_stats : bool
-        As given.
+        If True, maintains ``running_mean``, ``running_var``, and ``num_batches_tracked``.
     weight : Parameter | None
         Learnable scale γ of shape (num_features,). Shape (features), initially ones. None when
         affine=False.
@@ -141,10 +143,12 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
     Raises
     ------
     TypeError
-        The number of features is not an integer. The epsilon is not a real number. The input is no array:
-        a tensor, a NumPy array or a DLPack producer.
+        The number of features is not an integer. The epsilon is not a real number. The weight of a batch
+        in the running statistics is neither a real number nor None. The input is neither a tensor nor a
+        NumPy array.
     ValueError
-        The number of features is negative. The input does not have one of the accepted numbers of
+        The number of features is negative. What is given as an element type is none. The element type of
+        the parameters is not floating-point. The input does not have one of the accepted numbers of
         dimensions.
     ShapeMismatch
         The feature axis of the input has another length than the module has features.
@@ -299,6 +303,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
     During evaluation (``model.eval()``), the stored running statistics ``running_mean`` and
     ``running_var`` are used instead, making inference independent of batch composition.
 
+    Supertypes: _BatchNormBase.
+
     Parameters
     ----------
     num_features : int
@@ -323,15 +329,15 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
     Attributes
     ----------
     num_features : int
-        As given.
+        Number of channels C.
     eps : float
-        As given.
+        Small constant added to the variance for numerical stability.
     momentum : float | None
-        As given.
+        Exponential moving average factor for running statistics. If None, uses cumulative moving average.
     affine : bool
-        As given.
+        If True, learns per-channel scale γ and shift β.
     track_running_stats : bool
-        As given.
+        If True, maintains ``running_mean``, ``running_var``, and ``num_batches_tracked``.
     weight : Parameter | None
         Learnable scale γ of shape (num_features,). Shape (features), initially ones. None when
         affine=False.
@@ -356,10 +362,12 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
     Raises
     ------
     TypeError
-        The number of features is not an integer. The epsilon is not a real number. The input is no array:
-        a tensor, a NumPy array or a DLPack producer.
+        The number of features is not an integer. The epsilon is not a real number. The weight of a batch
+        in the running statistics is neither a real number nor None. The input is neither a tensor nor a
+        NumPy array.
     ValueError
-        The number of features is negative. The input does not have one of the accepted numbers of
+        The number of features is negative. What is given as an element type is none. The element type of
+        the parameters is not floating-point. The input does not have one of the accepted numbers of
         dimensions.
     ShapeMismatch
         The feature axis of the input has another length than the module has features.
@@ -517,6 +525,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
     During evaluation (``model.eval()``), the stored running statistics ``running_mean`` and
     ``running_var`` are used instead, making inference independent of batch composition.
 
+    Supertypes: _BatchNormBase.
+
     Parameters
     ----------
     num_features : int
@@ -541,15 +551,15 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
     Attributes
     ----------
     num_features : int
-        As given.
+        Number of channels C.
     eps : float
-        As given.
+        Small constant added to the variance for numerical stability.
     momentum : float | None
-        As given.
+        Exponential moving average factor for running statistics. If None, uses cumulative moving average.
     affine : bool
-        As given.
+        If True, learns per-channel scale γ and shift β.
     track_running_stats : bool
-        As given.
+        If True, maintains ``running_mean``, ``running_var``, and ``num_batches_tracked``.
     weight : Parameter | None
         Learnable scale γ of shape (num_features,). Shape (features), initially ones. None when
         affine=False.
@@ -574,10 +584,12 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
     Raises
     ------
     TypeError
-        The number of features is not an integer. The epsilon is not a real number. The input is no array:
-        a tensor, a NumPy array or a DLPack producer.
+        The number of features is not an integer. The epsilon is not a real number. The weight of a batch
+        in the running statistics is neither a real number nor None. The input is neither a tensor nor a
+        NumPy array.
     ValueError
-        The number of features is negative. The input does not have one of the accepted numbers of
+        The number of features is negative. What is given as an element type is none. The element type of
+        the parameters is not floating-point. The input does not have one of the accepted numbers of
         dimensions.
     ShapeMismatch
         The feature axis of the input has another length than the module has features.

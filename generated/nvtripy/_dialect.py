@@ -56,6 +56,14 @@ DIALECT = Dialect(
             TripyException,
             "For parameter: 'eps', expected an instance of type: 'float' but got argument of type: '{type}'.",
         ),
+        "dtype_type": Message(
+            TripyException,
+            "For parameter: 'dtype', expected an instance of type: 'dtype' but got argument of type: '{type}'.",
+        ),
+        "dtype_float": Message(
+            TripyException,
+            "Unsupported data type for BatchNorm: expected a floating-point type but got {dtype}.",
+        ),
         "input_type": Message(
             TripyException,
             "For parameter: 'x', expected an instance of type: 'Tensor' but got argument of type: '{type}'.",

@@ -12,7 +12,7 @@ from normspec.runtime.operators import module as _module
 
 
 class Module(runtime.Module):
-    """A callable that has a mode and keeps tensors and other modules under names."""
+    """A callable that keeps tensors and other modules under names."""
 
     dialect = DIALECT
     tensor_type = Tensor
@@ -21,6 +21,11 @@ class Module(runtime.Module):
     def state_dict(self) -> StateDict[Tensor]:
         """Returns a dictionary mapping names to parameters in the module. This will recurse over any nested
         child modules.
+
+        Returns
+        -------
+        StateDict[Tensor]
+            A dictionary mapping names to parameters.
 
         Examples
         --------
@@ -51,9 +56,7 @@ class Module(runtime.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, Tensor], strict: bool = True) -> tuple[set[str], set[str]]:
         """Loads parameters from the provided state_dict into the current module. This will recurse over any
-        nested child modules. Returns a tuple of two sets of strings: missing_keys, keys that are expected by
-        this module but not provided in state_dict, and unexpected_keys, keys that are not expected by this
-        module but provided in state_dict. See also ``state_dict()``.
+        nested child modules. See also ``state_dict()``.
 
         Parameters
         ----------
@@ -66,6 +69,9 @@ class Module(runtime.Module):
         Returns
         -------
         tuple[set[str], set[str]]
+            A tuple of two sets of strings representing: missing_keys: keys that are expected by this module
+            but not provided in state_dict. unexpected_keys: keys that are not expected by this module but
+            provided in state_dict.
 
         Examples
         --------
@@ -83,6 +89,11 @@ class Module(runtime.Module):
         """Returns an iterator over immediate children of this module, yielding tuples containing the name of the
         child module and the child module itself.
 
+        Returns
+        -------
+        Iterator[tuple[str, Module]]
+            An iterator over tuples containing the name of the child module and the child module itself.
+
         Examples
         --------
         >>> class StackedLinear(tp.Module):
@@ -99,7 +110,12 @@ class Module(runtime.Module):
         return _module.named_children(self)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Returns an iterator over tuples containing the name of a parameter and the parameter itself.
+        """The parameters with their names.
+
+        Returns
+        -------
+        Iterator[tuple[str, Tensor]]
+            An iterator over tuples containing the name of a parameter and the parameter itself.
 
         Examples
         --------

@@ -96,6 +96,8 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     Batch Normalization normalizes across the specified feature dimension (typically the second dimension
     in the input).
 
+    Supertypes: Module.
+
     Parameters
     ----------
     num_features : int
@@ -113,11 +115,11 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     Attributes
     ----------
     num_features : int
-        As given.
+        The number of feature channels in the input tensor (the size of the second dimension).
     dtype : dtype
         The data type used to perform the operation.
     eps : float
-        As given.
+        ε value added to the denominator to prevent division by zero during normalization.
     weight : Tensor
         The γ parameter of shape [num_features]. Shape (features), initially arange.
     bias : Tensor
@@ -138,10 +140,11 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     ------
     TripyException
         The number of features is not an integer. The number of features is negative. The epsilon is not a
-        real number. The input is no array: a tensor, a NumPy array or a DLPack producer. The input does
-        not have one of the accepted numbers of dimensions. The feature axis of the input has another
-        length than the module has features. The input is not floating-point. The element type of the
-        input does not go with that of the parameters. The input lives on another device than the module.
+        real number. What is given as an element type is none. The element type of the parameters is not
+        floating-point. The input is neither a tensor nor a NumPy array. The input does not have one of
+        the accepted numbers of dimensions. The feature axis of the input has another length than the
+        module has features. The input is not floating-point. The element type of the input does not go
+        with that of the parameters. The input lives on another device than the module.
 
     Notes
     -----
@@ -242,7 +245,7 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
         )
 
     def __call__(self, x: ArrayT) -> ArrayT:
-        """Normalizes, or for a linear layer transforms, the input.
+        """Normalizes the input.
 
         Parameters
         ----------
@@ -252,7 +255,7 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
         Returns
         -------
         array
-            A tensor of the same shape as the input, but for the last axis of a linear layer.
+            A tensor of the same shape as the input.
         """
         return self.compute(x)
 
@@ -267,6 +270,8 @@ class Linear(_linear.Linear, Module):
     ::
 
         y = x @ transpose(weight) + bias
+
+    Supertypes: Module.
 
     Parameters
     ----------
@@ -286,11 +291,11 @@ class Linear(_linear.Linear, Module):
     Attributes
     ----------
     in_features : int
-        As given.
+        Size of input features.
     out_features : int
-        As given.
+        Size of output features.
     dtype : dtype
-        As given.
+        The data type to use for the weight and bias parameters.
     weight : Tensor
         The weight, of shape [out_features, in_features]. Shape (out_features, in_features), initially
         arange.
@@ -358,7 +363,7 @@ class Linear(_linear.Linear, Module):
         )
 
     def __call__(self, x: ArrayT) -> ArrayT:
-        """Normalizes, or for a linear layer transforms, the input.
+        """Transforms the input.
 
         Parameters
         ----------
@@ -367,7 +372,7 @@ class Linear(_linear.Linear, Module):
         Returns
         -------
         array
-            A tensor of the same shape as the input, but for the last axis of a linear layer.
+            A tensor whose last axis has out_features elements.
         """
         return self.compute(x)
 

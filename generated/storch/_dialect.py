@@ -60,6 +60,18 @@ DIALECT = Dialect(
             TypeError,
             "eps: Double expected, found {type}",
         ),
+        "update_rate_type": Message(
+            TypeError,
+            "momentum: Double expected, found {type}",
+        ),
+        "dtype_type": Message(
+            TypeError,
+            "ParamType: FloatNN expected, found {dtype}",
+        ),
+        "dtype_float": Message(
+            TypeError,
+            "ParamType: FloatNN expected, found {dtype}",
+        ),
         "input_type": Message(
             TypeError,
             "Tensor expected, found {type}",

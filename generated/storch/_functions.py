@@ -76,7 +76,12 @@ manual_seed = manualSeed
 
 
 def noGrad() -> NoGrad:
-    """Within this context, or a function decorated by it, no gradient is recorded."""
+    """Within this context, or a function decorated by it, no gradient is recorded.
+
+    Returns
+    -------
+    NoGrad
+    """
     return _tensor.no_grad()
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Module(runtime.Module):
-    """A callable that has a mode and keeps tensors and other modules under names."""
+    """A callable that keeps tensors and other modules under names."""
 
     dialect = DIALECT
     tensor_type = Tensor
@@ -62,6 +62,10 @@ class Module(runtime.Module):
     def stateDict(self) -> StateDict[Tensor]:
         """Parameters and buffers by name. The document's page has loadStateDict alone; what it takes, this
         gives.
+
+        Returns
+        -------
+        StateDict[Tensor]
         """
         return _module.state_dict(self)
 
@@ -157,13 +161,16 @@ class Module(runtime.Module):
 
     register_module = registerModule
 
-    def registerParameter(self, t: Tensor | None, n: str = "parameter") -> Tensor | None:
+    @runtime.twins(requiresGrad="requires_grad")
+    def registerParameter(self, t: Tensor | None, requiresGrad: bool = True, n: str = "parameter") -> Tensor | None:
         """Keeps a tensor as a parameter.
 
         Parameters
         ----------
         t : Tensor | None
             The tensor, None for a name without one.
+        requiresGrad : bool, default True
+            Whether gradients of it are wanted. Also spelled ``requires_grad``.
         n : str, default "parameter"
             Its name.
 
@@ -171,7 +178,7 @@ class Module(runtime.Module):
         -------
         Tensor | None
         """
-        return _module.register_parameter(self, name=n, tensor=t)
+        return _module.register_parameter(self, name=n, tensor=t, requires_grad=requiresGrad)
 
     register_parameter = registerParameter
 
@@ -207,7 +214,12 @@ class Module(runtime.Module):
         return _module.to(self, device=device, dtype=None)
 
     def toString(self) -> str:
-        """The text that the module prints as."""
+        """The text that the module prints as.
+
+        Returns
+        -------
+        str
+        """
         return _module.to_string(self)
 
     to_string = toString
@@ -223,7 +235,12 @@ class Module(runtime.Module):
         _module.train(self, mode=on)
 
     def hasBias(self) -> bool:
-        """Whether this module or one inside it adds a learned shift."""
+        """Whether this module or one inside it adds a learned shift.
+
+        Returns
+        -------
+        bool
+        """
         return _module.has_bias(self)
 
     has_bias = hasBias

@@ -91,6 +91,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     If trackRunningStats is set to false, this layer then does not keep running estimates, and batch
     statistics are instead used during evaluation time as well.
 
+    Supertypes: HasParams, HasWeight, TensorModule.
+
     Parameters
     ----------
     numFeatures : int
@@ -119,15 +121,19 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     Attributes
     ----------
     numFeatures : int
-        As given.
+        Number of features or channels C of the input.
     eps : float
-        As given.
+        A value added to the denominator for numerical stability.
     momentum : float | None
-        As given.
+        The value used for the runningMean and runningVar computation. Can be set to None for cumulative
+        moving average (i.e. simple average).
     affine : bool
-        As given.
+        A boolean value that when set to true, this module has learnable affine parameters.
     trackRunningStats : bool
-        As given.
+        A boolean value that when set to true, this module tracks the running mean and variance, and when
+        set to false, this module does not track such statistics, and initializes statistics buffers
+        runningMean and runningVar as None. When these buffers are None, this module always uses batch
+        statistics, in both training and eval modes.
     weight : Tensor | None
         The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
         affine=False.
@@ -151,8 +157,10 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     Raises
     ------
     TypeError
-        The number of features is not an integer. The epsilon is not a real number. The input is no array:
-        a tensor, a NumPy array or a DLPack producer.
+        The number of features is not an integer. The epsilon is not a real number. The weight of a batch
+        in the running statistics is neither a real number nor None. What is given as an element type is
+        none. The element type of the parameters is not floating-point. The input is neither a tensor nor
+        a NumPy array.
     RuntimeError
         The number of features is negative. The input does not have one of the accepted numbers of
         dimensions. The feature axis of the input has another length than the module has features. The
@@ -186,6 +194,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
       element types.
     * wording: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the last
       parameter. Here: Corrected.
+    * Tensor[ParamType] => Tensor[ParamType] is left out: Scala's type of functions; in Python every
+      callable is one, and TensorModule has its andThen and compose.
     * Object is left out: A class of the JVM.
     * Matchable is left out: A trait of the Scala compiler.
     * Any is left out: The root of Scala's types; ``object`` is Python's.
@@ -194,7 +204,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     ----------
     * Ioffe and Szegedy, Batch Normalization: Accelerating Deep Network Training by Reducing Internal
       Covariate Shift, 2015, https://arxiv.org/abs/1502.03167
-    * storch API, torch.nn.modules.batchnorm.BatchNorm1d
+    * storch API, torch.nn.modules.batchnorm.BatchNorm1d (source: BatchNorm1d.scala; the page files it
+      under nn_conv)
 
     Examples
     --------
@@ -238,12 +249,12 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     @overload
     def __init__(
         self,
-        *,
         num_features: int,
         eps: float = 1e-05,
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
         dtype: DTypeLike | None = None,
     ) -> None: ...
 
@@ -301,6 +312,21 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         """The same as ``trackRunningStats``."""
         return self.trackRunningStats
 
+    @property
+    def runningMean(self) -> Tensor | None:
+        """The same as ``running_mean``."""
+        return self.running_mean
+
+    @property
+    def runningVar(self) -> Tensor | None:
+        """The same as ``running_var``."""
+        return self.running_var
+
+    @property
+    def numBatchesTracked(self) -> Tensor | None:
+        """The same as ``num_batches_tracked``."""
+        return self.num_batches_tracked
+
 
 class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     """Applies Batch Normalization over a 4D input.
@@ -323,6 +349,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
 
     If trackRunningStats is set to false, this layer then does not keep running estimates, and batch
     statistics are instead used during evaluation time as well.
+
+    Supertypes: HasParams, HasWeight, TensorModule.
 
     Parameters
     ----------
@@ -352,15 +380,19 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     Attributes
     ----------
     numFeatures : int
-        As given.
+        Number of features or channels C of the input.
     eps : float
-        As given.
+        A value added to the denominator for numerical stability.
     momentum : float | None
-        As given.
+        The value used for the runningMean and runningVar computation. Can be set to None for cumulative
+        moving average (i.e. simple average).
     affine : bool
-        As given.
+        A boolean value that when set to true, this module has learnable affine parameters.
     trackRunningStats : bool
-        As given.
+        A boolean value that when set to true, this module tracks the running mean and variance, and when
+        set to false, this module does not track such statistics, and initializes statistics buffers
+        runningMean and runningVar as None. When these buffers are None, this module always uses batch
+        statistics, in both training and eval modes.
     weight : Tensor | None
         The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
         affine=False.
@@ -384,8 +416,10 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     Raises
     ------
     TypeError
-        The number of features is not an integer. The epsilon is not a real number. The input is no array:
-        a tensor, a NumPy array or a DLPack producer.
+        The number of features is not an integer. The epsilon is not a real number. The weight of a batch
+        in the running statistics is neither a real number nor None. What is given as an element type is
+        none. The element type of the parameters is not floating-point. The input is neither a tensor nor
+        a NumPy array.
     RuntimeError
         The number of features is negative. The input does not have one of the accepted numbers of
         dimensions. The feature axis of the input has another length than the module has features. The
@@ -419,6 +453,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
       element types.
     * wording: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the last
       parameter. Here: Corrected.
+    * Tensor[ParamType] => Tensor[ParamType] is left out: Scala's type of functions; in Python every
+      callable is one, and TensorModule has its andThen and compose.
     * Object is left out: A class of the JVM.
     * Matchable is left out: A trait of the Scala compiler.
     * Any is left out: The root of Scala's types; ``object`` is Python's.
@@ -427,7 +463,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     ----------
     * Ioffe and Szegedy, Batch Normalization: Accelerating Deep Network Training by Reducing Internal
       Covariate Shift, 2015, https://arxiv.org/abs/1502.03167
-    * storch API, torch.nn.modules.batchnorm.BatchNorm2d
+    * storch API, torch.nn.modules.batchnorm.BatchNorm2d (source: BatchNorm2d.scala; the page files it
+      under nn_conv)
 
     Examples
     --------
@@ -471,12 +508,12 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     @overload
     def __init__(
         self,
-        *,
         num_features: int,
         eps: float = 1e-05,
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
         dtype: DTypeLike | None = None,
     ) -> None: ...
 
@@ -534,6 +571,21 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         """The same as ``trackRunningStats``."""
         return self.trackRunningStats
 
+    @property
+    def runningMean(self) -> Tensor | None:
+        """The same as ``running_mean``."""
+        return self.running_mean
+
+    @property
+    def runningVar(self) -> Tensor | None:
+        """The same as ``running_var``."""
+        return self.running_var
+
+    @property
+    def numBatchesTracked(self) -> Tensor | None:
+        """The same as ``num_batches_tracked``."""
+        return self.num_batches_tracked
+
 
 class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     """Applies Batch Normalization over a 5D input.
@@ -559,6 +611,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
 
     If trackRunningStats is set to false, this layer then does not keep running estimates, and batch
     statistics are instead used during evaluation time as well.
+
+    Supertypes: HasParams, HasWeight, TensorModule.
 
     Parameters
     ----------
@@ -589,15 +643,19 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     Attributes
     ----------
     numFeatures : int
-        As given.
+        Number of features or channels C of the input.
     eps : float
-        As given.
+        A value added to the denominator for numerical stability.
     momentum : float | None
-        As given.
+        The value used for the runningMean and runningVar computation. Can be set to None for cumulative
+        moving average (i.e. simple average).
     affine : bool
-        As given.
+        A boolean value that when set to true, this module has learnable affine parameters.
     trackRunningStats : bool
-        As given.
+        A boolean value that when set to true, this module tracks the running mean and variance, and when
+        set to false, this module does not track such statistics, and initializes statistics buffers
+        runningMean and runningVar as None. When these buffers are None, this module always uses batch
+        statistics, in both training and eval modes.
     weight : Tensor | None
         The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
         affine=False.
@@ -621,8 +679,10 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     Raises
     ------
     TypeError
-        The number of features is not an integer. The epsilon is not a real number. The input is no array:
-        a tensor, a NumPy array or a DLPack producer.
+        The number of features is not an integer. The epsilon is not a real number. The weight of a batch
+        in the running statistics is neither a real number nor None. What is given as an element type is
+        none. The element type of the parameters is not floating-point. The input is neither a tensor nor
+        a NumPy array.
     RuntimeError
         The number of features is negative. The input does not have one of the accepted numbers of
         dimensions. The feature axis of the input has another length than the module has features. The
@@ -657,6 +717,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
       element types.
     * wording: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the last
       parameter. Here: Corrected.
+    * Tensor[ParamType] => Tensor[ParamType] is left out: Scala's type of functions; in Python every
+      callable is one, and TensorModule has its andThen and compose.
     * Object is left out: A class of the JVM.
     * Matchable is left out: A trait of the Scala compiler.
     * Any is left out: The root of Scala's types; ``object`` is Python's.
@@ -709,12 +771,12 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     @overload
     def __init__(
         self,
-        *,
         num_features: int,
         eps: float = 1e-05,
         momentum: float | None = 0.1,
         affine: bool = True,
         track_running_stats: bool = True,
+        *,
         dtype: DTypeLike | None = None,
     ) -> None: ...
 
@@ -772,3 +834,18 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     def track_running_stats(self) -> bool:
         """The same as ``trackRunningStats``."""
         return self.trackRunningStats
+
+    @property
+    def runningMean(self) -> Tensor | None:
+        """The same as ``running_mean``."""
+        return self.running_mean
+
+    @property
+    def runningVar(self) -> Tensor | None:
+        """The same as ``running_var``."""
+        return self.running_var
+
+    @property
+    def numBatchesTracked(self) -> Tensor | None:
+        """The same as ``num_batches_tracked``."""
+        return self.num_batches_tracked

@@ -60,6 +60,30 @@ DIALECT = Dialect(
             TypeError,
             "'<=' not supported between instances of '{type}' and 'float'",
         ),
+        "update_rate_type": Message(
+            TypeError,
+            "batch_norm(): argument 'momentum' (position 7) must be float, not {type}",
+        ),
+        "dtype_type": Message(
+            TypeError,
+            "empty(): argument 'dtype' must be torch.dtype, not {type}",
+        ),
+        "dtype_float": Message(
+            RuntimeError,
+            "Only Tensors of floating point and complex dtype can require gradients",
+        ),
+        "vector_shape": Message(
+            RuntimeError,
+            "{name} should contain {expected} elements not {found}",
+        ),
+        "vector_dtype": Message(
+            RuntimeError,
+            "mixed dtype (CPU): expect parameter to have scalar type of Float",
+        ),
+        "statistics_missing": Message(
+            RuntimeError,
+            "{name} must be defined in evaluation mode",
+        ),
         "input_type": Message(
             AttributeError,
             "'{type}' object has no attribute 'dim'",

@@ -92,5 +92,10 @@ def manual_seed(seed: int) -> None:
 
 
 def no_grad() -> NoGrad:
-    """Within this context, or a function decorated by it, no gradient is recorded."""
+    """Within this context, or a function decorated by it, no gradient is recorded.
+
+    Returns
+    -------
+    NoGrad
+    """
     return _tensor.no_grad()

@@ -12,7 +12,7 @@ from normspec.tripy._dialect import DIALECT, Parameter, Tensor
 
 
 class Module(runtime.Module):
-    """A callable that has a mode and keeps tensors and other modules under names."""
+    """A callable that keeps tensors and other modules under names."""
 
     dialect = DIALECT
     tensor_type = Tensor
@@ -21,6 +21,10 @@ class Module(runtime.Module):
     def state_dict(self) -> StateDict[Tensor]:
         """Returns a dictionary mapping names to parameters in the module. This will recurse over any nested
         child modules.
+
+        Returns
+        -------
+        StateDict[Tensor]
         """
         return _module.state_dict(self)
 
@@ -43,9 +47,19 @@ class Module(runtime.Module):
         return _module.load_state_dict(self, state=state_dict, strict=strict).as_sets()
 
     def named_children(self) -> Iterator[tuple[str, Module]]:
-        """Returns an iterator over immediate children of this module, as in the later document."""
+        """Returns an iterator over immediate children of this module, as in the later document.
+
+        Returns
+        -------
+        Iterator[tuple[str, Module]]
+        """
         return _module.named_children(self)
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
-        """Returns an iterator over names and parameters, as in the later document."""
+        """Returns an iterator over names and parameters, as in the later document.
+
+        Returns
+        -------
+        Iterator[tuple[str, Tensor]]
+        """
         return _module.named_parameters(self, recurse=False)

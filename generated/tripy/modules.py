@@ -69,6 +69,8 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     Batch Normalization normalizes across the specified feature dimension (typically the second dimension
     in the input).
 
+    Supertypes: Module.
+
     Parameters
     ----------
     num_features : int
@@ -86,11 +88,11 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     Attributes
     ----------
     num_features : int
-        As given.
+        The number of feature channels in the input tensor (the size of the second dimension).
     dtype : dtype
         The data type used to perform the operation.
     eps : float
-        As given.
+        ε value added to the denominator to prevent division by zero during normalization.
     weight : Parameter
         The γ parameter of shape [num_features]. Shape (features), initially arange.
     bias : Parameter
@@ -111,10 +113,11 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     ------
     TripyException
         The number of features is not an integer. The number of features is negative. The epsilon is not a
-        real number. The input is no array: a tensor, a NumPy array or a DLPack producer. The input does
-        not have one of the accepted numbers of dimensions. The feature axis of the input has another
-        length than the module has features. The input is not floating-point. The element type of the
-        input does not go with that of the parameters. The input lives on another device than the module.
+        real number. What is given as an element type is none. The element type of the parameters is not
+        floating-point. The input is neither a tensor nor a NumPy array. The input does not have one of
+        the accepted numbers of dimensions. The feature axis of the input has another length than the
+        module has features. The input is not floating-point. The element type of the input does not go
+        with that of the parameters. The input lives on another device than the module.
 
     Notes
     -----

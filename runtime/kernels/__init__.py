@@ -13,6 +13,7 @@ A backend is a module with the functions of ``Backend``. Kernels know nothing of
 
 from __future__ import annotations
 
+import functools
 import importlib
 from typing import Any, Protocol, cast
 
@@ -57,6 +58,7 @@ class Backend(Protocol):
         """
 
 
+@functools.cache
 def on(kind: str) -> Backend:
     """The backend of a kind of device, "cpu" or "cuda", loaded when it is first asked for."""
     return cast(Backend, importlib.import_module(f"{__name__}.{kind}"))

@@ -14,9 +14,11 @@ from .. import devices, kernels
 from ..arrays import Source, device_views, feature_views, source
 from ..dialect import Dialect
 from ..dtypes import FLOATING, HALF, DTypeLike, at_least_float32
-from ..errors import fail, listed, one_of
+from ..errors import Speaker, listed, one_of
 from ..module import Module
 from ..tensor import Array, ArrayT, Tensor
+
+_VECTORS = ("scale", "shift", "mean", "variance")
 
 
 class BatchNorm(Module):
@@ -43,9 +45,8 @@ class BatchNorm(Module):
         super().__init__()
         self._check_features(features)
         self._check_epsilon(epsilon)
-        element = self.tensor_type.dtype_type.of("float32" if dtype is None else dtype)
-        if not element.is_floating_point:
-            raise TypeError(f"{type(self).__name__}: dtype: expected a floating-point type, found {element!r}")
+        self._check_update_rate(update_rate)
+        element = self._element(dtype)
         self._set(
             features=int(features),
             axis=axis,
@@ -68,15 +69,14 @@ class BatchNorm(Module):
             found = type(x).__name__
             self._refuse("input_type", "a tensor or a NumPy array", found, type=found)
         self._check_input(given)
-        state: Mapping[str, Tensor | None] = {
-            name: self._state(name) for name in ("scale", "shift", "mean", "variance")
-        }
         training = self.training and self._get("learns")
-        batch = training or state["mean"] is None
-        self._check_call(given, batch, training)
-        if not given.size:
-            return cast(ArrayT, given.wrap(np.empty_like(given.array)))
         with self._lock if training else _nothing:
+            state: Mapping[str, Tensor | None] = {name: self._state(name) for name in _VECTORS}
+            batch = training or state["mean"] is None
+            self._check_call(given, batch, training)
+            self._check_vectors(state)
+            if not given.size:
+                return cast(ArrayT, given.wrap(np.empty_like(given.array)))
             count = self._state("count") if training and self._get("track") else None
             y = _normalize(
                 given,
@@ -123,9 +123,14 @@ class BatchNorm(Module):
             self._fail("features_negative", argument, "zero or more", str(features), features=features)
 
     def _check_epsilon(self, epsilon: object) -> None:
-        if not isinstance(epsilon, numbers.Real) or isinstance(epsilon, bool):
+        if not isinstance(epsilon, numbers.Real) or isinstance(epsilon, bool) or epsilon != epsilon:
             found, argument = type(epsilon).__name__, self.names["epsilon"]
             self._fail("epsilon_type", argument, "float", found, type=found)
+
+    def _check_update_rate(self, rate: object) -> None:
+        if rate is not None and (not isinstance(rate, numbers.Real) or isinstance(rate, bool)):
+            found, argument = type(rate).__name__, self.names["update_rate"]
+            self._fail("update_rate_type", argument, "float or None", found, type=found)
 
     def _check_input(self, x: Source) -> None:
         """The input against the class: rank, features, element type, device."""
@@ -152,6 +157,14 @@ class BatchNorm(Module):
         kept = next((vars(self)[one.name] for one in self.state if vars(self)[one.name] is not None), None)
         if kept is not None and kept.device != x.device:
             self._refuse("device_mixed", kept.device, x.device)
+
+    def _check_vectors(self, state: Mapping[str, Tensor | None]) -> None:
+        """What is kept against the number of features, which can be assigned to: kernels trust it."""
+        wanted = (self._get("features"),)
+        for canonical, tensor in state.items():
+            if tensor is not None and tensor.shape != wanted:
+                sizes = {"name": self.names[canonical], "expected": wanted[0], "found": tensor.size}
+                self._fail("vector_shape", self.names[canonical], f"shape {wanted}", f"shape {tensor.shape}", **sizes)
 
     def _check_call(self, x: Source, batch: bool, training: bool) -> None:
         """What depends on the mode: the epsilon, and whether one value a feature will do."""
@@ -190,7 +203,7 @@ _nothing = _Nothing()
 
 
 def batch_norm(
-    dialect: Dialect,
+    speaker: Speaker,
     input: ArrayT,
     mean: Array | None,
     variance: Array | None,
@@ -202,36 +215,58 @@ def batch_norm(
 ) -> ArrayT:
     """Normalize by the batch in training, which updates ``mean`` and ``variance`` in place; else by these two."""
     x = source(input)
-
-    def refuse(condition: str, argument: str, expected: str, found: str, **fields: object) -> NoReturn:
-        fail(dialect, condition, who="batch_norm", argument=argument, expected=expected, found=found, **fields)
-
     if x is None:
-        refuse("input_type", "input", "a tensor or a NumPy array", type(input).__name__, type=type(input).__name__)
-    if len(x.shape) < 2:
-        found = f"shape {x.shape}"
-        refuse("rank", "input", "(N, C, ...)", found, ranks="at least 2D", rank=len(x.shape), shape=listed(x.shape))
-    if x.dtype not in FLOATING:
-        refuse("input_float", "input", one_of(list(FLOATING)), x.dtype, dtype=_called(dialect, x.dtype))
-    if (mean is None) != (variance is None) or (mean is None and not training):
-        raise ValueError("batch_norm: running statistics: expected both, or neither in training, found otherwise")
+        found = type(input).__name__
+        speaker.fail("input_type", "input", "a tensor or a NumPy array", found, type=found)
+    _check_function_input(speaker, x, training)
     vectors = {"mean": mean, "variance": variance, "scale": scale, "shift": shift}
-    for name, vector in vectors.items():
-        if vector is not None and tuple(vector.shape) != x.shape[1:2]:
-            shapes = {"expected": str(x.shape[1:2]), "found": str(tuple(vector.shape))}
-            raise ValueError(f"batch_norm: {name}: expected shape {shapes['expected']}, found {shapes['found']}")
-    if training and x.size == x.shape[1] and dialect.rules.single_value == "refuse":
-        expected, found = "more than one value for each feature", f"shape {x.shape}"
-        refuse("single_value", "input", expected, found, shape=listed(x.shape))
-    if dialect.rules.epsilon == "positive" and (epsilon < 0 or (training and epsilon == 0)):
-        condition = "epsilon" if training else "epsilon_negative"
-        refuse(condition, "epsilon", "more than zero" if training else "zero or more", repr(epsilon), epsilon=epsilon)
+    for name in ("mean", "variance"):
+        if vectors[name] is None and (not training or (mean is None) != (variance is None)):
+            speaker.fail("statistics_missing", name, "running statistics", "None")
+    updated = ("mean", "variance") if training else ()
+    state = {name: _checked_vector(speaker, x, name, one, name in updated) for name, one in vectors.items()}
+    if not isinstance(update_rate, numbers.Real):
+        found = type(update_rate).__name__
+        speaker.fail("update_rate_type", "update_rate", "float", found, type=found)
+    if speaker.dialect.rules.epsilon == "positive" and not (epsilon > 0 or (epsilon == 0 and not training)):
+        condition, wanted = ("epsilon", "more than zero") if training else ("epsilon_negative", "zero or more")
+        speaker.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)
     if not x.size:
         return cast(ArrayT, x.wrap(np.empty_like(x.array)))
-    state = {name: None if one is None else Tensor(one) for name, one in vectors.items()}
     rate = update_rate if training and mean is not None else None
     y = _normalize(x, state, axis=1, epsilon=epsilon, batch=training, rate=rate, unbiased=True)
     return cast(ArrayT, x.wrap(y))
+
+
+def _check_function_input(speaker: Speaker, x: Source, training: bool) -> None:
+    found = f"shape {x.shape}"
+    if len(x.shape) < 2:
+        fields = {"ranks": "2D or more", "rank": len(x.shape), "shape": listed(x.shape)}
+        speaker.fail("rank", "input", "(N, C, ...)", found, **fields)
+    if x.dtype not in FLOATING:
+        called = _called(speaker.dialect, x.dtype)
+        speaker.fail("input_float", "input", one_of(list(FLOATING)), x.dtype, dtype=called)
+    if training and x.size and x.size == x.shape[1] and speaker.dialect.rules.single_value == "refuse":
+        expected = "more than one value for each feature"
+        speaker.fail("single_value", "input", expected, found, shape=listed(x.shape))
+
+
+def _checked_vector(speaker: Speaker, x: Source, name: str, value: Array | None, updated: bool) -> Tensor | None:
+    """A vector of the function as a tensor, of the right length, floating-point and writeable if it is updated."""
+    if value is None:
+        return None
+    tensor = value if isinstance(value, Tensor) else Tensor(value)
+    length = x.shape[1]
+    if tensor.shape != (length,):
+        sizes = {"expected": length, "found": tensor.size}
+        speaker.fail("vector_shape", name, f"shape {(length,)}", f"shape {tensor.shape}", **sizes)
+    if not tensor.dtype.is_floating_point:
+        speaker.fail("vector_dtype", name, one_of(list(FLOATING)), tensor.dtype.name, dtype=tensor.dtype.name)
+    if updated and isinstance(tensor.array, np.ndarray) and not tensor.array.flags.writeable:
+        speaker.fail("vector_dtype", name, "memory that can be written", "read-only memory", dtype=tensor.dtype.name)
+    if tensor.device != x.device:
+        speaker.fail("device_mixed", name, x.device, tensor.device)
+    return tensor
 
 
 def _called(dialect: Dialect, dtype: str) -> str:
@@ -250,7 +285,7 @@ def _normalize(
     unbiased: bool,
 ) -> Any:
     """Run the kernels. Vectors that a kernel cannot use go in as copies, and come back only after it succeeded."""
-    kind, _ = devices.parse(x.device)
+    kind = x.device.partition(":")[0]
     backend = kernels.on(kind)
     if kind == "cpu":
         y, x3, y3 = feature_views(x.array, axis)

@@ -17,7 +17,7 @@ class Linear(Module):
 
     def __init__(self, *, in_features: int, out_features: int, shifted: bool, dtype: DTypeLike | None) -> None:
         super().__init__()
-        element = self.tensor_type.dtype_type.of("float32" if dtype is None else dtype)
+        element = self._element(dtype)
         self._set(in_features=in_features, out_features=out_features, shifted=shifted, dtype=element)
         self._build({"in_features": in_features, "out_features": out_features}, element.name, "cpu")
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from os import PathLike, fspath
-from typing import Any
+from typing import Any, cast
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -93,8 +95,16 @@ def _own(module: Module) -> Iterator[tuple[str, Tensor]]:
 def _tensors(
     module: Module, own: Callable[[Module], Iterator[tuple[str, Tensor]]], recurse: bool
 ) -> Iterator[tuple[str, Tensor]]:
-    for path, one in named_modules(module) if recurse else [("", module)]:
+    for path, one in _paths(module) if recurse else [("", module)]:
         yield from ((f"{path}.{name}" if path else name, tensor) for name, tensor in own(one))
+
+
+def _paths(module: Module, path: str = "", above: tuple[Module, ...] = ()) -> Iterator[tuple[str, Module]]:
+    """This module and all inside it by every path that leads to them; one inside itself is followed once."""
+    if not any(module is one for one in above):
+        yield path, module
+        for name, child in named_children(module):
+            yield from _paths(child, f"{path}.{name}" if path else name, (*above, module))
 
 
 def _unique(named: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
@@ -118,9 +128,7 @@ def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> I
     Tensors of any dialect and any array library on the CPU will do. A counter of batches may be missing from a dict
     that is not one of ours: older files have none.
     """
-    homes = {
-        f"{path}.{name}" if path else name: (one, name) for path, one in named_modules(module) for name, _ in _own(one)
-    }
+    homes = {f"{path}.{name}" if path else name: (one, name) for path, one in _paths(module) for name, _ in _own(one)}
     counters = {key for key, (one, name) in homes.items() if _counts(one, name)}
     optional = set() if isinstance(state, StateDict) else counters
     missing = [key for key in homes if key not in state and key not in optional]
@@ -136,12 +144,15 @@ def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> I
             values[key] = _checked(module, key, vars(one)[name], state[key], problems)
     if any(problems.values()):
         _refuse(module, problems)
-    for key, value in values.items():
-        one, name = homes[key]
-        if module.dialect.rules.load == "replace":
-            vars(one)[name] = value
-        else:
-            vars(one)[name].copy_(value)
+    with ExitStack() as locks:
+        for one in modules(module):
+            locks.enter_context(one._lock)
+        for key, value in values.items():
+            one, name = homes[key]
+            if module.dialect.rules.load == "replace":
+                vars(one)[name] = value
+            else:
+                vars(one)[name].copy_(value)
     return IncompatibleKeys(missing, unexpected)
 
 
@@ -152,11 +163,14 @@ def _counts(module: Module, name: str) -> bool:
 def _checked(module: Module, key: str, current: Tensor, value: Any, problems: dict[str, list[str]]) -> Tensor:
     """The tensor to load, after noting what is wrong with it."""
     messages = module.dialect.messages
-    if not isinstance(value, Tensor) and not hasattr(value, "__dlpack__"):
+    try:
+        if not isinstance(value, (Tensor, np.generic)) and not hasattr(value, "__dlpack__"):
+            raise TypeError(key)
+        tensor = value if isinstance(value, type(current)) else type(current)(value)
+    except (TypeError, BufferError):
         text = _words(module, "state_type", key=key, type=type(value).__name__)
         problems.setdefault("state_type", []).append(text)
         return current
-    tensor = value if isinstance(value, type(current)) else type(current)(value)
     if tensor.shape != current.shape:
         text = _words(module, "state_shape", key=key, expected=_shape(current), found=_shape(tensor))
         problems.setdefault("state_shape", []).append(text)
@@ -171,12 +185,15 @@ def _shape(tensor: Tensor) -> str:
 
 
 def _words(module: Module, condition: str, **fields: str) -> str:
-    return module.dialect.messages[condition].text.format_map(fields)
+    message = module.dialect.messages.get(condition)
+    told = ", ".join(f"{name} {value}" for name, value in fields.items())
+    return message.text.format_map(fields) if message else f"{condition}: {told}"
 
 
 def _refuse(module: Module, problems: Mapping[str, list[str]]) -> None:
     """Raise every problem at once, in the order in which the dialect lists them."""
-    lines = [line for condition in module.dialect.messages for line in problems.get(condition, ())]
+    order = [*module.dialect.messages, *(one for one in problems if one not in module.dialect.messages)]
+    lines = [line for condition in order for line in problems.get(condition, ())]
     name = type(module).__name__
     module._fail(
         "load",
@@ -236,6 +253,8 @@ def compose(module: Module, function: Callable[[Any], Any]) -> Callable[[Any], A
 def to(module: ModuleT, device: str | DTypeLike | None, dtype: DTypeLike | None) -> ModuleT:
     """Move every tensor to a device and convert the floating-point ones; all of them or, on an error, none."""
     where, element = _destination(module, device, dtype)
+    if element is not None and not element.is_floating_point:
+        module._fail("dtype_float", "dtype", "a floating-point type", element.name, dtype=element.name)
     moved = []
     for one in modules(module):
         for name, tensor in _own(one):
@@ -279,36 +298,44 @@ def _reset(module: Module, wanted: Callable[[State], bool]) -> None:
             tensor.copy_(module._initial(one, tensor.shape, tensor.dtype.name, "cpu"))
 
 
-def register_parameter(module: Module, name: str, tensor: TensorT | None) -> TensorT | None:
+def register_parameter(module: Module, name: str, tensor: TensorT | None, requires_grad: bool) -> TensorT | None:
     """Keep a tensor as a parameter; what is kept shares its memory."""
-    _free(module, name)
+    _free(module, name, tensor, Tensor)
+    kept: Tensor | None = tensor
     if tensor is not None and not tensor.learned and module.dialect.rules.parameters == "parameters":
-        setattr(module, name, module.parameter_type(tensor))
-    else:
-        setattr(module, name, tensor)
+        kept = module.parameter_type(tensor)
+    if kept is not None:
+        kept.requires_grad = requires_grad
+    setattr(module, name, kept)
     return tensor
 
 
 def register_buffer(module: Module, name: str, tensor: TensorT | None) -> TensorT | None:
-    """Keep a tensor that is not learned."""
-    _free(module, name)
+    """Keep a tensor that is not learned; storch's two forms, (name, tensor) and (tensor, name), are both taken."""
+    if isinstance(tensor, str) and not isinstance(name, str):
+        name, tensor = tensor, cast("TensorT | None", name)
+    _free(module, name, tensor, Tensor)
     setattr(module, name, tensor)
-    module._buffers[name] = None
+    vars(module).setdefault("_buffers", {})[name] = None
     return tensor
 
 
 def register_module(owner: Module, /, name: str, module: ModuleT) -> ModuleT:
     """Keep a module inside another."""
-    _free(owner, name)
+    _free(owner, name, module, Module)
     setattr(owner, name, module)
     return module
 
 
-def _free(module: Module, name: str) -> None:
-    if not name.isidentifier():
-        raise ValueError(f"{type(module).__name__}: name: expected an identifier, found {name!r}")
-    if hasattr(module, name) and not isinstance(vars(module).get(name), (Tensor, Module, type(None))):
-        raise KeyError(f"{type(module).__name__}: name: {name!r} is an attribute already")
+def _free(module: Module, name: object, value: object, kind: type) -> None:
+    """Refuse a name that cannot be one or is taken, and a value that is no tensor or module."""
+    who = type(module).__name__
+    if not isinstance(name, str) or not name.isidentifier():
+        raise ValueError(f"{who}: name: expected an identifier, found {name!r}")
+    if hasattr(module, name):
+        raise KeyError(f"{who}: name: expected a free name, found {name!r}, which is an attribute already")
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{who}: {name}: expected a {kind.__name__}, found {type(value).__name__}")
 
 
 def has_bias(module: Module) -> bool:
@@ -359,5 +386,12 @@ def save(module: Module, path: PathLike[str] | str) -> None:
 
 def load(module: Module, path: PathLike[str] | str) -> None:
     """Take over the values that ``save`` wrote. The file is data only: pickled objects in it are refused."""
-    with np.load(fspath(path), allow_pickle=False) as archive:
-        load_state_dict(module, {key: archive[key] for key in archive.files}, strict=False)
+    file = fspath(path)
+    try:
+        with np.load(file, allow_pickle=False) as archive:
+            state = {key: archive[key] for key in archive.files}
+    except (AttributeError, ValueError, BadZipFile) as error:
+        raise ValueError(f"{file}: expected a .npz file that save wrote: {error}") from None
+    if not state.keys() & state_dict(module).keys():
+        raise ValueError(f"{file}: expected tensors of {type(module).__name__}, found {', '.join(state) or 'none'}")
+    load_state_dict(module, state, strict=False)

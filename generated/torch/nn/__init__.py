@@ -91,6 +91,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     If ``track_running_stats`` is set to False, this layer then does not keep running estimates, and batch
     statistics are instead used during evaluation time as well.
 
+    Supertypes: _BatchNorm.
+
     Parameters
     ----------
     num_features : int
@@ -122,15 +124,19 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     Attributes
     ----------
     num_features : int
-        As given.
+        Number of features or channels C of the input.
     eps : float
-        As given.
+        A value added to the denominator for numerical stability.
     momentum : float | None
-        As given.
+        The value used for the running_mean and running_var computation. Can be set to None for cumulative
+        moving average (i.e. simple average).
     affine : bool
-        As given.
+        A boolean value that when set to True, this module has learnable affine parameters.
     track_running_stats : bool
-        As given.
+        A boolean value that when set to True, this module tracks the running mean and variance, and when
+        set to False, this module does not track such statistics, and initializes statistics buffers
+        running_mean and running_var as None. When these buffers are None, this module always uses batch
+        statistics, in both training and eval modes.
     weight : Parameter | None
         The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
         affine=False.
@@ -154,13 +160,18 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     Raises
     ------
     TypeError
-        The number of features is not an integer. The epsilon is not a real number.
+        The number of features is not an integer. The epsilon is not a real number. The weight of a batch
+        in the running statistics is neither a real number nor None. What is given as an element type is
+        none.
     RuntimeError
-        The number of features is negative. The feature axis of the input has another length than the
-        module has features. The element type of the input does not go with that of the parameters. The
-        input lives on another device than the module.
+        The number of features is negative. The element type of the parameters is not floating-point.
+        Running statistics, weight or bias have another length than the input has features. Running
+        statistics, weight or bias are not floating-point, or statistics that are to be updated cannot be
+        written. One of the running statistics is missing, or both are in evaluation. The feature axis of
+        the input has another length than the module has features. The element type of the input does not
+        go with that of the parameters. The input lives on another device than the module.
     AttributeError
-        The input is no array: a tensor, a NumPy array or a DLPack producer.
+        The input is neither a tensor nor a NumPy array.
     ValueError
         The input does not have one of the accepted numbers of dimensions. Statistics of the batch are
         needed and there is one value per feature. The epsilon is zero or negative in training. The
@@ -199,11 +210,10 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
       with the input; with track_running_stats=False the message names weight instead of running_mean.
       Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: NumPy arrays and arrays of other libraries are taken, and
-      come back as what they were.
+    * input: NumPy arrays are refused. Here: NumPy arrays are taken and come back; arrays of other
+      libraries must be made into one of the two first.
     * mixed element types: The message is "expect parameter to have scalar type of Float" where the
-      parameters are not float32; int64 is named Long. Here: The message is the one for float32
-      parameters; int64 is named Int.
+      parameters are not float32 Here: The message is the one for float32 parameters.
     * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
       names torch.nn.Buffer. Here: Any tensor can be; the message is the one for a parameter.
     * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
@@ -334,6 +344,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     If ``track_running_stats`` is set to False, this layer then does not keep running estimates, and batch
     statistics are instead used during evaluation time as well.
 
+    Supertypes: _BatchNorm.
+
     Parameters
     ----------
     num_features : int
@@ -364,15 +376,19 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     Attributes
     ----------
     num_features : int
-        As given.
+        Number of features or channels C of the input.
     eps : float
-        As given.
+        A value added to the denominator for numerical stability.
     momentum : float | None
-        As given.
+        The value used for the running_mean and running_var computation. Can be set to None for cumulative
+        moving average (i.e. simple average).
     affine : bool
-        As given.
+        A boolean value that when set to True, this module has learnable affine parameters.
     track_running_stats : bool
-        As given.
+        A boolean value that when set to True, this module tracks the running mean and variance, and when
+        set to False, this module does not track such statistics, and initializes statistics buffers
+        running_mean and running_var as None. When these buffers are None, this module always uses batch
+        statistics, in both training and eval modes.
     weight : Parameter | None
         The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
         affine=False.
@@ -396,13 +412,18 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     Raises
     ------
     TypeError
-        The number of features is not an integer. The epsilon is not a real number.
+        The number of features is not an integer. The epsilon is not a real number. The weight of a batch
+        in the running statistics is neither a real number nor None. What is given as an element type is
+        none.
     RuntimeError
-        The number of features is negative. The feature axis of the input has another length than the
-        module has features. The element type of the input does not go with that of the parameters. The
-        input lives on another device than the module.
+        The number of features is negative. The element type of the parameters is not floating-point.
+        Running statistics, weight or bias have another length than the input has features. Running
+        statistics, weight or bias are not floating-point, or statistics that are to be updated cannot be
+        written. One of the running statistics is missing, or both are in evaluation. The feature axis of
+        the input has another length than the module has features. The element type of the input does not
+        go with that of the parameters. The input lives on another device than the module.
     AttributeError
-        The input is no array: a tensor, a NumPy array or a DLPack producer.
+        The input is neither a tensor nor a NumPy array.
     ValueError
         The input does not have one of the accepted numbers of dimensions. Statistics of the batch are
         needed and there is one value per feature. The epsilon is zero or negative in training. The
@@ -441,11 +462,10 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
       with the input; with track_running_stats=False the message names weight instead of running_mean.
       Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: NumPy arrays and arrays of other libraries are taken, and
-      come back as what they were.
+    * input: NumPy arrays are refused. Here: NumPy arrays are taken and come back; arrays of other
+      libraries must be made into one of the two first.
     * mixed element types: The message is "expect parameter to have scalar type of Float" where the
-      parameters are not float32; int64 is named Long. Here: The message is the one for float32
-      parameters; int64 is named Int.
+      parameters are not float32 Here: The message is the one for float32 parameters.
     * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
       names torch.nn.Buffer. Here: Any tensor can be; the message is the one for a parameter.
     * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
@@ -575,6 +595,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     If ``track_running_stats`` is set to False, this layer then does not keep running estimates, and batch
     statistics are instead used during evaluation time as well.
 
+    Supertypes: _BatchNorm.
+
     Parameters
     ----------
     num_features : int
@@ -605,15 +627,19 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     Attributes
     ----------
     num_features : int
-        As given.
+        Number of features or channels C of the input.
     eps : float
-        As given.
+        A value added to the denominator for numerical stability.
     momentum : float | None
-        As given.
+        The value used for the running_mean and running_var computation. Can be set to None for cumulative
+        moving average (i.e. simple average).
     affine : bool
-        As given.
+        A boolean value that when set to True, this module has learnable affine parameters.
     track_running_stats : bool
-        As given.
+        A boolean value that when set to True, this module tracks the running mean and variance, and when
+        set to False, this module does not track such statistics, and initializes statistics buffers
+        running_mean and running_var as None. When these buffers are None, this module always uses batch
+        statistics, in both training and eval modes.
     weight : Parameter | None
         The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
         affine=False.
@@ -637,13 +663,18 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     Raises
     ------
     TypeError
-        The number of features is not an integer. The epsilon is not a real number.
+        The number of features is not an integer. The epsilon is not a real number. The weight of a batch
+        in the running statistics is neither a real number nor None. What is given as an element type is
+        none.
     RuntimeError
-        The number of features is negative. The feature axis of the input has another length than the
-        module has features. The element type of the input does not go with that of the parameters. The
-        input lives on another device than the module.
+        The number of features is negative. The element type of the parameters is not floating-point.
+        Running statistics, weight or bias have another length than the input has features. Running
+        statistics, weight or bias are not floating-point, or statistics that are to be updated cannot be
+        written. One of the running statistics is missing, or both are in evaluation. The feature axis of
+        the input has another length than the module has features. The element type of the input does not
+        go with that of the parameters. The input lives on another device than the module.
     AttributeError
-        The input is no array: a tensor, a NumPy array or a DLPack producer.
+        The input is neither a tensor nor a NumPy array.
     ValueError
         The input does not have one of the accepted numbers of dimensions. Statistics of the batch are
         needed and there is one value per feature. The epsilon is zero or negative in training. The
@@ -683,11 +714,10 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
       with the input; with track_running_stats=False the message names weight instead of running_mean.
       Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: NumPy arrays and arrays of other libraries are taken, and
-      come back as what they were.
+    * input: NumPy arrays are refused. Here: NumPy arrays are taken and come back; arrays of other
+      libraries must be made into one of the two first.
     * mixed element types: The message is "expect parameter to have scalar type of Float" where the
-      parameters are not float32; int64 is named Long. Here: The message is the one for float32
-      parameters; int64 is named Int.
+      parameters are not float32 Here: The message is the one for float32 parameters.
     * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
       names torch.nn.Buffer. Here: Any tensor can be; the message is the one for a parameter.
     * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty

@@ -3,11 +3,26 @@
 
 from __future__ import annotations
 
-from normspec.runtime import Array, ArrayT
+from normspec.runtime import Array, ArrayT, Speaker
 from normspec.runtime.operators import batch_norm as _batch_norm
 from normspec.torch._dialect import DIALECT
 
 __all__ = ["batch_norm"]
+
+_BATCH_NORM = Speaker(
+    DIALECT,
+    "batch_norm",
+    {
+        "input": "input",
+        "mean": "running_mean",
+        "variance": "running_var",
+        "scale": "weight",
+        "shift": "bias",
+        "training": "training",
+        "update_rate": "momentum",
+        "epsilon": "eps",
+    },
+)
 
 
 def batch_norm(
@@ -47,7 +62,7 @@ def batch_norm(
     ArrayT
     """
     return _batch_norm.batch_norm(
-        DIALECT,
+        _BATCH_NORM,
         input=input,
         mean=running_mean,
         variance=running_var,
