@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from normspec.codegen.model import Callable_, Dialect
-from normspec.runtime import Tensor
+from normspec.runtime import DType, Tensor
 
-from .cases import TOLERANCE, resolve
+from .cases import FLOATS, TOLERANCE, resolve
 from .clauses import Omitted, _check_signature
 from .oracle import Oracle
 
@@ -92,8 +92,9 @@ def _errors(case: FunctionCase) -> None:
 
 def _dtypes(case: FunctionCase) -> None:
     vectors = {name: Tensor(value) for name, value in _vectors().items()}
-    for dtype in ("float16", "float32", "float64"):
-        assert case.call(np.ones(SHAPE, dtype), training=False, **vectors).dtype == dtype
+    for dtype in FLOATS:
+        x = np.ones(SHAPE).astype(DType(dtype).numpy)
+        assert case.call(x, training=False, **vectors).dtype == DType(dtype)
 
 
 _CHECKS = {

@@ -289,6 +289,19 @@ class TestState:
             bn.weight = package.Tensor([1.0, 2.0])
         np.testing.assert_array_equal(bn(np.ones((4, 3), np.float32)).shape, (4, 3))
 
+    def test_one_running_statistic_without_the_other_is_refused(self):
+        for training in (True, False):
+            bn = torch.nn.BatchNorm1d(3).train(training)
+            bn.running_var = None
+            with pytest.raises(RuntimeError, match=r"^running_var must be defined"):
+                bn(np.ones((4, 3), np.float32))
+            assert int(bn.num_batches_tracked) == 0
+
+    def test_a_buffer_of_the_users_own_is_converted_with_the_rest(self):
+        bn = torch.nn.BatchNorm1d(3)
+        bn.register_buffer("mine", torch.zeros(2))
+        assert bn.to(torch.float64).mine.dtype == torch.float64
+
     def test_more_features_than_there_are_statistics_are_refused(self):
         bn = nvtripy.BatchNorm(2)
         bn.num_features = 100

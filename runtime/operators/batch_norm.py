@@ -94,7 +94,7 @@ class BatchNorm(Module):
     def kept_dtype(self, name: str, dtype: str) -> str:
         """Statistics and the counter have element types of their own; see ``dialect.Rules``."""
         rules = self.dialect.rules
-        canonical = {one.name: one.canonical for one in self.state}[name]
+        canonical = {one.name: one.canonical for one in self.state}.get(name)  # None for a tensor of the user's own
         if canonical == "count":
             return "int64" if rules.counter_dtype == "int64" else at_least_float32(dtype)
         if canonical in ("mean", "variance") and rules.statistics_dtype == "at_least_float32":
@@ -161,6 +161,9 @@ class BatchNorm(Module):
     def _check_vectors(self, state: Mapping[str, Tensor | None]) -> None:
         """What is kept against the number of features, which can be assigned to: kernels trust it."""
         wanted = (self._get("features"),)
+        if (state["mean"] is None) != (state["variance"] is None):
+            missing = self.names["mean" if state["mean"] is None else "variance"]
+            self._fail("statistics_missing", missing, "both running statistics or neither", "None", name=missing)
         for canonical, tensor in state.items():
             if tensor is not None and tensor.shape != wanted:
                 sizes = {"name": self.names[canonical], "expected": wanted[0], "found": tensor.size}

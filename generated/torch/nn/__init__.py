@@ -187,6 +187,9 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
       value.
     * Because the Batch Normalization is done over the C dimension, computing statistics on (N, L) slices,
       it's common terminology to call this Temporal Batch Normalization.
+    * element types of nn.functional.batch_norm: Refuses an input of float64 beside float32 vectors, and
+      vectors of float64 beside a float32 input. Here: Takes any floating-point types together; the output
+      has the input's.
     * empty batch: Is counted by num_batches_tracked, so that with momentum=None the next average comes
       out too small. Here: Updates nothing and is not counted.
     * failing step: A training step that raises, for one value per channel, has counted its batch already.
@@ -439,6 +442,9 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
       value.
     * Because the Batch Normalization is done over the C dimension, computing statistics on (N, H, W)
       slices, it's common terminology to call this Spatial Batch Normalization.
+    * element types of nn.functional.batch_norm: Refuses an input of float64 beside float32 vectors, and
+      vectors of float64 beside a float32 input. Here: Takes any floating-point types together; the output
+      has the input's.
     * empty batch: Is counted by num_batches_tracked, so that with momentum=None the next average comes
       out too small. Here: Updates nothing and is not counted.
     * failing step: A training step that raises, for one value per channel, has counted its batch already.
@@ -691,6 +697,9 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * Because the Batch Normalization is done over the C dimension, computing statistics on (N, D, H, W)
       slices, it's common terminology to call this Volumetric Batch Normalization or Spatio-temporal Batch
       Normalization.
+    * element types of nn.functional.batch_norm: Refuses an input of float64 beside float32 vectors, and
+      vectors of float64 beside a float32 input. Here: Takes any floating-point types together; the output
+      has the input's.
     * empty batch: Is counted by num_batches_tracked, so that with momentum=None the next average comes
       out too small. Here: Updates nothing and is not counted.
     * failing step: A training step that raises, for one value per channel, has counted its batch already.
