@@ -10,7 +10,7 @@ import numpy as np
 from numba import cuda
 
 from .kernels import CHUNK, THREADS, Kernels, kernels
-from .primitives import arithmetic
+from .strided import arithmetic
 
 SLICE = 4 * CHUNK * THREADS  # elements of a slice, while there are no more slices than threads
 
