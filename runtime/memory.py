@@ -42,7 +42,7 @@ class Pool:
             if idle[position] and self._buffers[position].size == wanted:
                 return self._buffers[position]
         room = CAPACITY - wanted
-        kept = []  # the newest, as far as there is room
+        kept: list[Array] = []  # the newest, as far as there is room
         for position in range(len(idle) - 1, -1, -1):
             if idle[position]:
                 room -= self._buffers[position].size
