@@ -109,13 +109,7 @@ class BatchNorm(Module):
         self._check_vectors(state, features, x.device)
         if not x.array.size:
             return np.empty_like(x.array)
-        rate = None
-        if training and state.mean is not None:
-            rate = (
-                1.0 / (1.0 + (0.0 if count is None else float(count.array)))
-                if update_rate is None
-                else float(update_rate)
-            )
+        rate = _rate(update_rate, count) if training and state.mean is not None else None
         y = _normalize(x, state, axis=axis, epsilon=epsilon, batch=batch, rate=rate, unbiased=unbiased)
         if training and track and count is not None:
             np.add(count.array, 1, out=count.array)
@@ -209,6 +203,13 @@ class BatchNorm(Module):
     @classmethod
     def _refuse(cls, condition: str, expected: str, found: str, **fields: object) -> NoReturn:
         cls._fail(condition, "input", expected, found, **fields)
+
+
+def _rate(update_rate: float | None, count: Tensor | None) -> float:
+    """Weight of a batch in the running statistics: the one given, else that which makes them plain averages."""
+    if update_rate is not None:
+        return float(update_rate)
+    return 1.0 if count is None else 1.0 / (1.0 + float(count.array))
 
 
 @cache
