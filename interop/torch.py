@@ -176,17 +176,23 @@ def _train(
     """Output, mean and inverse standard deviation; moves the running statistics."""
     y = torch.empty_like(x)
     order = _order(y.shape, y.stride())
-    running = [one for one in (running_mean, running_var) if one is not None]
-    moved = [_vector(one) for one in running]
-    arrays = [_array(one) for one in moved] or [None, None]
+    mean_moved, var_moved = (None if one is None else _vector(one) for one in (running_mean, running_var))
     mean, invstd = kernels.on("cpu").forward_training(
-        _source(x, order), _target(y, order), _given(weight), _given(bias), *arrays, epsilon, rate, True
+        _source(x, order),
+        _target(y, order),
+        _given(weight),
+        _given(bias),
+        _given(mean_moved),
+        _given(var_moved),
+        epsilon,
+        rate,
+        True,
     )
-    for kept, one in zip(running, moved, strict=True):
-        if one is kept:
+    for kept, moved in (running_mean, mean_moved), (running_var, var_moved):
+        if kept is not None and moved is kept:
             increment_version(kept)  # whose memory the kernel wrote to
-        else:
-            kept.copy_(one)
+        elif kept is not None:
+            kept.copy_(moved)
     return y, torch.from_numpy(mean), torch.from_numpy(invstd)
 
 
@@ -195,7 +201,7 @@ def _normalize(
 ) -> Tensor:
     y = torch.empty_like(x)
     order = _order(y.shape, y.stride())
-    vectors = map(_given, (mean, variance, weight, bias))
+    vectors = _given(mean), _given(variance), _given(weight), _given(bias)
     kernels.on("cpu").normalize(_source(x, order), _target(y, order), *vectors, epsilon)
     return y
 
@@ -273,7 +279,7 @@ def _check(x: Tensor, vectors: Mapping[str, Tensor | None], training: bool, rate
     if x.dtype not in DTYPES:
         name = str(x.dtype).removeprefix("torch.")
         called = SPOKEN.dialect.printing.scalars.get(name, name)
-        SPOKEN.fail("input_float", "input", one_of(FLOATING), name, dtype=called)
+        SPOKEN.fail("input_float", "input", one_of(list(FLOATING)), name, dtype=called)
     if training and shape[1] == x.numel() > 0:
         wanted = "more than one value for each feature"
         SPOKEN.fail("single_value", "input", wanted, f"shape {shape}", shape=listed(shape))
@@ -295,7 +301,7 @@ def _check_vector(x: Tensor, name: str, vector: Tensor) -> None:
         sizes = {"expected": length, "found": vector.numel()}
         SPOKEN.fail("vector_shape", name, f"shape {(length,)}", f"shape {tuple(vector.shape)}", **sizes)
     if vector.dtype not in DTYPES:
-        SPOKEN.fail("vector_dtype", name, one_of(FLOATING), str(vector.dtype), dtype=str(vector.dtype))
+        SPOKEN.fail("vector_dtype", name, one_of(list(FLOATING)), str(vector.dtype), dtype=str(vector.dtype))
     if vector.device != x.device:
         SPOKEN.fail("device_mixed", name, str(x.device), str(vector.device))
 
