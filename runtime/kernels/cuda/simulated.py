@@ -1,0 +1,108 @@
+"""The same as ``gpu.py`` in numba's simulator: memory is the host's, kernels run at once, one after the other."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from numba import cuda
+
+from .program import Program
+
+_blocks: weakref.WeakValueDictionary[int, npt.NDArray[np.uint8]] = weakref.WeakValueDictionary()
+
+
+class SimulatedGpu:
+    """What stands for a GPU; it has as many multiprocessors as keep grids small."""
+
+    index, capability, multiprocessors, shared, name = 0, (9, 0), 4, 227 << 10, "the simulator"
+
+    def is_current(self) -> bool:
+        return True
+
+    @contextmanager
+    def current(self) -> Iterator[None]:
+        yield
+
+    def allocate(self, size: int, stream: int) -> tuple[Any, int]:
+        """Memory that is NaN wherever nobody writes, for a test to see it."""
+        block = np.full(size + 256, 0xFF, np.uint8)
+        return block, own(block)
+
+    def upload(self, pointer: int, host: npt.NDArray[Any], stream: int) -> None:
+        if host.nbytes:
+            _bytes(pointer, host.nbytes)[:] = host.reshape(-1).view(np.uint8)
+
+    def download(self, pointer: int, host: npt.NDArray[Any], stream: int) -> None:
+        if host.nbytes:
+            host.reshape(-1).view(np.uint8)[:] = _bytes(pointer, host.nbytes)
+
+    def copy(self, target: int, source: int, size: int, stream: int) -> None:
+        if size:
+            _bytes(target, size)[:] = _bytes(source, size)
+
+    def order(self, first: int, second: int) -> None: ...
+
+    def launcher(self, program: Program, grid: tuple[int, ...], serialized: bool = False) -> Any:
+        kernel = cuda.jit(program.function)
+        types = [getattr(one, "dtype", None) for one in program.signature]
+
+        def call(stream: int, *arguments: Any) -> None:
+            given = [value if one is None else Pointer(value, one) for value, one in zip(arguments, types, strict=True)]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a small input makes a small grid
+                kernel[grid, program.threads, 0, program.dynamic](*given)
+
+        return call
+
+
+@functools.cache
+def gpu(index: int) -> SimulatedGpu:
+    """The GPU of a number, of which there is one."""
+    if index != 0:
+        raise ValueError(f"device: expected cuda:0, found cuda:{index}")
+    return SimulatedGpu()
+
+
+def own(block: npt.NDArray[Any]) -> int:
+    """Remember host memory as that of the device; it is forgotten with the array. Returns a pointer to it, aligned."""
+    address: int = -(-block.ctypes.data // 256) * 256
+    _blocks[block.ctypes.data] = block.view(np.uint8)
+    return address
+
+
+class Pointer:
+    """A pointer in a kernel: elements before and after it, within the allocation that it points into."""
+
+    def __init__(self, address: int, dtype: Any) -> None:
+        _, start, size = allocation(address) if address else (0, 0, 0)
+        self.dtype = np.dtype(str(dtype))
+        self.address = address
+        self._place, rest = divmod(address - start, self.dtype.itemsize)
+        assert rest == 0, "a pointer between elements"
+        self._memory = _blocks[start][: size // self.dtype.itemsize * self.dtype.itemsize].view(self.dtype) if address else None
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._memory[self._at(index)]
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        self._memory[self._at(index)] = value
+
+
+def allocation(pointer: int) -> tuple[int, int, int]:
+    """Device, start and bytes of the allocation that a pointer points into."""
+    for start, block in _blocks.items():
+        if start <= pointer < start + block.nbytes:
+            return 0, start, block.nbytes
+    raise ValueError(f"expected memory of a GPU, found pointer {pointer:#x}, which is of the host or was freed")
+
+
+def _bytes(pointer: int, size: int) -> npt.NDArray[np.uint8]:
+    _, start, _ = allocation(pointer)
+    return _blocks[start][pointer - start : pointer - start + size]
