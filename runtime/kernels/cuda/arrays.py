@@ -17,12 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
+from .device import gpu
 from .primitives import SIMULATED
-
-if SIMULATED:
-    from .simulated import allocation, gpu
-else:
-    from .gpu import allocation, gpu
 
 Shape = tuple[int, ...]
 
@@ -360,9 +356,9 @@ def _refuse_dtype(found: Any) -> NoReturn:
 def _checked(pointer: int, shape: Shape, strides: Shape, dtype: np.dtype[Any]) -> int:
     """The device that a foreign array is on, after a look at its memory."""
     if 0 in shape:
-        return allocation(pointer)[0] if pointer else 0
+        return 0
     low, high = _extent(shape, strides, dtype.itemsize)
-    device, start, size = allocation(pointer)
+    device, start, size = gpu(0).allocation(pointer)
     if size and not start <= pointer + low <= pointer + high <= start + size:
         raise ValueError(f"expected {high - low} bytes for shape {shape}, found an allocation of {size}")
     return device

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -24,6 +23,7 @@ _ATTRIBUTES = [
     _POINTER.CU_POINTER_ATTRIBUTE_RANGE_START_ADDR,
     _POINTER.CU_POINTER_ATTRIBUTE_RANGE_SIZE,
 ]
+_ON_DEVICE = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE, driver.CUmemorytype.CU_MEMORYTYPE_UNIFIED
 _KERNEL = driver.CUfunction_attribute
 _SHARED = _KERNEL.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _CLUSTER = _KERNEL.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
@@ -63,6 +63,25 @@ class Gpu:
         self._streams: dict[int, Stream] = {}
         self._kernels: dict[str, Any] = {}
         self._lock = threading.Lock()
+
+    @staticmethod
+    def count() -> int:
+        """Number of GPUs."""
+        return int(_check(driver.cuDeviceGetCount()))
+
+    @staticmethod
+    def allocation(pointer: int) -> tuple[int, int, int]:
+        """Device, start and bytes of the allocation that a pointer points into.
+
+        Raises
+        ------
+        ValueError
+            It is not memory of a GPU, or not any more.
+        """
+        kind, device, start, size = _check(driver.cuPointerGetAttributes(len(_ATTRIBUTES), _ATTRIBUTES, pointer))
+        if kind not in _ON_DEVICE:
+            raise ValueError(f"expected memory of a GPU, found pointer {pointer:#x}, which is of the host or was freed")
+        return int(device), int(start), int(size)
 
     def is_current(self) -> bool:
         """Does the calling thread work on this GPU?"""
@@ -160,35 +179,6 @@ def _kernel(cubin: bytes, name: str) -> Any:
     return ObjectCode.from_cubin(cubin).get_kernel(name)
 
 
-@functools.cache
-def gpu(index: int) -> Gpu:
-    """The GPU of a number.
-
-    Raises
-    ------
-    ValueError
-        There is none of this number.
-    """
-    count = _check(driver.cuDeviceGetCount())
-    if not 0 <= index < count:
-        raise ValueError(f"device: expected cuda:0 to cuda:{count - 1}, found cuda:{index}")
-    return Gpu(index)
-
-
-def allocation(pointer: int) -> tuple[int, int, int]:
-    """Device, start and bytes of the allocation that a pointer points into.
-
-    Raises
-    ------
-    ValueError
-        It is not memory of a GPU, or not any more.
-    """
-    kind, device, start, size = _check(driver.cuPointerGetAttributes(len(_ATTRIBUTES), _ATTRIBUTES, pointer))
-    if kind not in (driver.CUmemorytype.CU_MEMORYTYPE_DEVICE, driver.CUmemorytype.CU_MEMORYTYPE_UNIFIED):
-        raise ValueError(f"expected memory of a GPU, found pointer {pointer:#x}, which is of the host or was freed")
-    return int(device), int(start), int(size)
-
-
 def _check(result: tuple[Any, ...]) -> Any:
     """What a driver call returned beside its error code, which is raised if it is one."""
     error, *values = result
@@ -197,5 +187,3 @@ def _check(result: tuple[Any, ...]) -> Any:
         raise RuntimeError(f"CUDA: {error.name}: {words.decode()}")
     return values[0] if len(values) == 1 else values
 
-
-Allocate = Callable[[int, int], tuple[Any, int]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -15,13 +14,28 @@ from numba import cuda
 
 from .program import Program
 
-_blocks: weakref.WeakValueDictionary[int, npt.NDArray[np.uint8]] = weakref.WeakValueDictionary()
+_blocks: weakref.WeakValueDictionary[int, npt.NDArray[Any]] = weakref.WeakValueDictionary()
 
 
 class SimulatedGpu:
     """What stands for a GPU; it has as many multiprocessors as keep grids small."""
 
-    index, capability, multiprocessors, shared, name = 0, (9, 0), 4, 227 << 10, "the simulator"
+    capability, multiprocessors, shared, name = (9, 0), 4, 227 << 10, "the simulator"
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+    @staticmethod
+    def count() -> int:
+        return 1
+
+    @staticmethod
+    def allocation(pointer: int) -> tuple[int, int, int]:
+        """Device, start and bytes of the allocation that a pointer points into."""
+        for start, block in _blocks.items():
+            if start <= pointer < start + block.nbytes:
+                return 0, start, block.nbytes
+        raise ValueError(f"expected memory of a GPU, found pointer {pointer:#x}, which is of the host or was freed")
 
     def is_current(self) -> bool:
         return True
@@ -62,18 +76,10 @@ class SimulatedGpu:
         return call
 
 
-@functools.cache
-def gpu(index: int) -> SimulatedGpu:
-    """The GPU of a number, of which there is one."""
-    if index != 0:
-        raise ValueError(f"device: expected cuda:0, found cuda:{index}")
-    return SimulatedGpu()
-
-
 def own(block: npt.NDArray[Any]) -> int:
     """Remember host memory as that of the device; it is forgotten with the array. Returns a pointer to it, aligned."""
     address: int = -(-block.ctypes.data // 256) * 256
-    _blocks[block.ctypes.data] = block.view(np.uint8)
+    _blocks[block.ctypes.data] = block
     return address
 
 
@@ -81,28 +87,36 @@ class Pointer:
     """A pointer in a kernel: elements before and after it, within the allocation that it points into."""
 
     def __init__(self, address: int, dtype: Any) -> None:
-        _, start, size = allocation(address) if address else (0, 0, 0)
-        self.dtype = np.dtype(str(dtype))
-        self.address = address
-        self._place, rest = divmod(address - start, self.dtype.itemsize)
-        assert rest == 0, "a pointer between elements"
-        self._memory = _blocks[start][: size // self.dtype.itemsize * self.dtype.itemsize].view(self.dtype) if address else None
+        self.dtype, self.address = np.dtype(str(dtype)), address
+        if address:  # else it is of nothing, and not used
+            _, start, size = SimulatedGpu.allocation(address)
+            first, item = (address - start) % self.dtype.itemsize, self.dtype.itemsize
+            self._memory = _bytes(start + first, (size - first) // item * item).view(self.dtype)
+            self._place = (address - start) // item
 
     def __getitem__(self, index: Any) -> Any:
-        return self._memory[self._at(index)]
+        return self._memory[self._within(index)]
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        self._memory[self._at(index)] = value
+        self._memory[self._within(index)] = value
 
-
-def allocation(pointer: int) -> tuple[int, int, int]:
-    """Device, start and bytes of the allocation that a pointer points into."""
-    for start, block in _blocks.items():
-        if start <= pointer < start + block.nbytes:
-            return 0, start, block.nbytes
-    raise ValueError(f"expected memory of a GPU, found pointer {pointer:#x}, which is of the host or was freed")
+    def _within(self, index: Any) -> Any:
+        """The place of an element, or the places of a slice of them, in the allocation."""
+        ends = (index.start, index.stop) if isinstance(index, slice) else (index, index + 1)
+        first, end = (int(one) + self._place for one in ends)
+        if not 0 <= first <= end <= len(self._memory):
+            raise IndexError(f"elements {first} to {end} of an allocation of {len(self._memory)}")
+        return slice(first, end) if isinstance(index, slice) else first
 
 
 def _bytes(pointer: int, size: int) -> npt.NDArray[np.uint8]:
-    _, start, _ = allocation(pointer)
-    return _blocks[start][pointer - start : pointer - start + size]
+    _, start, _ = SimulatedGpu.allocation(pointer)
+    return _blocks[start].reshape(-1).view(np.uint8)[pointer - start : pointer - start + size]
+
+
+def ndarray(array: Any) -> npt.NDArray[Any]:
+    """The memory of a device array."""
+    if not array.size:
+        return np.empty(array.shape, array.dtype)
+    _, start, _ = SimulatedGpu.allocation(array.pointer)
+    return np.ndarray(array.shape, array.dtype, _blocks[start].reshape(-1).view(np.uint8), array.pointer - start, array.strides)
