@@ -47,8 +47,8 @@ R cuGetProcAddress_v2(const char *symbol, void **found, int version, uint64_t fl
     char name[256];
     if (!self) { dladdr((void *)cuGetProcAddress_v2, &info); self = dlopen(info.dli_fname, RTLD_NOW | RTLD_NOLOAD); }
     *found = NULL;
-    for (const char *suffix = "\0\0_v2\0_v3"; !*found && suffix; suffix = suffix[0] ? (suffix[2] == '2' ? "_v3" : NULL) : "_v2") {
-        snprintf(name, sizeof name, "%s%s", symbol, suffix);
+    for (int i = 0; i < 3 && !*found; i++) {
+        snprintf(name, sizeof name, "%s%s", symbol, (const char *[]){"", "_v2", "_v3"}[i]);
         *found = dlsym(self, name);
     }
     if (!*found) *found = (void *)nothing;

@@ -1,7 +1,7 @@
 """The kernels on NVIDIA GPUs, compiled by numba.cuda; see ``normspec.runtime.kernels`` for the contract.
 
-Arrays are ``DeviceArray``; ``asarray`` makes one of what torch, CuPy, numba and others have on a GPU. An ``x`` of uint16
-holds bfloat16. Work is queued on the current stream of the library that ``x`` is from. Statistics are float64.
+Arrays are ``DeviceArray``; ``asarray`` makes one of what torch, CuPy, numba and others have on a GPU. An ``x`` of
+uint16 holds bfloat16. Work is queued on the current stream of the library that ``x`` is from. Statistics are float64.
 """
 
 from .arrays import DeviceArray, asarray, empty, empty_like, to_device, to_host

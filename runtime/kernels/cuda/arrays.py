@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import math
 import sys
-from collections.abc import Callable
-from typing import Any, NamedTuple, NoReturn
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -36,7 +36,8 @@ class Library(NamedTuple):
 
 
 def _allocate(size: int, device: int, stream: int) -> tuple[Any, int]:
-    return gpu(device).allocate(size, stream)
+    made: tuple[Any, int] = gpu(device).allocate(size, stream)
+    return made
 
 
 OWN = Library(lambda device: LEGACY, _allocate)
@@ -228,11 +229,11 @@ def asarray(value: Any) -> DeviceArray:
     if kind is DeviceArray:
         made: DeviceArray = value
         return made
-    return _importer(kind)(value)
+    return _importer(cast(Hashable, kind))(value)
 
 
 @functools.cache
-def _importer(kind: type) -> Callable[[Any], DeviceArray]:
+def _importer(kind: Any) -> Callable[[Any], DeviceArray]:
     """How arrays of a type are taken."""
     libraries = {one.__module__.partition(".")[0] for one in kind.__mro__}
     if "torch" in libraries and hasattr(kind, "data_ptr"):
@@ -358,6 +359,7 @@ def _checked(pointer: int, shape: Shape, strides: Shape, dtype: np.dtype[Any]) -
     if 0 in shape:
         return 0
     low, high = _extent(shape, strides, dtype.itemsize)
+    device: int
     device, start, size = gpu(0).allocation(pointer)
     if size and not start <= pointer + low <= pointer + high <= start + size:
         raise ValueError(f"expected {high - low} bytes for shape {shape}, found an allocation of {size}")

@@ -21,7 +21,8 @@ from .program import Program
 Capability = tuple[int, ...]
 
 PACKAGES = ("numba", "numba-cuda", "llvmlite", "cuda-core", "cuda-bindings", "nvidia-nvvm", "nvidia-nvjitlink")
-SOURCES = (*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parents[1] / "statistics.py")
+FILES = (*sorted(Path(__file__).parent.glob("*.py")), Path(__file__).parents[1] / "statistics.py")
+SOURCES = b"".join(path.read_bytes() for path in FILES)  # as they are when this process begins
 DIGEST = hashlib.sha256().digest_size
 
 
@@ -58,8 +59,7 @@ def digest() -> str:
     made = hashlib.sha256(sys.version.encode())
     for name in PACKAGES:
         made.update(f"{name}={_version(name)};".encode())
-    for path in SOURCES:
-        made.update(path.read_bytes())
+    made.update(SOURCES)
     return made.hexdigest()[:16]
 
 

@@ -61,14 +61,21 @@ def gpu(index: int) -> Any:
         There is no GPU of this number.
     """
     require()
-    if SIMULATED:
-        from .simulated import SimulatedGpu as Gpu
-    else:
-        from .gpu import Gpu
-    count = Gpu.count()
+    kind = _kind()
+    count = kind.count()
     if not 0 <= index < count:
         raise ValueError(f"device: expected cuda:0 to cuda:{count - 1}, found cuda:{index}")
-    return Gpu(index)
+    return kind(index)
+
+
+def _kind() -> Any:
+    if SIMULATED:
+        from .simulated import SimulatedGpu
+
+        return SimulatedGpu
+    from .gpu import Gpu
+
+    return Gpu
 
 
 def _unfit_driver() -> str | None:
@@ -91,7 +98,8 @@ def _unfit_gpu() -> str | None:
 
     found = tuple(Device(0).compute_capability)
     if found < OLDEST:
-        return f"compute capability {'.'.join(map(str, OLDEST))} or more is needed, the GPU has {'.'.join(map(str, found))}"
+        wanted, has = (".".join(map(str, one)) for one in (OLDEST, found))
+        return f"compute capability {wanted} or more is needed, the GPU has {has}"
     return None
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-import numpy as np
 import numpy.typing as npt
 from cuda.bindings import driver
 from cuda.core import Device, LaunchConfig, ObjectCode, Stream, launch
@@ -186,4 +185,3 @@ def _check(result: tuple[Any, ...]) -> Any:
         _, words = driver.cuGetErrorString(error)
         raise RuntimeError(f"CUDA: {error.name}: {words.decode()}")
     return values[0] if len(values) == 1 else values
-

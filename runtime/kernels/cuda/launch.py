@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from .arrays import DeviceArray, asarray, empty
+from .arrays import DeviceArray, empty
 from .kernels import CHUNK, THREADS, Kernels, kernels
 from .primitives import SIMULATED, arithmetic
 

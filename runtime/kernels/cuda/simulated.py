@@ -119,4 +119,5 @@ def ndarray(array: Any) -> npt.NDArray[Any]:
     if not array.size:
         return np.empty(array.shape, array.dtype)
     _, start, _ = SimulatedGpu.allocation(array.pointer)
-    return np.ndarray(array.shape, array.dtype, _blocks[start].reshape(-1).view(np.uint8), array.pointer - start, array.strides)
+    block = _blocks[start].reshape(-1).view(np.uint8)
+    return np.ndarray(array.shape, array.dtype, block, array.pointer - start, array.strides)
