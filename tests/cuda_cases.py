@@ -9,7 +9,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from normspec.runtime.kernels.cuda.primitives import Pointer
 from normspec.runtime.kernels.cuda.program import Program, simulate
 
 Array = np.ndarray[Any, Any]
@@ -109,6 +108,19 @@ def filled(make: Callable[[Sequence[int], Any], Array], x: Array) -> Array:
     return view
 
 
+class Pointer:
+    """A pointer into an array of one dimension, for indices of either sign."""
+
+    def __init__(self, memory: Array, origin: int) -> None:
+        self.memory, self.origin, self.dtype = memory, origin, memory.dtype
+
+    def __getitem__(self, index: slice) -> Array:
+        first, end = index.start + self.origin, index.stop + self.origin
+        assert 0 <= first <= end <= len(self.memory), f"elements {first} to {end} of {len(self.memory)}"
+        part: Array = self.memory[first:end]
+        return part
+
+
 def pointer(view: Array) -> Pointer:
     """What a kernel gets of an array in the simulator."""
     memory = view
@@ -141,9 +153,8 @@ def flags(**given: Any) -> int:
     )
 
 
-def run(program: Program, grid: tuple[int, int], threads: int, *arguments: Any) -> None:
+def run(program: Program, grid: tuple[int, int], *arguments: Any) -> None:
     """Simulate, after a look at the arguments: one for each item of the signature, of its kind."""
     assert len(arguments) == len(program.signature), f"{len(arguments)} arguments for {len(program.signature)}"
-    assert threads <= program.threads
     assert grid[0] % program.cluster == 0
-    simulate(program, grid, threads, *arguments)
+    simulate(program, grid, *arguments)

@@ -48,12 +48,12 @@ def inferred(
 ) -> Array:
     width = width_of(element, x, y)
     vectors = (mean, variance, cases.absent(weight), cases.absent(bias))
-    program = forward.inference(element, kinds(*vectors), width > 1, unroll)
+    program = forward.inference(element, kinds(*vectors), width > 1, unroll, THREADS)
     arguments: list[Any] = [cases.pointer(x), *cases.strides(x, width), cases.pointer(y), *cases.strides(y, width)]
     sizes = x.shape[0], x.shape[2] // width
     flags = cases.flags(weight=weight, bias=bias)
     epsilon = cases.arithmetic(element)(EPSILON)
-    cases.run(program, (x.shape[1], slices), THREADS, *arguments, *sizes, *vectors, epsilon, flags)
+    cases.run(program, (x.shape[1], slices), *arguments, *sizes, *vectors, epsilon, flags)
     return y
 
 

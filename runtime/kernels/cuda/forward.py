@@ -23,13 +23,12 @@ Integer = Any  # 64 bits, on the device
 Pointer = Any
 STRIDES = (types.int64,) * 3  # of outer, feature and inner
 SIZES = (types.int64,) * 2  # of outer and inner
-THREADS = 256
 
 
-def label(kernel: str, element: str, vectors: tuple[str, ...], aligned: bool, unroll: int) -> str:
+def label(kernel: str, element: str, vectors: tuple[str, ...], aligned: bool, unroll: int, threads: int) -> str:
     """Name a program."""
     kinds = vectors[0] if len(set(vectors)) == 1 else "".join(vectors)
-    return f"{kernel}_{element}_{kinds}_{'packets' if aligned else 'elements'}_u{unroll}"
+    return f"{kernel}_{element}_{kinds}_{'packets' if aligned else 'elements'}_u{unroll}_t{threads}"
 
 
 @device
@@ -128,7 +127,9 @@ def writer(element: str, aligned: bool, unroll: int) -> Any:
 
 
 @cache
-def inference(element: str, vectors: tuple[str, str, str, str], aligned: bool, unroll: int = 4) -> Program:
+def inference(
+    element: str, vectors: tuple[str, str, str, str], aligned: bool, unroll: int = 4, threads: int = 256
+) -> Program:
     """Normalize by given statistics: mean, variance, weight and bias of the types in ``vectors``.
 
     The grid is (feature, slices). It moves 2T, T the bytes of x.
@@ -168,4 +169,4 @@ def inference(element: str, vectors: tuple[str, str, str, str], aligned: bool, u
     number = ELEMENTS["f64" if element == "f64" else "f32"].storage
     data = (pointer(element), *STRIDES)
     signature = (*data, *data, *SIZES, *map(pointer, vectors), number, types.int64)
-    return Program(label("inference", element, vectors, aligned, unroll), infer, signature, THREADS)
+    return Program(label("inference", element, vectors, aligned, unroll, threads), infer, signature, threads)

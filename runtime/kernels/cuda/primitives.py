@@ -1,6 +1,6 @@
 """What CUDA C++ has and numba.cuda lacks, each primitive said twice: for the GPU, and in Python for the simulator.
 
-A pointer is a numba ``CPointer`` on the GPU and an array of one dimension (or a ``Pointer``) in the simulator. What it
+A pointer is a numba ``CPointer`` on the GPU; in the simulator an array of one dimension, or what does as one. What it
 points to decides how elements are read and written: float16, float32 and float64 as they are, and uint16 as bfloat16.
 Arithmetic is float64 for float64, else float32.
 
@@ -175,18 +175,6 @@ def round_half(builder: Any, name: str, value: Any) -> Any:
 # -- code for the simulator
 
 
-class Pointer(NamedTuple):
-    """A pointer into an array of one dimension, for indices of either sign; without it index 0 is the array's first."""
-
-    memory: Any
-    origin: int
-
-    @property
-    def dtype(self) -> Any:
-        """Of the elements."""
-        return self.memory.dtype
-
-
 def bfloat16_bits(values: Any) -> Any:
     """float32 rounded to nearest even, as uint16."""
     values = np.asarray(values, np.float32)
@@ -209,10 +197,9 @@ def encode(values: Any, dtype: Any) -> Any:
 
 def window(base: Any, index: Any, size: int) -> Any:
     """Elements that one access moves; it must be aligned to its size."""
-    if isinstance(base, Pointer):
-        base, index = base.memory, base.origin + index
-    assert 0 <= index <= len(base) - size, f"elements {index} to {index + size} of {len(base)}"
+    assert index >= 0 or not isinstance(base, np.ndarray), f"index {index}"
     part = np.asarray(base[index : index + size])
+    assert part.size == size, f"elements {index} to {index + size} are not all there"
     assert part.ctypes.data % (size * part.itemsize) == 0, f"access of {size} elements at {index} is not aligned"
     return part
 
