@@ -229,8 +229,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     * add_module, register_parameter: Refuse names that are taken, and register_parameter refuses what is
       no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that shares its
       memory.
-    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device,
-      requires_grad and more. Here: They take dtype, and tensor takes device.
+    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device and more.
+      Here: They take dtype and requires_grad, and tensor takes device.
     * load_state_dict: An entry that does not fit is refused after those that fit have been copied; a
       tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied, and
       shapes must be equal.
@@ -239,7 +239,6 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
       W)"; a full stop parts "always uses batch statistics. in both training and eval modes". Here: All
       say what BatchNorm1d says; the sentence is one.
     * hooks is left out: Modules have no hooks here.
-    * zero_grad and requires_grad_ is left out: They belong to an optimizer's world, which is not here.
 
     References
     ----------
@@ -484,8 +483,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     * add_module, register_parameter: Refuse names that are taken, and register_parameter refuses what is
       no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that shares its
       memory.
-    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device,
-      requires_grad and more. Here: They take dtype, and tensor takes device.
+    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device and more.
+      Here: They take dtype and requires_grad, and tensor takes device.
     * load_state_dict: An entry that does not fit is refused after those that fit have been copied; a
       tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied, and
       shapes must be equal.
@@ -494,7 +493,6 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
       W)"; a full stop parts "always uses batch statistics. in both training and eval modes". Here: All
       say what BatchNorm1d says; the sentence is one.
     * hooks is left out: Modules have no hooks here.
-    * zero_grad and requires_grad_ is left out: They belong to an optimizer's world, which is not here.
 
     References
     ----------
@@ -739,8 +737,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * add_module, register_parameter: Refuse names that are taken, and register_parameter refuses what is
       no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that shares its
       memory.
-    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device,
-      requires_grad and more. Here: They take dtype, and tensor takes device.
+    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device and more.
+      Here: They take dtype and requires_grad, and tensor takes device.
     * load_state_dict: An entry that does not fit is refused after those that fit have been copied; a
       tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied, and
       shapes must be equal.
@@ -749,7 +747,6 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
       W)"; a full stop parts "always uses batch statistics. in both training and eval modes". Here: All
       say what BatchNorm1d says; the sentence is one.
     * hooks is left out: Modules have no hooks here.
-    * zero_grad and requires_grad_ is left out: They belong to an optimizer's world, which is not here.
 
     References
     ----------
