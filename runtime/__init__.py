@@ -6,6 +6,7 @@ Importing it loads NumPy and nothing else; numba is loaded by the first call tha
 from .dtypes import DType, DTypeLike
 from .errors import Speaker
 from .gradients import NoGrad
+from .memory import empty_cache
 from .module import Module, ModuleT, State
 from .tensor import Array, ArrayT, Parameter, Shape, Tensor
 from .twins import twins
@@ -28,5 +29,6 @@ __all__ = [
     "State",
     "StateDict",
     "Tensor",
+    "empty_cache",
     "twins",
 ]

@@ -4,37 +4,38 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from . import memory
 from .tensor import Tensor
 
 
 class Source(NamedTuple):
-    """An input: its array and device, and the way from a result back to what the caller has."""
+    """An input: its array, device and element type, and the way from a result back to what the caller has."""
 
     array: Any
-    shape: tuple[int, ...]
-    size: int
     device: str
     dtype: str
     wrap: Callable[[Any], Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length along each axis."""
+        return tuple(self.array.shape)
 
 
 def source(value: object) -> Source | None:
     """The array behind an input, or None if it is no array that can be given back."""
     if isinstance(value, Tensor):
-        kind, device, shape = value.plain, value.device, value.shape
-        return Source(
-            value.array, shape, math.prod(shape), device, value.dtype.name, lambda array: kind(array, device=device)
-        )
+        return Source(value.array, value.device, value._dtype, value._beside)
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):  # whose mask would be lost
         array = np.asarray(value)
         array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-        return Source(array, array.shape, array.size, "cpu", _name(array.dtype), _same)
+        return Source(array, "cpu", _name(array.dtype), _same)
     return None
 
 
@@ -52,7 +53,7 @@ def feature_views(x: npt.NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
     any transposition of them are read where they lie, and the output has the layout of the input. What steps through
     memory unevenly, like every second row, is copied first.
     """
-    y = np.empty_like(x)
+    y = memory.empty_like(x)
     if x.flags.c_contiguous:
         plain = _around(x.shape, axis)
         return y, x.reshape(plain), y.reshape(plain)
@@ -81,6 +82,7 @@ def device_views(x: Any, axis: int, empty_like: Callable[[Any], Any]) -> tuple[A
     return y, x.reshape(shape), y.reshape(shape)
 
 
+@lru_cache(maxsize=1024)
 def _around(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
     axis %= len(shape)
     return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])

@@ -94,11 +94,12 @@ class Module:
         """The element type that the tensor ``name`` gets when the module is converted to ``dtype``."""
         return dtype
 
-    def _fail(self, condition: str, argument: str, wanted: str, given: str, **fields: object) -> NoReturn:
+    @classmethod
+    def _fail(cls, condition: str, argument: str, wanted: str, given: str, **fields: object) -> NoReturn:
         fail(
-            self.dialect,
+            cls.dialect,
             condition,
-            who=type(self).__name__,
+            who=cls.__name__,
             argument=argument,
             wanted=wanted,
             given=given,

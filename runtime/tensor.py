@@ -64,6 +64,12 @@ class Tensor(NDArrayOperatorsMixin, Variable):
         self.device: str = wanted
         self._dtype = name
 
+    def _beside(self, array: Any) -> Tensor:
+        """A tensor of a new array of this one's device and element type."""
+        tensor = self.plain.__new__(self.plain)
+        tensor.array, tensor.device, tensor.requires_grad, tensor._dtype = array, self.device, False, self._dtype
+        return tensor
+
     @property
     def dtype(self) -> DType:
         """Element type."""

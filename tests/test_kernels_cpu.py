@@ -277,6 +277,79 @@ def test_in_place(shape: tuple[int, int, int], name: str) -> None:
         assert np.array_equal(y, same)
 
 
+def gradients(x: Array, dy: Array, mean: Array, invstd: Array, weight: Array, batch: bool) -> tuple[Array, ...]:
+    """dx, dweight and dbias by the formula, in extended precision."""
+    normal = (extended(x) - mean.astype(np.longdouble)[:, None]) * invstd.astype(np.longdouble)[:, None]
+    upper = extended(dy)
+    dweight, dbias = (dy_x.sum(axis=(0, 2)) for dy_x in (upper * normal, upper))
+    if batch:
+        count = x[:, 0].size
+        upper = upper - dbias[:, None] / count - normal * dweight[:, None] / count
+    scale = extended(invstd) * (1 if weight is None else extended(weight))
+    return upper * scale[:, None], dweight, dbias
+
+
+def check_backward(x: Array, dy: Array, dx: Array, weight: Array, batch: bool, tolerance: float) -> None:
+    """Against the formula; ``dx`` may be one of the others, or None."""
+    mean, m2 = cpu.batch_statistics(x)
+    invstd = 1 / np.sqrt(m2 / x[:, 0].size + EPSILON)
+    wanted, dweight, dbias = gradients(x, dy, mean, invstd, weight, batch)
+    found = cpu.backward(x, dy, dx, mean, invstd, weight, batch)
+    for one, right in zip(found, (dweight, dbias), strict=True):
+        assert one.dtype == np.float64
+        np.testing.assert_allclose(one, right.astype(np.float64), rtol=1e-12, atol=1e-12 * x[:, 0].size)
+    if dx is not None:
+        assert off(dx, wanted) <= tolerance
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("batch", [True, False])
+def test_backward_of_every_shape_and_dtype(shape: tuple[int, int, int], name: str, batch: bool) -> None:
+    x, dy = sample(shape, DTYPES[name]), sample(shape, DTYPES[name], 0.25, seed=1)
+    weight = sample((shape[1],), seed=2)
+    if x[:, 0].size == 1:
+        weight *= 1e-3  # one over the root of epsilon is 300: dx would not fit in float16
+    check_backward(x, dy, np.full_like(x, np.nan), weight, batch, TOLERANCE[name])
+    check_backward(x, dy, None, weight, batch, TOLERANCE[name])
+
+
+@pytest.mark.parametrize("shape", [(5, 6, 11), (301, 9, 1), (2, 3, 9001)])
+@pytest.mark.parametrize("target", LAYOUTS)
+@pytest.mark.parametrize("source", LAYOUTS)
+def test_layouts_of_backward(source: Callable[[Array], Array], target: Callable[[Array], Array], shape: Any) -> None:
+    plain, upper = sample(shape), sample(shape, seed=1)
+    for x, dy, dx in [(source, target, source), (source, source, target), (target, source, source)]:
+        check_backward(x(plain), dy(upper), dx(np.zeros_like(plain)), None, True, TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("shape", [(6, 9, 50), (64, 9, 1), (3, 2, 70001)])
+@pytest.mark.parametrize("batch", [True, False])
+def test_backward_in_place(shape: tuple[int, int, int], name: str, batch: bool) -> None:
+    x, dy = sample(shape, DTYPES[name]), sample(shape, DTYPES[name], seed=1)
+    vectors = np.full(shape[1], 0.25), np.full(shape[1], 2.0), None
+    wanted = np.empty_like(x)
+    sums = cpu.backward(x, dy, wanted, *vectors, batch)
+    for given in (0, 1):
+        arrays = x.copy(), dy.copy()
+        found = cpu.backward(*arrays, arrays[given], *vectors, batch)
+        assert np.array_equal(arrays[given], wanted)
+        np.testing.assert_array_equal(found, sums)
+
+
+@pytest.mark.parametrize("mean", [1e3, 1e5])
+@pytest.mark.parametrize("shape", [(32, 8, 1024), (32768, 8, 1), (4, 70, 49)])
+def test_backward_at_any_mean(shape: tuple[int, int, int], mean: float) -> None:
+    check_backward(sample(shape, mean=mean), sample(shape, seed=1), np.empty(shape, np.float32), None, True, 1e-7)
+
+
+def test_the_gradient_of_one_value_is_zero() -> None:
+    x, dx = sample((1, 4, 1)), np.full((1, 4, 1), np.nan, np.float32)
+    cpu.backward(x, x, dx, x.ravel().astype(np.float64), np.full(4, 300.0), None, True)
+    assert not dx.any()
+
+
 @pytest.mark.parametrize("missing", range(16))
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_each_vector_may_be_missing(missing: int, dtype: Any) -> None:

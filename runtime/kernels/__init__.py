@@ -7,6 +7,7 @@ A backend is a module with the functions of ``Backend``. Kernels know nothing of
   shape and strides), and is written everywhere.
 * dtypes: float16, bfloat16, float32, float64. Vectors are contiguous ``(feature,)``, float32 or float64, or None.
 * ``outer * inner >= 1`` and ``feature >= 1``: empty batches never reach a kernel.
+* Statistics and gradients of vectors are returned as float64, ``(feature,)``.
 * Everything was checked by the caller. A kernel raises only when the device or its memory fails, and then has changed
   no running statistic.
 """
@@ -55,6 +56,24 @@ class Backend(Protocol):
         ``running += rate * (batch - running)`` for mean and variance; the batch's variance is divided by ``n - 1``
         when ``unbiased`` (by 1 if ``n == 1``), else by ``n``. Returns the mean and ``1 / sqrt(variance + epsilon)``
         (always the biased variance) of each feature, which is all that a backward pass needs beside ``x``.
+        """
+
+    def backward(
+        self,
+        x: Array,
+        dy: Array,
+        dx: Array | None,
+        mean: Array,
+        invstd: Array,
+        weight: Array | None,
+        batch: bool,
+    ) -> tuple[Array, Array]:
+        """Gradients through ``y = (x - mean) * invstd * weight + bias``, of ``dy`` with the dtype and shape of ``x``.
+
+        Returns ``dweight = sum(dy * (x - mean) * invstd)`` and ``dbias = sum(dy)`` of each feature. ``mean`` and
+        ``invstd`` are float64. Writes ``dx`` unless it is None: if the statistics are those of ``x`` itself
+        (``batch``), ``weight * invstd * (dy - dbias / n - (x - mean) * invstd * dweight / n)``, else
+        ``weight * invstd * dy``. ``dx`` may be ``x`` or ``dy`` itself; otherwise it overlaps neither.
         """
 
 

@@ -232,3 +232,16 @@ def forward_training(
     for running, moved in changes:
         running[...] = moved
     return mean, inverse
+
+
+def backward(
+    x: Array, dy: Array, dx: Array | None, mean: Array, invstd: Array, weight: Array | None, batch: bool
+) -> tuple[Vector, Vector]:
+    """Gradients of the weight, the bias and, unless ``dx`` is None, the input."""
+    features = x.shape[1]
+    dweight, dbias = np.empty((2, features))
+    kind: Any = STANDING_FOR.get(x.dtype.name, x.dtype.type)
+    places = place(x, False), place(dy, False), (0, 0, 0, 0) if dx is None else place(dx, False)
+    factor = vector(weight, features, 1.0)
+    kernels.differentiate(*places, kind(0), x.shape, batch, mean, invstd, factor, dweight, dbias)
+    return dweight, dbias

@@ -476,3 +476,44 @@ def move(running: Any, batch: Any, divisor: float, rate: float) -> None:
     """Running statistics a step nearer to a batch's."""
     for i in range(len(running)):
         running[i] = (1.0 - rate) * running[i] + rate * (batch[i] / divisor)
+
+
+# ---------------------------------------------------------------------------------------------------------- backward
+
+
+@jit()
+def differentiate(
+    x: Place,
+    dy: Place,
+    dx: Place,
+    dtype: Any,
+    shape: tuple[int, int, int],
+    batch: bool,
+    mean: Any,
+    inverse: Any,
+    weight: Any,
+    dweight: Any,
+    dbias: Any,
+) -> None:
+    """Gradients of features; ``dx`` is not written if its address is 0."""
+    outer, features, inner = shape
+    for i in range(features):
+        total = product = 0.0
+        for row in range(outer):
+            source, upper = x[0] + row * x[1] + i * x[2], dy[0] + row * dy[1] + i * dy[2]
+            for j in range(inner):
+                slope = load(upper, j * dy[3], dtype)
+                total += slope
+                product += slope * (load(source, j * x[3], dtype) - mean[i])
+        dbias[i], dweight[i] = total, product * inverse[i]
+        scale, offset, tilt = weight[i] * inverse[i], 0.0, 0.0
+        if batch:
+            offset, tilt = total / (outer * inner), inverse[i] * dweight[i] / (outer * inner)
+        for row in range(outer if dx[0] else 0):
+            source, upper = x[0] + row * x[1] + i * x[2], dy[0] + row * dy[1] + i * dy[2]
+            target = dx[0] + row * dx[1] + i * dx[2]
+            for j in range(inner):
+                value = load(upper, j * dy[3], dtype)
+                if batch:
+                    value = value - offset - (load(source, j * x[3], dtype) - mean[i]) * tilt
+                store(target, j * dx[3], dtype, value * scale)
