@@ -63,7 +63,6 @@ class Variable:
     """What may have a gradient; the part of a tensor that differentiation is about."""
 
     grad: Any = None
-    plain: Any
     _wants: bool = False
     _node: Node | None = None
 
@@ -160,7 +159,15 @@ def grad(
     keep = create_graph if retain_graph is None else retain_graph
     wanted: list[Node | Variable] = [one._node or one for one in inputs]
     found = {id(end): one for end, one in _propagated(outputs, start, keep, create_graph, wanted)}
-    return tuple(found.get(id(end), one * 0) for end, one in zip(wanted, cast("list[Tensor]", inputs), strict=True))
+    return tuple(
+        found[id(end)] if id(end) in found else zeros_like(cast("Tensor", one))
+        for end, one in zip(wanted, inputs, strict=True)
+    )
+
+
+def zeros_like(like: Tensor) -> Tensor:
+    """Zeros of the shape, element type and device of a tensor."""
+    return like.plain(np.zeros(like.shape, like.dtype.numpy), device=like.device)
 
 
 def needed(*sources: object) -> bool:
@@ -199,7 +206,7 @@ def _start(result: Tensor, who: str, gradient: object) -> Tensor:
             wanted = f"one of shape {result.shape}, for only a single number needs none"
             raise RuntimeError(f"{who}: gradient: expected {wanted}, found None")
         gradient = np.ones(result.shape, result.dtype.numpy)
-    start = gradient if isinstance(gradient, Variable) else result.plain(gradient, device=result.device)
+    start: Any = gradient if isinstance(gradient, Variable) else result.plain(gradient, device=result.device)
     if start.shape != result.shape:
         raise ValueError(f"{who}: gradient: expected shape {result.shape}, found shape {start.shape}")
     if start.device != result.device:
@@ -281,7 +288,7 @@ def _same(gradient: Tensor) -> Tensor:
 
 
 def _power(a: Any, b: Any) -> Way:
-    return lambda g: g * (b * a ** (b - (b != 0)))  # 0 ** -1 does not occur
+    return lambda g: g * (b * a ** (b - (b != 0)))  # never 0 ** -1
 
 
 def _larger(a: Any, b: Any) -> Way:
@@ -300,7 +307,7 @@ def _right(a: Any, b: Any) -> Way:
     return way
 
 
-def _matrix(product: Tensor, a: Any, b: Any) -> Tensor:
+def _matrix(product: Tensor, a: Any, b: Any) -> Any:
     """The product as if no factor had been a vector."""
     rows, columns = () if a.ndim > 1 else (1,), () if b.ndim > 1 else (1,)
     inner = product.shape[product.ndim - (b.ndim > 1) :]
@@ -333,7 +340,9 @@ _RULES: dict[np.ufunc, tuple[Rule, ...]] = {
 _STEPS = (np.sign, np.floor, np.ceil, np.trunc, np.rint)  # which have a gradient of zero wherever they have one
 
 
-def record_ufunc(result: VariableT, ufunc: np.ufunc, method: str, operands: Sequence[Any], options: object) -> VariableT:
+def record_ufunc(
+    result: VariableT, ufunc: np.ufunc, method: str, operands: Sequence[Any], options: object
+) -> VariableT:
     """Record what NumPy computed of tensors.
 
     Raises

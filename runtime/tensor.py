@@ -67,7 +67,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     def _beside(self, array: Any) -> Tensor:
         """A tensor of a new array of this one's device and element type."""
         tensor = self.plain.__new__(self.plain)
-        tensor.array, tensor.device, tensor.requires_grad, tensor._dtype = array, self.device, False, self._dtype
+        tensor.array, tensor.device, tensor._dtype = array, self.device, self._dtype
         return tensor
 
     @property
@@ -252,7 +252,10 @@ class Parameter(Tensor):
     """A tensor that a module learns."""
 
     learned = True
-    _wants = True
+
+    def __init__(self, data: object, dtype: DTypeLike | None = None, device: str | None = None) -> None:
+        super().__init__(data, dtype, device)
+        self._wants = self.dtype.is_floating_point and (self.dialect is None or self.dialect.rules.gradients)
 
 
 Tensor.plain = Tensor

@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from .. import autograd
 from ..dtypes import FLOATING, DType, DTypeLike
 from ..errors import listed
 from ..gradients import NoGrad
@@ -296,11 +297,7 @@ def zero_grad(module: Module, set_to_none: bool) -> None:
     """Forget the gradients of the parameters, or set them to zero where there are any."""
     for parameter in parameters(module, recurse=True):
         gradient = parameter.grad
-        parameter.grad = None if set_to_none or gradient is None else _zeros(gradient)
-
-
-def _zeros(gradient: Tensor) -> Tensor:
-    return gradient.plain(np.zeros(gradient.shape, gradient.dtype.numpy), device=gradient.device)
+        parameter.grad = None if set_to_none or gradient is None else autograd.zeros_like(gradient)
 
 
 def requires_grad_(module: ModuleT, requires_grad: bool) -> ModuleT:

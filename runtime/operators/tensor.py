@@ -23,9 +23,7 @@ def tensor(
     return _learning(kind(data, dtype, device), requires_grad)
 
 
-def zeros(
-    kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None, requires_grad: bool
-) -> TensorT:
+def zeros(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None, requires_grad: bool) -> TensorT:
     """A tensor of zeros."""
     return _learning(kind(np.zeros(_shape(shape), _numpy(dtype))), requires_grad)
 
@@ -51,9 +49,7 @@ def iota(kind: type[TensorT], shape: Shape | Sequence[Shape], dim: int, dtype: D
     return kind(np.indices(sizes, dtype=np.int64)[dim].astype(_numpy(dtype)))
 
 
-def randn(
-    kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None, requires_grad: bool
-) -> TensorT:
+def randn(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None, requires_grad: bool) -> TensorT:
     """A tensor of draws from the standard normal distribution."""
     return _learning(kind(_random.standard_normal(_shape(shape)).astype(_numpy(dtype))), requires_grad)
 

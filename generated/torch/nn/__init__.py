@@ -222,6 +222,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
       tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a tuple, a state dict
       prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two lists.
+    * grad_fn: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>. Here:
+      Prints as what was done, grad_fn=<batch_norm>.
     * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
       named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking, copy and
       memory_format. Here: These are left out, and recurse of named_parameters and named_buffers is
@@ -476,6 +478,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
       tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a tuple, a state dict
       prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two lists.
+    * grad_fn: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>. Here:
+      Prints as what was done, grad_fn=<batch_norm>.
     * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
       named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking, copy and
       memory_format. Here: These are left out, and recurse of named_parameters and named_buffers is
@@ -730,6 +734,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
       tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a tuple, a state dict
       prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two lists.
+    * grad_fn: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>. Here:
+      Prints as what was done, grad_fn=<batch_norm>.
     * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
       named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking, copy and
       memory_format. Here: These are left out, and recurse of named_parameters and named_buffers is
