@@ -282,7 +282,8 @@ def _array(data: object, integers: str) -> tuple[Any, str]:
     if isinstance(data, (np.ndarray, np.generic)):
         return _numeric(np.asarray(data), data), "cpu"
     if hasattr(data, "__cuda_array_interface__") or hasattr(data, "copy_to_host"):
-        return data, "cuda:0"
+        array = devices.cuda().asarray(data)
+        return array, devices.name("cuda", array.device)
     if hasattr(data, "__dlpack__"):
         return _from_dlpack(data), "cpu"
     array = _numeric(np.asarray(data), data)

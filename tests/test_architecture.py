@@ -14,7 +14,7 @@ ALLOWED = {
     "generated": {"normspec", "typing_extensions"},
     "codegen": {"normspec.codegen", "normspec.runtime.dialect", "jinja2", "yaml"},
     "runtime": {"normspec.runtime", "numpy", "ml_dtypes"},
-    "runtime/kernels": {"normspec.runtime.kernels", "numba", "numpy", "llvmlite", "cuda.core"},
+    "runtime/kernels": {"normspec.runtime.kernels", "numba", "numpy", "llvmlite", "cuda"},
     "conformance": {"normspec", "numpy"},
     "benchmarks": {"normspec", "numpy", "matplotlib", "torch", "onnx", "onnxruntime", "jax"},
     "interop": {"normspec.interop", "normspec.runtime", "normspec.torch", "torch", "jax", "numpy"},
