@@ -11,7 +11,8 @@ from numba import cuda
 
 from .arrays import DeviceArray, empty
 from .kernels import CHUNK, THREADS, Kernels, kernels
-from .primitives import SIMULATED, arithmetic
+from .primitives import SIMULATED
+from .strided import arithmetic
 
 SLICE = 4 * CHUNK * THREADS  # elements of a slice, while there are no more slices than threads
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import cuda
 
-from .program import Program
+from .program import Program, simulate
 
 _blocks: weakref.WeakValueDictionary[int, npt.NDArray[Any]] = weakref.WeakValueDictionary()
 
@@ -64,14 +63,13 @@ class SimulatedGpu:
     def order(self, first: int, second: int) -> None: ...
 
     def launcher(self, program: Program, grid: tuple[int, ...], serialized: bool = False) -> Any:
-        kernel = cuda.jit(program.function)
         types = [getattr(one, "dtype", None) for one in program.signature]
 
         def call(stream: int, *arguments: Any) -> None:
             given = [value if one is None else Pointer(value, one) for value, one in zip(arguments, types, strict=True)]
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # a small input makes a small grid
-                kernel[grid, program.threads, 0, program.dynamic](*given)
+                simulate(program, grid, *given)
 
         return call
 
