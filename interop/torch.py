@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import increment_version
@@ -19,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm as _BatchNormBase
 from torch.nn.modules.batchnorm import _LazyNormBase, _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from normspec.runtime import kernels
+from normspec.runtime import devices, kernels
 from normspec.runtime.dtypes import FLOATING
 from normspec.runtime.errors import listed, one_of
 from normspec.torch.nn.functional import _BATCH_NORM as SPOKEN
@@ -30,7 +31,7 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 Shape = tuple[int, ...]
 
 REAL = (torch.float32, torch.float64)  # element types of vectors that kernels take
-DEVICES = ["cpu"]
+DEVICES = ["cpu", "cuda"]
 DTYPES = {getattr(torch, name): name for name in FLOATING}
 
 
@@ -177,7 +178,7 @@ def _train(
     y = torch.empty_like(x)
     order = _order(y.shape, y.stride())
     mean_moved, var_moved = (None if one is None else _vector(one) for one in (running_mean, running_var))
-    mean, invstd = kernels.on("cpu").forward_training(
+    mean, invstd = _backend(x).forward_training(
         _source(x, order),
         _target(y, order),
         _given(weight),
@@ -193,7 +194,7 @@ def _train(
             increment_version(kept)  # whose memory the kernel wrote to
         elif kept is not None:
             kept.copy_(moved)
-    return y, torch.from_numpy(mean), torch.from_numpy(invstd)
+    return y, _tensor(mean), _tensor(invstd)
 
 
 def _normalize(
@@ -202,7 +203,7 @@ def _normalize(
     y = torch.empty_like(x)
     order = _order(y.shape, y.stride())
     vectors = _given(mean), _given(variance), _given(weight), _given(bias)
-    kernels.on("cpu").normalize(_source(x, order), _target(y, order), *vectors, epsilon)
+    _backend(x).normalize(_source(x, order), _target(y, order), *vectors, epsilon)
     return y
 
 
@@ -212,10 +213,10 @@ def _backward(
     dx = torch.empty_like(x) if needed else None
     order = _order(x.shape, x.stride() if dx is None else dx.stride())
     target = None if dx is None else _target(dx, order)
-    dweight, dbias = kernels.on("cpu").backward(
+    dweight, dbias = _backend(x).backward(
         _source(x, order), _source(dy, order), target, _array(mean), _array(invstd), _given(weight), batch
     )
-    return dx, torch.from_numpy(dweight), torch.from_numpy(dbias)
+    return dx, _tensor(dweight), _tensor(dbias)
 
 
 class Order(NamedTuple):
@@ -246,11 +247,22 @@ def _target(y: Tensor, order: Order) -> Any:
     return _array((y if order.axes is None else y.permute(order.axes)).view(order.shape))
 
 
+def _backend(x: Tensor) -> kernels.Backend:
+    return kernels.on("cpu") if x.is_cpu else cast(kernels.Backend, devices.cuda())
+
+
 def _array(tensor: Tensor) -> Any:
-    """The memory of a tensor; kernels take uint16 for bfloat16."""
+    """The memory of a tensor, on a GPU with torch's current stream; kernels take uint16 for bfloat16."""
+    if tensor.is_cuda:
+        return devices.cuda().asarray(tensor)
     if tensor.dtype is torch.bfloat16:
         tensor = tensor.detach().view(torch.uint16)
     return tensor.numpy(force=True)  # whether it requires grad or not
+
+
+def _tensor(array: Any) -> Tensor:
+    """What a kernel returned, where it lies."""
+    return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.as_tensor(array)
 
 
 def _vector(tensor: Tensor) -> Tensor:
