@@ -11,17 +11,18 @@ import torch
 
 from ..peers import COPY
 from ..rows import EPSILON
-from .rows import RATE, Batch, Buffers
+from .tensors import RATE, Batch, Buffers
 
-OURS = "ours"
+OURS, KERNELS = "ours", "kernels"
 COMPILED = ((32, 256, 56, 56), (32, 1024, 14, 14), (4096, 1024))  # it compiles for seconds: channels first, of these
 MEANINGS = {
-    OURS: "the functions of the CUDA backend on torch's tensors, their import and torch's allocation of the output "
-    "included.",
+    OURS: "`normspec.interop.torch.batch_norm` on torch's tensors, without gradients: checks, allocation, kernels.",
+    KERNELS: "the functions of the CUDA backend, on views and outputs made beforehand. The ratio of a backward pass is "
+    "to it, for the peers' are operators below autograd, too.",
     "torch": "`torch.batch_norm` without cuDNN, or `native_batch_norm_backward`.",
-    "cuDNN": "`torch.batch_norm` with cuDNN, as `torch.nn.BatchNorm2d` calls it (torch takes its own kernels where cuDNN "
-    "has none), or `cudnn_batch_norm_backward`.",
-    "compile": "`torch.compile` of `torch.nn.functional.batch_norm`, on some shapes, for it compiles for seconds.",
+    "cuDNN": "`torch.batch_norm` with cuDNN, as `torch.nn.BatchNorm2d` calls it (torch takes its own kernels where "
+    "cuDNN has none), or `cudnn_batch_norm_backward`.",
+    "compile": "`torch.compile` of `torch.nn.functional.batch_norm`, for some shapes, since it compiles for seconds.",
     COPY: "`y.copy_(x)`: the ceiling of what reads and writes as many bytes.",
 }
 
@@ -53,44 +54,58 @@ def backward(gradients: Any) -> dict[str, Any]:
 
 
 def ours(batch: Batch) -> Iterator[Candidate]:
-    """The backend, with what a call on torch's tensors takes beside it."""
-    from normspec.runtime.kernels import cuda
+    """The function that a user of torch calls."""
+    from normspec.interop.torch import batch_norm
 
-    weight, bias = (cuda.asarray(one) for one in (batch.weight, batch.bias))
     mean, variance = batch.running()
-    moved = cuda.asarray(mean), cuda.asarray(variance)
+    weight, bias, training = batch.weight, batch.bias, batch.training
+    if batch.row.mode != "backward":
+        yield Candidate(
+            OURS, lambda buffers: batch_norm(buffers.x, mean, variance, weight, bias, training, RATE, EPSILON), forward
+        )
 
-    def view(tensor: Any) -> Any:
-        return cuda.feature_view(cuda.asarray(tensor), 1)
+
+def kernels(batch: Batch) -> Iterator[Candidate]:
+    """The functions of the backend."""
+    from normspec.runtime.kernels import cuda, on
+
+    backend = on("cuda")
+    weight, bias = (cuda.asarray(one) for one in (batch.weight, batch.bias))
+    mean, variance = (cuda.asarray(one) for one in batch.running())
+    views = {id(buffers): [_features(cuda, one, batch) for one in buffers] for buffers in batch.sets}
 
     def train(buffers: Buffers) -> Any:
-        y = torch.empty_like(buffers.x)
-        cuda.forward_training(view(buffers.x), view(y), weight, bias, *moved, EPSILON, RATE, True)
-        return y
+        x, y, _ = views[id(buffers)]
+        backend.forward_training(x, y, weight, bias, mean, variance, EPSILON, RATE, True)
+        return buffers.y
 
     def evaluate(buffers: Buffers) -> Any:
-        y = torch.empty_like(buffers.x)
-        cuda.normalize(view(buffers.x), view(y), *moved, weight, bias, EPSILON)
-        return y
+        x, y, _ = views[id(buffers)]
+        backend.normalize(x, y, mean, variance, weight, bias, EPSILON)
+        return buffers.y
 
     if batch.row.mode != "backward":
-        yield Candidate(OURS, train if batch.training else evaluate, forward)
+        yield Candidate(KERNELS, train if batch.training else evaluate, forward)
         return
-    first = batch.sets[0]
-    statistics = cuda.forward_training(view(first.x), view(first.y), weight, bias, None, None, EPSILON, RATE, True)
+    x, y, _ = views[id(batch.sets[0])]
+    statistics = backend.forward_training(x, y, weight, bias, None, None, EPSILON, RATE, True)
 
     def differentiate(buffers: Buffers) -> Any:
-        dx = torch.empty_like(buffers.x)
-        x, dy = view(buffers.x), view(buffers.dy)
-        dweight, dbias = cuda.backward(x, dy, view(dx), *statistics, weight, True)
-        return dx, dweight, dbias
+        x, y, dy = views[id(buffers)]
+        return buffers.y, *backend.backward(x, dy, y, *statistics, weight, True)
 
     def outputs(gradients: Any) -> dict[str, Any]:
         dx, *vectors = gradients
-        host = [torch.from_numpy(one.copy_to_host()).to(dx.device) for one in vectors]
-        return backward((dx, *host))
+        return backward((dx, *(torch.from_numpy(one.copy_to_host()).to(dx.device) for one in vectors)))
 
-    yield Candidate(OURS, differentiate, outputs)
+    yield Candidate(KERNELS, differentiate, outputs)
+
+
+def _features(cuda: Any, tensor: Any, batch: Batch) -> Any:
+    """A tensor as (outer, feature, inner)."""
+    if batch.row.layout == "channels first":
+        return cuda.asarray(tensor).reshape(*tensor.shape[:2], -1)
+    return cuda.asarray(tensor.movedim(1, -1)).reshape(-1, tensor.shape[1], 1)
 
 
 def native(batch: Batch) -> Iterator[Candidate]:
@@ -148,9 +163,9 @@ def compiled(batch: Batch) -> Iterator[Candidate]:
 
         yield Candidate("compile", run, forward)
         return
-    import torch._functorch.config
+    from torch._functorch import config
 
-    torch._functorch.config.donated_buffer = False  # the graph is kept, for the backward pass is timed alone
+    config.donated_buffer = False  # the graph is kept, for the backward pass is timed alone
     leaves = [one.detach().clone().requires_grad_() for one in (batch.weight, batch.bias)]
     graphs = {}
     for buffers in batch.sets:
@@ -169,4 +184,4 @@ def copy(batch: Batch) -> Candidate:
     return Candidate(COPY, lambda buffers: buffers.y.copy_(buffers.x), lambda _: {})
 
 
-PEERS: tuple[Peer, ...] = (ours, native, cudnn, compiled)
+PEERS: tuple[Peer, ...] = (ours, kernels, native, cudnn, compiled)
