@@ -16,8 +16,8 @@ from typing import Any
 
 from normspec.cli.terminal import Line
 
-from . import machine, report
-from .measure import Result, every, measure
+from . import machine, measure, report
+from .measure import Result
 from .peers import PEERS, Peer, ours
 from .rows import DTYPES, QUICK, SHAPES, Shape, combinations
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, command: str) -> tuple[list[Result], dict[s
     peers = [Peer("ours", (), "", ours), *(peer for peer in PEERS if peer.installed)]
     before, began, line = machine.load(), time.perf_counter(), Line()
     seconds = default if options.seconds is None else options.seconds
-    results = list(every(chosen, functools.partial(measure, peers), seconds, line))
+    results = list(measure.every(chosen, functools.partial(measure.measure, peers), seconds, line))
     line.done()
     return results, {
         **machine.describe(),
