@@ -3,6 +3,7 @@
 Importing it loads NumPy and nothing else; numba is loaded by the first call that computes.
 """
 
+from .autograd import grad
 from .dtypes import DType, DTypeLike
 from .errors import Speaker
 from .gradients import NoGrad
@@ -30,5 +31,6 @@ __all__ = [
     "StateDict",
     "Tensor",
     "empty_cache",
+    "grad",
     "twins",
 ]

@@ -10,8 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import memory
+from . import devices, memory
+from .dtypes import at_least_float32
 from .tensor import Tensor
+
+WIDE = ("float32", "float64")
 
 
 class Source(NamedTuple):
@@ -31,12 +34,16 @@ class Source(NamedTuple):
 def source(value: object) -> Source | None:
     """The array behind an input, or None if it is no array that can be given back."""
     if isinstance(value, Tensor):
-        return Source(value.array, value.device, value._dtype, value._beside)
+        return Source(native(value.array), value.device, value._dtype, value._beside)
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):  # whose mask would be lost
-        array = np.asarray(value)
-        array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+        array = native(np.asarray(value))
         return Source(array, "cpu", _name(array.dtype), _same)
     return None
+
+
+def native(array: Any) -> Any:
+    """The values in this machine's order of bytes."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 _name = cache(lambda dtype: dtype.name)  # NumPy makes the name anew each time it is asked
@@ -57,18 +64,36 @@ def feature_views(x: npt.NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
     if x.flags.c_contiguous:
         plain = _around(x.shape, axis)
         return y, x.reshape(plain), y.reshape(plain)
-    others = sorted((one for one in range(x.ndim) if one != axis), key=lambda one: -abs(y.strides[one]))
-    outer = [one for one in others if abs(y.strides[one]) >= abs(y.strides[axis])]
-    order = [*outer, axis, *(one for one in others if one not in outer)]
-    shape = (_product(x, outer), x.shape[axis], _product(x, [one for one in others if one not in outer]))
-    return y, _view(x.transpose(order), shape), y.transpose(order).reshape(shape, copy=False)
+    order, shape = feature_order(y, axis)
+    return y, as_features(x, order, shape), as_features(y, order, shape)
 
 
-def _view(x: npt.NDArray[Any], shape: tuple[int, ...]) -> Any:
+def feature_order(x: npt.NDArray[Any], axis: int) -> tuple[list[int], tuple[int, int, int]]:
+    """The axes in the order of memory, but ``axis`` between those outside and inside it; and the three's lengths."""
+    axis %= x.ndim
+    others = sorted((one for one in range(x.ndim) if one != axis), key=lambda one: -abs(x.strides[one]))
+    outer = [one for one in others if abs(x.strides[one]) >= abs(x.strides[axis])]
+    inner = [one for one in others if one not in outer]
+    return [*outer, axis, *inner], (_product(x, outer), x.shape[axis], _product(x, inner))
+
+
+def as_features(x: npt.NDArray[Any], order: list[int], shape: tuple[int, int, int]) -> Any:
+    """``x`` as (outer, feature, inner) where it lies; a copy if its strides do not allow that."""
+    x = x.transpose(order)
     try:
         return x.reshape(shape, copy=False)
     except ValueError:
         return np.ascontiguousarray(x).reshape(shape)
+
+
+def vector(tensor: Tensor) -> Any:
+    """A contiguous float32 or float64 array for a kernel: the tensor's own if it is one already."""
+    array, dtype = tensor.array, tensor._dtype
+    if tensor.device != "cpu":
+        return array if dtype in WIDE else devices.cuda().to_device(tensor.numpy().astype(at_least_float32(dtype)))
+    if dtype in WIDE and array.flags.c_contiguous and array.dtype.isnative:
+        return array
+    return np.ascontiguousarray(array, at_least_float32(dtype))
 
 
 def _product(x: Any, axes: Iterable[int]) -> int:

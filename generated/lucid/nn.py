@@ -189,8 +189,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
       named_ methods prefix and remove_duplicate, register_buffer persistent; state dicts carry version
       numbers. Here: These are left out; num_batches_tracked may be missing from a dict that is not one of
       ours.
-    * further arguments of functions: randn, zeros, ones and tensor take requires_grad, most take device,
-      randn takes generator. Here: These are left out, but for the device of tensor.
+    * further arguments of functions: Most of randn, zeros, ones and tensor take device, randn takes
+      generator. Here: These are left out, but for the device of tensor.
     * randn, manual_seed: Draws come from Philox. Here: They come from NumPy's default generator: as
       repeatable, with other values.
     * shapes in messages: Written (3,) in errors of loading, [3,4] without blanks in ShapeMismatch. Here:
@@ -412,8 +412,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
       named_ methods prefix and remove_duplicate, register_buffer persistent; state dicts carry version
       numbers. Here: These are left out; num_batches_tracked may be missing from a dict that is not one of
       ours.
-    * further arguments of functions: randn, zeros, ones and tensor take requires_grad, most take device,
-      randn takes generator. Here: These are left out, but for the device of tensor.
+    * further arguments of functions: Most of randn, zeros, ones and tensor take device, randn takes
+      generator. Here: These are left out, but for the device of tensor.
     * randn, manual_seed: Draws come from Philox. Here: They come from NumPy's default generator: as
       repeatable, with other values.
     * shapes in messages: Written (3,) in errors of loading, [3,4] without blanks in ShapeMismatch. Here:
@@ -631,8 +631,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
       named_ methods prefix and remove_duplicate, register_buffer persistent; state dicts carry version
       numbers. Here: These are left out; num_batches_tracked may be missing from a dict that is not one of
       ours.
-    * further arguments of functions: randn, zeros, ones and tensor take requires_grad, most take device,
-      randn takes generator. Here: These are left out, but for the device of tensor.
+    * further arguments of functions: Most of randn, zeros, ones and tensor take device, randn takes
+      generator. Here: These are left out, but for the device of tensor.
     * randn, manual_seed: Draws come from Philox. Here: They come from NumPy's default generator: as
       repeatable, with other values.
     * shapes in messages: Written (3,) in errors of loading, [3,4] without blanks in ShapeMismatch. Here:

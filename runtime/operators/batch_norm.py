@@ -6,26 +6,18 @@ import math
 import numbers
 from functools import cache, lru_cache
 from operator import attrgetter
-from typing import Any, ClassVar, NamedTuple, NoReturn, cast
+from typing import Any, ClassVar, NoReturn, cast
 
 import numpy as np
 
-from .. import devices, kernels
-from ..arrays import Source, device_views, feature_views, source
+from .. import autograd, devices, kernels
+from ..arrays import Source, device_views, feature_views, source, vector
 from ..dialect import Dialect
 from ..dtypes import FLOATING, HALF, DType, DTypeLike, at_least_float32
 from ..errors import Speaker, listed, one_of
 from ..module import Module
 from ..tensor import Array, ArrayT, Tensor
-
-
-class Vectors(NamedTuple):
-    """What the features are normalized with, each of shape ``(features,)`` if it is there."""
-
-    scale: Tensor | None
-    shift: Tensor | None
-    mean: Tensor | None
-    variance: Tensor | None
+from .batch_norm_gradients import Vectors, record, record_nothing
 
 
 class BatchNorm(Module):
@@ -86,13 +78,14 @@ class BatchNorm(Module):
             self._refuse("input_type", "a tensor or a NumPy array", found, type=found)
         learns, *arguments = self._arguments(self)
         if not (self.training and learns):
-            return cast(ArrayT, given.wrap(self._normalized(given, False, *arguments)))
+            return self._normalized(x, given, False, *arguments)
         with self._lock:
-            return cast(ArrayT, given.wrap(self._normalized(given, True, *arguments)))
+            return self._normalized(x, given, True, *arguments)
 
     def _normalized(
         self,
-        x: Source,
+        x: ArrayT,
+        given: Source,
         training: bool,
         features: int,
         axis: int,
@@ -101,16 +94,16 @@ class BatchNorm(Module):
         track: bool,
         unbiased: bool,
         element: DType,
-    ) -> Any:
+    ) -> ArrayT:
         *tensors, count = self._tensors(self)
         state = Vectors(*tensors)
         batch = training or state.mean is None
-        self._check_call(x.array.shape, x.dtype, features, axis, epsilon, element.name, batch, training)
-        self._check_vectors(state, features, x.device)
-        if not x.array.size:
-            return np.empty_like(x.array)
+        self._check_call(given.array.shape, given.dtype, features, axis, epsilon, element.name, batch, training)
+        self._check_vectors(state, features, given.device)
+        if not given.array.size:
+            return _nothing(x, given, state, axis)
         rate = _rate(update_rate, count) if training and state.mean is not None else None
-        y = _normalize(x, state, axis=axis, epsilon=epsilon, batch=batch, rate=rate, unbiased=unbiased)
+        y = _normalize(x, given, state, axis=axis, epsilon=epsilon, batch=batch, rate=rate, unbiased=unbiased)
         if training and track and count is not None:
             np.add(count.array, 1, out=count.array)
         return y
@@ -249,10 +242,9 @@ def batch_norm(
         condition, wanted = ("epsilon", "more than zero") if training else ("epsilon_negative", "zero or more")
         speaker.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)
     if not x.array.size:
-        return cast(ArrayT, x.wrap(np.empty_like(x.array)))
+        return _nothing(input, x, state, axis=1)
     rate = update_rate if training and mean is not None else None
-    y = _normalize(x, state, axis=1, epsilon=epsilon, batch=training, rate=rate, unbiased=True)
-    return cast(ArrayT, x.wrap(y))
+    return _normalize(input, x, state, axis=1, epsilon=epsilon, batch=training, rate=rate, unbiased=True)
 
 
 def _check_function_input(speaker: Speaker, x: Source, training: bool) -> None:
@@ -291,37 +283,42 @@ def _called(dialect: Dialect, dtype: str) -> str:
     return dialect.printing.scalars.get(dtype, dtype)
 
 
+def _nothing(x: ArrayT, given: Source, state: Vectors, axis: int) -> ArrayT:
+    """What becomes of an input without elements; its gradients are zero."""
+    result = cast(ArrayT, given.wrap(np.empty_like(given.array)))
+    if isinstance(x, Tensor) and autograd.needed(x, state.scale, state.shift):
+        record_nothing(cast(Tensor, result), x, state, axis)
+    return result
+
+
 def _normalize(
-    x: Source, state: Vectors, *, axis: int, epsilon: float, batch: bool, rate: float | None, unbiased: bool
-) -> Any:
+    x: ArrayT,
+    given: Source,
+    state: Vectors,
+    *,
+    axis: int,
+    epsilon: float,
+    batch: bool,
+    rate: float | None,
+    unbiased: bool,
+) -> ArrayT:
     """Run the kernels. Vectors that a kernel cannot use go in as copies, and come back only after it succeeded."""
-    on_cpu = x.device == "cpu"
+    on_cpu = given.device == "cpu"
     backend = kernels.on("cpu" if on_cpu else "cuda")
-    y, x3, y3 = feature_views(x.array, axis) if on_cpu else device_views(x.array, axis, devices.cuda().empty_like)
-    as_vector = _host_vector if on_cpu else _device_vector
-    scale, shift, mean, variance = [None if one is None else as_vector(one) for one in state]
+    array = given.array
+    y, x3, y3 = feature_views(array, axis) if on_cpu else device_views(array, axis, devices.cuda().empty_like)
+    scale, shift, mean, variance = [None if one is None else vector(one) for one in state]
+    saved = None
     if not batch:
         backend.normalize(x3, y3, mean, variance, scale, shift, epsilon)
-        return y
-    if rate is None:
-        mean = variance = None
-    backend.forward_training(x3, y3, scale, shift, mean, variance, epsilon, rate or 0.0, unbiased)
-    for vector, tensor in (mean, state.mean), (variance, state.variance):
-        if vector is not None and tensor is not None and vector is not tensor.array:
-            tensor.copy_(Tensor(vector))
-    return y
-
-
-def _host_vector(tensor: Tensor) -> Any:
-    """A contiguous float32 or float64 array for a kernel: the tensor's own if it is one already."""
-    array, dtype = tensor.array, tensor._dtype
-    if dtype in ("float32", "float64") and array.flags.c_contiguous and array.dtype.isnative:
-        return array
-    return np.ascontiguousarray(array, at_least_float32(dtype))
-
-
-def _device_vector(tensor: Tensor) -> Any:
-    """The same on a device."""
-    if tensor._dtype in ("float32", "float64"):
-        return tensor.array
-    return devices.cuda().to_device(tensor.numpy().astype(at_least_float32(tensor._dtype)))
+    else:
+        if rate is None:
+            mean = variance = None
+        saved = backend.forward_training(x3, y3, scale, shift, mean, variance, epsilon, rate or 0.0, unbiased)
+        for moved, tensor in (mean, state.mean), (variance, state.variance):
+            if moved is not None and tensor is not None and moved is not tensor.array:
+                tensor.copy_(Tensor(moved))
+    result = cast(ArrayT, given.wrap(y))
+    if isinstance(x, Tensor) and autograd.needed(x, state.scale, state.shift):
+        record(cast(Tensor, result), x, state, saved, axis=axis, epsilon=epsilon)
+    return result

@@ -222,6 +222,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
       tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a tuple, a state dict
       prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two lists.
+    * grad_fn: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>. Here:
+      Prints as what was done, grad_fn=<batch_norm>.
     * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
       named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking, copy and
       memory_format. Here: These are left out, and recurse of named_parameters and named_buffers is
@@ -229,8 +231,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     * add_module, register_parameter: Refuse names that are taken, and register_parameter refuses what is
       no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that shares its
       memory.
-    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device,
-      requires_grad and more. Here: They take dtype, and tensor takes device.
+    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device and more.
+      Here: They take dtype and requires_grad, and tensor takes device.
     * load_state_dict: An entry that does not fit is refused after those that fit have been copied; a
       tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied, and
       shapes must be equal.
@@ -239,7 +241,6 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
       W)"; a full stop parts "always uses batch statistics. in both training and eval modes". Here: All
       say what BatchNorm1d says; the sentence is one.
     * hooks is left out: Modules have no hooks here.
-    * zero_grad and requires_grad_ is left out: They belong to an optimizer's world, which is not here.
 
     References
     ----------
@@ -477,6 +478,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
       tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a tuple, a state dict
       prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two lists.
+    * grad_fn: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>. Here:
+      Prints as what was done, grad_fn=<batch_norm>.
     * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
       named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking, copy and
       memory_format. Here: These are left out, and recurse of named_parameters and named_buffers is
@@ -484,8 +487,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     * add_module, register_parameter: Refuse names that are taken, and register_parameter refuses what is
       no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that shares its
       memory.
-    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device,
-      requires_grad and more. Here: They take dtype, and tensor takes device.
+    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device and more.
+      Here: They take dtype and requires_grad, and tensor takes device.
     * load_state_dict: An entry that does not fit is refused after those that fit have been copied; a
       tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied, and
       shapes must be equal.
@@ -494,7 +497,6 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
       W)"; a full stop parts "always uses batch statistics. in both training and eval modes". Here: All
       say what BatchNorm1d says; the sentence is one.
     * hooks is left out: Modules have no hooks here.
-    * zero_grad and requires_grad_ is left out: They belong to an optimizer's world, which is not here.
 
     References
     ----------
@@ -732,6 +734,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
       tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a tuple, a state dict
       prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two lists.
+    * grad_fn: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>. Here:
+      Prints as what was done, grad_fn=<batch_norm>.
     * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
       named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking, copy and
       memory_format. Here: These are left out, and recurse of named_parameters and named_buffers is
@@ -739,8 +743,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * add_module, register_parameter: Refuse names that are taken, and register_parameter refuses what is
       no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that shares its
       memory.
-    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device,
-      requires_grad and more. Here: They take dtype, and tensor takes device.
+    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device and more.
+      Here: They take dtype and requires_grad, and tensor takes device.
     * load_state_dict: An entry that does not fit is refused after those that fit have been copied; a
       tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied, and
       shapes must be equal.
@@ -749,7 +753,6 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
       W)"; a full stop parts "always uses batch statistics. in both training and eval modes". Here: All
       say what BatchNorm1d says; the sentence is one.
     * hooks is left out: Modules have no hooks here.
-    * zero_grad and requires_grad_ is left out: They belong to an optimizer's world, which is not here.
 
     References
     ----------
