@@ -27,6 +27,9 @@ conformance: $(VENV)/installed  ## the matrix of dialects and clauses, as docs/c
 bench: $(VENV)/installed  ## ours against torch, ONNX Runtime, JAX and NumPy, into out/ (nine minutes)
 	$(BIN)/normspec bench
 
+bench-gpu: $(VENV)/installed  ## the CUDA kernels against torch, cuDNN and torch.compile, into out/ (ten minutes, a GPU)
+	$(BIN)/normspec bench-gpu
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,4 +54,4 @@ clean:  ## forget the environment and everything built
 	rm -rf $(VENV) build dist out *.egg-info
 	find . -name '*.nb[ic]' -delete
 
-.PHONY: bench check clean conformance demo dev generate generate-check help lint test types wheel
+.PHONY: bench bench-gpu check clean conformance demo dev generate generate-check help lint test types wheel

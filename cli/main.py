@@ -1,4 +1,4 @@
-"""``normspec generate | list | show | demo | doctor | conformance | bench``."""
+"""``normspec generate | list | show | demo | doctor | conformance | bench | bench-gpu``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[name](rest)
     except ImportError as error:
-        extra = {"generate": "codegen", "conformance": "codegen", "demo": "demo", "bench": "bench"}.get(name)
+        extra = EXTRAS.get(name)
         if extra is None or not error.name or error.name.startswith("normspec"):
             raise
         print(f"normspec {name} needs {error.name}: pip install 'normspec[{extra}]'", file=sys.stderr)
@@ -120,6 +120,13 @@ def bench(arguments: Sequence[str]) -> int:
     return run(list(arguments))
 
 
+def bench_gpu(arguments: Sequence[str]) -> int:
+    """time the CUDA kernels beside torch, cuDNN and torch.compile"""
+    from normspec.benchmarks.gpu import main as run
+
+    return run(list(arguments))
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "generate": generate,
     "list": list_,
@@ -128,6 +135,15 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "doctor": doctor.main,
     "conformance": conformance,
     "bench": bench,
+    "bench-gpu": bench_gpu,
+}
+
+EXTRAS = {
+    "generate": "codegen",
+    "conformance": "codegen",
+    "demo": "demo",
+    "bench": "bench",
+    "bench-gpu": "bench",
 }
 
 
