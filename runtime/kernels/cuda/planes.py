@@ -47,7 +47,7 @@ def planes(element: str, vectors: Vectors, group: int, room: int, unroll: int = 
     load_piece, store_piece, storage = kind.load, kind.store, ELEMENTS[element].dtype
     functions = reduction(real, team)
     sum_warp, sum_team, centred = functions.sum_warp, functions.sum_block, functions.centred
-    affine_map, commit = affine(real), training(real)
+    (parameters, affine_map), commit = affine(real), training(real)
     warps, sums, team_warps = threads // LANES, 3 * threads // LANES, team // LANES
     chunk = unroll * threads
 
@@ -105,6 +105,7 @@ def planes(element: str, vectors: Vectors, group: int, room: int, unroll: int = 
         thread = np.int64(cuda.threadIdx.x)
         member, lane = thread // team, thread % team
         feature, start = np.int64(cuda.blockIdx.x) * group + member, np.int64(cuda.blockIdx.x) * group * inner
+        gain, offset = parameters(weight, bias, feature, flags)
         row = group * inner // width
         into_shared(x, walk_from(thread, start, row, x_outer, width), outer * row, shared)
         cuda.syncthreads()
@@ -135,17 +136,15 @@ def planes(element: str, vectors: Vectors, group: int, room: int, unroll: int = 
         sample = centred(count, pivot, total, sum_team(partial, 2 * warps + member * team_warps))
 
         invstd = real(1) / real(math.sqrt(sample.m2 / sample.count + epsilon))
-        to = affine_map(sample.mean, sample.residue, invstd, weight, bias, feature, flags)
-        if lane == 0:
-            commit(
-                sample, invstd, feature, running_mean, running_var, tracked, means, invstds, keep, rate, flags
-            )  # fmt: skip
+        to = affine_map(sample.mean, sample.residue, invstd, gain, offset)
         walk = begin
         for _ in range(lane, size, team):
             store(elements, walk.offset, fma(load(elements, walk.offset) - to.mean, to.scale, to.shift))
             walk = advance(walk)
         cuda.syncthreads()
         from_shared(shared, outer * row, y, walk_from(thread, start, row, y_outer, width))
+        if lane == 0:
+            commit(sample, invstd, feature, running_mean, running_var, tracked, means, invstds, keep, rate, flags)
 
     data = (pointer(element), *STRIDES)
     signature = (*data, *data, *SIZES, *committed(element, vectors))

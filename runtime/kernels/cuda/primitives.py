@@ -500,34 +500,31 @@ shuffle_from = shuffle("idx", lambda value, source: _exchange(value, lambda lane
 # -- clusters: blocks that can read each other's shared memory, from compute capability 9.0 on
 
 
-def _cluster_arrive() -> None:
+def _arrive() -> None:
     cuda.cluster_arrive()
 
 
-@primitive(_cluster_arrive)
-def cluster_arrive(typing: Any) -> Any:
-    """Say that this thread has come to the cluster's barrier, and that what it wrote before may be read."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        assembly(builder, "barrier.cluster.arrive.release.aligned;", VOID)
-        return context.get_dummy_value()
-
-    return signature(types.void), generate
-
-
-def _cluster_wait() -> None:
+def _wait() -> None:
     cuda.cluster_wait()
 
 
-@primitive(_cluster_wait)
-def cluster_wait(typing: Any) -> Any:
-    """Wait for all threads of the cluster to arrive."""
+def cluster_barrier(instruction: str, twin: Callable[[], None]) -> Any:
+    """Make a primitive of a ``barrier.cluster`` instruction."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        assembly(builder, "barrier.cluster.wait.acquire.aligned;", VOID)
-        return context.get_dummy_value()
+    @primitive(twin)
+    def barrier(typing: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            assembly(builder, f"barrier.cluster.{instruction}.aligned;", VOID)
+            return context.get_dummy_value()
 
-    return signature(types.void), generate
+        return signature(types.void), generate
+
+    return barrier
+
+
+cluster_arrive = cluster_barrier("arrive.release", _arrive)  # what this thread wrote may be read after the barrier
+cluster_leave = cluster_barrier("arrive.relaxed", _arrive)  # this thread has read, and wrote nothing that others read
+cluster_wait = cluster_barrier("wait.acquire", _wait)  # until all threads of the cluster have arrived
 
 
 def _read_peer(array: Any, index: Any, rank: Any) -> Any:
