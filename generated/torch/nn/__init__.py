@@ -215,8 +215,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
       with the input; with track_running_stats=False the message names weight instead of running_mean.
       Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: NumPy arrays are taken and come back; arrays of other
-      libraries must be made into one of the two first.
+    * input: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and whatever else
+      speaks DLPack are taken, and come back as what they were.
     * mixed element types: The message is "expect parameter to have scalar type of Float" where the
       parameters are not float32 Here: The message is the one for float32 parameters.
     * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
@@ -473,8 +473,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
       with the input; with track_running_stats=False the message names weight instead of running_mean.
       Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: NumPy arrays are taken and come back; arrays of other
-      libraries must be made into one of the two first.
+    * input: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and whatever else
+      speaks DLPack are taken, and come back as what they were.
     * mixed element types: The message is "expect parameter to have scalar type of Float" where the
       parameters are not float32 Here: The message is the one for float32 parameters.
     * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
@@ -731,8 +731,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
       with the input; with track_running_stats=False the message names weight instead of running_mean.
       Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: NumPy arrays are taken and come back; arrays of other
-      libraries must be made into one of the two first.
+    * input: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and whatever else
+      speaks DLPack are taken, and come back as what they were.
     * mixed element types: The message is "expect parameter to have scalar type of Float" where the
       parameters are not float32 Here: The message is the one for float32 parameters.
     * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
