@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import re
 import runpy
 
 import numpy as np
 import pytest
 
-from normspec.conformance.examples import run
 from suite import ROOT
 
 TORCH = pytest.mark.skipif(
@@ -56,15 +54,3 @@ def test_jax_grad(capsys):
     losses = [float(row.split()[1]) for row in capsys.readouterr().out.splitlines()[1:]]
     assert len(losses) == 5
     assert losses[-1] < 0.1 < 2 < losses[0]
-
-
-@TORCH
-@JAX
-def test_the_page_about_other_libraries():
-    """Its blocks follow one another."""
-    text = (ROOT / "docs" / "interop.md").read_text(encoding="utf-8")
-    names = {"np": np}
-    for match in re.finditer(r"```python\n(.*?)```", text, re.DOTALL):
-        run(match[1], names, f"interop.md:{text[: match.start()].count(chr(10)) + 2}")
-    for target in re.findall(r"\]\((?!http)([^)#]+)", text):
-        assert (ROOT / "docs" / target).exists(), target
