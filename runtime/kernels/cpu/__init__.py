@@ -29,7 +29,7 @@ TINY = 16  # and in one whose normalization does, which along keeps its numbers 
 ENOUGH = 16  # blocks of features that keep the threads busy
 PIECES = 64
 ALONE = 2 << 20  # bytes that one thread has done before others have woken up (measured, two cores)
-LINE = 64  # bytes; a store that straddles two lines of the cache costs two
+PAST = 16 << 20  # bytes of an output that no cache keeps until it is read
 
 
 STANDING_FOR = {"float16": np.int16, "bfloat16": np.uint16}
@@ -45,6 +45,7 @@ class Plan(NamedTuple):
     row_step: int
     features: int
     feature_step: int
+    past: bool  # the cache: an output that it does not hold is written to memory only, which need not be read for it
 
     @property
     def pieces(self) -> list[tuple[int, int]]:
@@ -73,9 +74,9 @@ def plan(
     blocks of features alone, if there are enough of them, can be normalized while in the cache; else the order of
     memory is best.
     """
-    cached = CACHED // arrays
+    cached, past = CACHED // arrays, outer * features * inner * itemsize >= PAST
     if packed and inner < (SHORT if fused else TINY):
-        lines = LINE // math.gcd(LINE, inner * itemsize)  # features after which a line of the cache begins again
+        lines = kernels.LINE // math.gcd(kernels.LINE, inner * itemsize)  # features after which a line of the cache begins again
         width = features if features * inner <= COLUMNS else even(features, max(1, COLUMNS // inner // lines) * lines)
         repeat = max(1, min(COLUMNS // (features * inner), outer // 8))
         row_step = max(1, cached // (width * inner * itemsize))
@@ -83,16 +84,16 @@ def plan(
             row_step = outer
         elif fused:
             row_step = max(row_step, -(-outer // PIECES))
-        return Plan(inner, inner, repeat, outer, even(outer, row_step), features, width)
+        return Plan(inner, inner, repeat, outer, even(outer, row_step), features, width, past)
     segment = even(inner, SEGMENT if fused else cached // itemsize)
     rows = outer * -(-inner // segment)
     if not fused:
         width = max(1, cached // (segment * itemsize))
-        return Plan(inner, segment, 0, rows, max(1, width // features), features, width)
+        return Plan(inner, segment, 0, rows, max(1, width // features), features, width, past)
     size = outer * inner * itemsize
     width = even(features, max(1, cached // size))
     parts = 1 if -(-features // width) >= ENOUGH else min(PIECES, rows, -(-size * width // cached))
-    return Plan(inner, segment, 0, rows, -(-rows // parts), features, width)
+    return Plan(inner, segment, 0, rows, -(-rows // parts), features, width, past)
 
 
 class Layout(NamedTuple):

@@ -10,7 +10,7 @@ which all threads share, says that there are none left. There are two ways throu
 * *along*: a row is a run of at most ``segment`` values of each feature, so that a long ``inner`` is cut like a long
   ``outer``. Runs may have any step.
 * *across*: a row is all values of all the tile's features, side by side in *columns* that each have numbers of their
-  own; of short rows, ``repeat`` are taken as one. Four rows at a time use the numbers that were loaded once.
+  own; of short rows, ``repeat`` are taken as one. Rows are taken one by one, in the order of memory.
 
 Backward passes go the same ways as forward ones, with one array more: ``dy``, or None.
 
@@ -41,9 +41,11 @@ from normspec.runtime.kernels.cpu.simd import (
     load,
     loads,
     size_of,
+    soon,
     splat,
     store,
     stores,
+    streams,
     total,
 )
 
@@ -51,12 +53,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 Place = tuple[int, int, int, int]  # address and steps in bytes
 Line = tuple[int, int]  # address of the first kind of numbers of columns, and bytes to the next
 Tile = tuple[int, int, int, int]
-Cut = tuple[int, int, int, int, int, int, int]  # see ``Plan``
+Cut = tuple[int, int, int, int, int, int, int, int]  # see ``Plan``
 Vector = tuple[int, int]  # the ``id`` of an array of one number a feature, and the bytes of a number; or 0 and 0
 
 BLOCK = 4096  # values of a feature that are summed before they are merged
 GROWTH = 32  # times as many as there were before
-ROWS = 4  # that use numbers of columns which were loaded once
+AHEAD = 4  # rows that are asked for before they are needed
+LINE = 64  # bytes of a line of the cache
 PATIENCE = 2000  # times that a thread looks whether others are done before it lets them have its processor
 STREAMS = 4  # numbers of a column, at most
 
@@ -88,13 +91,13 @@ merge = helper()(formulas.merge)
 @inlined
 def plan_of(cut: Any) -> Cut:
     """How a batch is cut."""
-    return cut[0], cut[1], cut[2], cut[3], cut[4], cut[5], cut[6]
+    return cut[0], cut[1], cut[2], cut[3], cut[4], cut[5], cut[6], cut[7]
 
 
 @inlined
 def place(array: int, cut: Any, which: int) -> Place:
     """Where an array lies, of which the table of steps is that."""
-    return data(array), cut[7 + 3 * which], cut[8 + 3 * which], cut[9 + 3 * which]
+    return data(array), cut[8 + 3 * which], cut[9 + 3 * which], cut[10 + 3 * which]
 
 
 @inlined
@@ -106,7 +109,7 @@ def tiles(cut: Cut) -> int:
 @inlined
 def next_tile(turn: int, cut: Cut, backwards: bool) -> Tile:
     """The tile whose turn it is, in the order of memory or against it; an empty one if there is none left."""
-    rows, row_step, features, feature_step = cut[3:]
+    rows, row_step, features, feature_step = cut[3:7]
     blocks, count = (features + feature_step - 1) // feature_step, tiles(cut)
     tile = add(turn, 1)
     if tile >= count:
@@ -247,39 +250,35 @@ def pair(x: Place, dy: Any, at: int, dtype: Any, center: Any, first: int, last: 
 
 
 @inlined
-def sum_columns(
-    x: Place, dy: Any, rows: int, i: int, dtype: Any, numbers: Line, first: int, last: int
-) -> None:
-    """Add to the sums of eight columns."""
-    at, (start, stream) = i * size_of(dtype), numbers
-    center = loads(start, 8 * i, 1.0, 0, LANES)
-    sums, products = loads(start + stream, 8 * i, 1.0, 0, LANES), loads(start + 2 * stream, 8 * i, 1.0, 0, LANES)
-    for k in range(rows):
-        deviation, factor = pair(corner(x, k, 0), corner(dy, k, 0), at, dtype, center, first, last)
-        sums, products = sums + factor, products + deviation * factor
-    stores(start + stream, 8 * i, 1.0, sums, 0, LANES)
-    stores(start + 2 * stream, 8 * i, 1.0, products, 0, LANES)
+def ask(x: Any, at: int, rows: int) -> None:
+    """For values of a later row."""
+    if x is not None:
+        soon(x[0] + at + rows * x[1])
 
 
 @inlined
-def sum_rows(x: Place, dy: Any, rows: int, width: int, dtype: Any, numbers: Line) -> None:
-    """Of all columns."""
-    whole = width // LANES * LANES
-    for i in range(0, whole, LANES):
-        sum_columns(x, dy, rows, i, dtype, numbers, 0, LANES)
-    if whole < width:
-        sum_columns(x, dy, rows, whole, dtype, numbers, 0, width - whole)
+def sum_columns(x: Place, dy: Any, i: int, dtype: Any, numbers: Line, first: int, last: int) -> None:
+    """Add to the sums of eight columns."""
+    at, (start, stream) = i * size_of(dtype), numbers
+    ask(x, at, AHEAD)
+    ask(dy, at, AHEAD)
+    center = loads(start, 8 * i, 1.0, 0, LANES)
+    sums, products = loads(start + stream, 8 * i, 1.0, 0, LANES), loads(start + 2 * stream, 8 * i, 1.0, 0, LANES)
+    deviation, factor = pair(x, dy, at, dtype, center, first, last)
+    stores(start + stream, 8 * i, 1.0, sums + factor, 0, LANES)
+    stores(start + 2 * stream, 8 * i, 1.0, products + deviation * factor, 0, LANES)
 
 
 @helper()
 def sum_across(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: Any) -> None:
     """Add the values of rows to the sums of their columns."""
-    numbers = columns.ctypes.data, columns.strides[0]
-    whole = rows // ROWS * ROWS
-    for row in range(0, whole, ROWS):
-        sum_rows(corner(x, row, 0), corner(dy, row, 0), ROWS, width, dtype, numbers)
-    for row in range(whole, rows):
-        sum_rows(corner(x, row, 0), corner(dy, row, 0), 1, width, dtype, numbers)
+    numbers, whole = (columns.ctypes.data, columns.strides[0]), width // LANES * LANES
+    for row in range(rows):
+        lower, upper = corner(x, row, 0), corner(dy, row, 0)
+        for i in range(0, whole, LANES):
+            sum_columns(lower, upper, i, dtype, numbers, 0, LANES)
+        if whole < width:
+            sum_columns(lower, upper, whole, dtype, numbers, 0, width - whole)
 
 
 @helper()
@@ -305,13 +304,16 @@ def add_across(
 
 
 @helper()
-def sum_along(x: Place, dy: Any, dtype: Any, count: int, center: float) -> tuple[float, float]:
-    """Of a run of a feature."""
+def sum_along(x: Place, dy: Any, dtype: Any, count: int, center: float, ahead: int) -> tuple[float, float]:
+    """Of a run of a feature; values so many bytes ahead are asked for."""
     if packed(x, dtype) and packed(dy, dtype):
         size, middle = size_of(dtype), splat(center)
         a = b = c = d = aa = bb = cc = dd = splat(0.0)
         whole = count // (4 * LANES) * 4 * LANES
         for i in range(0, whole, 4 * LANES):
+            for line in range(0, 4 * LANES * size, LINE):
+                ask(x, i * size + line + ahead, 0)
+                ask(dy, i * size + line + ahead, 0)
             deviation, factor = pair(x, dy, i * size, dtype, middle, 0, LANES)
             a, aa = a + factor, aa + deviation * factor
             deviation, factor = pair(x, dy, (i + LANES) * size, dtype, middle, 0, LANES)
@@ -342,8 +344,9 @@ def add_along(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: Any, 
     for row in range(tile[0], tile[1]):
         count = values_before(row + 1, cut) - values_before(row, cut)
         lower, upper = run_of(x, row, tile[2], cut), run_of(dy, row, tile[2], cut)
+        ahead = run_of(x, min(row + 1, tile[1] - 1), tile[2], cut)[0] - lower[0]
         for i in range(len(center)):
-            found = sum_along(corner(lower, 0, i), corner(upper, 0, i), dtype, count, center[i])
+            found = sum_along(corner(lower, 0, i), corner(upper, 0, i), dtype, count, center[i], ahead)
             sums[i] += found[0]
             products[i] += found[1]
 
@@ -435,62 +438,61 @@ def aligned(y: int, dtype: Any) -> int:
 
 
 @inlined
-def write_columns(
-    x: Place, dy: Any, y: Place, rows: int, i: int, dtype: Any, numbers: Line, first: int, last: int
-) -> None:
-    """Eight columns."""
-    at, (start, stream) = i * size_of(dtype), numbers
-    mean, scale = loads(start, 8 * i, 1.0, 0, LANES), loads(start + stream, 8 * i, 1.0, 0, LANES)
-    shift, gain = loads(start + 2 * stream, 8 * i, 1.0, 0, LANES), loads(start + 3 * stream, 8 * i, 1.0, 0, LANES)
-    for k in range(rows):
-        write(corner(x, k, 0), corner(dy, k, 0), corner(y, k, 0), at, dtype, mean, scale, shift, gain, first, last)
-
-
-@inlined
-def write(
-    x: Place, dy: Any, y: Place, at: int, dtype: Any, mean: Any, scale: Any, shift: Any, gain: Any, first: int, last: int
-) -> None:
-    """Eight values."""
+def write(x: Place, dy: Any, y: Place, at: int, dtype: Any, numbers: Any, first: int, last: int, past: bool) -> None:
+    """Eight values, some of them, or past the cache all."""
+    mean, scale, shift, gain = numbers
     value = normalized(loads(x[0], at, dtype, first, last), mean, scale, shift)
     if dy is not None:
         value = value + loads(dy[0], at, dtype, first, last) * gain
-    stores(y[0], at, dtype, value, first, last)
+    if past:
+        streams(y[0], at, dtype, value)
+    else:
+        stores(y[0], at, dtype, value, first, last)
 
 
 @inlined
-def write_rows(x: Place, dy: Any, y: Place, rows: int, skip: int, width: int, dtype: Any, numbers: Line) -> None:
-    """All columns, which begin some elements behind the places."""
-    end, begin = skip + width, LANES if skip else 0
-    whole = end // LANES * LANES
-    if skip:
-        write_columns(x, dy, y, rows, 0, dtype, numbers, skip, min(end, LANES))
-    for i in range(begin, whole, LANES):
-        write_columns(x, dy, y, rows, i, dtype, numbers, 0, LANES)
-    if begin <= whole < end:
-        write_columns(x, dy, y, rows, whole, dtype, numbers, 0, end - whole)
+def write_columns(
+    x: Place, dy: Any, y: Place, i: int, dtype: Any, columns: Line, first: int, last: int, past: bool
+) -> None:
+    """Eight columns."""
+    at, (start, stream) = i * size_of(dtype), columns
+    ask(x, at, AHEAD)
+    ask(dy, at, AHEAD)
+    mean, scale = loads(start, 8 * i, 1.0, 0, LANES), loads(start + stream, 8 * i, 1.0, 0, LANES)
+    shift, gain = loads(start + 2 * stream, 8 * i, 1.0, 0, LANES), loads(start + 3 * stream, 8 * i, 1.0, 0, LANES)
+    write(x, dy, y, at, dtype, (mean, scale, shift, gain), first, last, past)
 
 
 @helper()
-def write_across(x: Place, dy: Any, y: Place, rows: int, skip: int, width: int, dtype: Any, columns: Any) -> None:
-    """Rows by the numbers of their columns."""
-    numbers, back = (columns.ctypes.data, columns.strides[0]), -skip * size_of(dtype)
-    lower, upper, target = moved(x, back), moved(dy, back), moved(y, back)
-    whole = rows // ROWS * ROWS
-    for row in range(0, whole, ROWS):
-        places = corner(lower, row, 0), corner(upper, row, 0), corner(target, row, 0)
-        write_rows(*places, ROWS, skip, width, dtype, numbers)
-    for row in range(whole, rows):
-        places = corner(lower, row, 0), corner(upper, row, 0), corner(target, row, 0)
-        write_rows(*places, 1, skip, width, dtype, numbers)
+def write_across(
+    x: Place, dy: Any, y: Place, rows: int, skip: int, width: int, dtype: Any, past: bool, columns: Any
+) -> None:
+    """Rows by the numbers of their columns, which begin some elements behind the places of rows."""
+    numbers, size = (columns.ctypes.data, columns.strides[0]), size_of(dtype)
+    end, begin = skip + width, LANES if skip else 0
+    whole = end // LANES * LANES
+    for row in range(rows):
+        lower, upper = moved(corner(x, row, 0), -skip * size), moved(corner(dy, row, 0), -skip * size)
+        target = moved(corner(y, row, 0), -skip * size)
+        if skip:
+            write_columns(lower, upper, target, 0, dtype, numbers, skip, min(end, LANES), False)
+        if past and target[0] % (LANES * size) == 0:
+            for i in range(begin, whole, LANES):
+                write_columns(lower, upper, target, i, dtype, numbers, 0, LANES, True)
+        else:
+            for i in range(begin, whole, LANES):
+                write_columns(lower, upper, target, i, dtype, numbers, 0, LANES, False)
+        if begin <= whole < end:
+            write_columns(lower, upper, target, whole, dtype, numbers, 0, end - whole, False)
 
 
 @helper()
 def rescale_across(
-    x: Place, dy: Any, y: Place, dtype: Any, inner: int, repeat: int, tile: Tile, own: Any, columns: Any
+    x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Any, columns: Any
 ) -> None:
     """A tile whose features lie side by side."""
-    rows, width = tile[1] - tile[0], (tile[3] - tile[2]) * inner
-    together = min(repeat, rows)
+    inner, rows, width = cut[0], tile[1] - tile[0], (tile[3] - tile[2]) * cut[0]
+    together = min(cut[2], rows)
     lower, target = joined(corner(x, tile[0], tile[2]), together), joined(corner(y, tile[0], tile[2]), together)
     upper = joined(corner(dy, tile[0], tile[2]), together)
     skip, stream = aligned(target[0], dtype), columns.strides[0]
@@ -501,30 +503,34 @@ def rescale_across(
     if dy is not None:
         spread(own[GAIN], inner, together, start + 3 * stream)
     whole = rows // together
-    write_across(lower, upper, target, whole, skip, together * width, dtype, columns)
+    write_across(lower, upper, target, whole, skip, together * width, dtype, past, columns)
     rest = rows - whole * together
     if rest:
         lower, upper, target = corner(lower, whole, 0), corner(upper, whole, 0), corner(target, whole, 0)
-        write_across(lower, upper, target, 1, skip, rest * width, dtype, columns)
+        write_across(lower, upper, target, 1, skip, rest * width, dtype, past, columns)
 
 
 @helper()
 def write_along(
-    x: Place, dy: Any, y: Place, dtype: Any, count: int, mean: float, scale: float, shift: float, gain: float
+    x: Place, dy: Any, y: Place, dtype: Any, count: int, past: bool, mean: float, scale: float, shift: float, gain: float
 ) -> None:
     """A run of a feature."""
     if packed(x, dtype) and packed(dy, dtype) and packed(y, dtype):
         size, skip = size_of(dtype), aligned(y[0], dtype)
         end, begin = skip + count, LANES if skip else 0
         whole = end // LANES * LANES
-        places = moved(x, -skip * size), moved(dy, -skip * size), moved(y, -skip * size)
+        lower, upper, target = moved(x, -skip * size), moved(dy, -skip * size), moved(y, -skip * size)
         numbers = splat(mean), splat(scale), splat(shift), splat(gain)
         if skip:
-            write(*places, 0, dtype, *numbers, skip, min(end, LANES))
-        for i in range(begin, whole, LANES):
-            write(*places, i * size, dtype, *numbers, 0, LANES)
+            write(lower, upper, target, 0, dtype, numbers, skip, min(end, LANES), False)
+        if past and target[0] % (LANES * size) == 0:
+            for i in range(begin, whole, LANES):
+                write(lower, upper, target, i * size, dtype, numbers, 0, LANES, True)
+        else:
+            for i in range(begin, whole, LANES):
+                write(lower, upper, target, i * size, dtype, numbers, 0, LANES, False)
         if begin <= whole < end:
-            write(*places, whole * size, dtype, *numbers, 0, end - whole)
+            write(lower, upper, target, whole * size, dtype, numbers, 0, end - whole, False)
         return
     for i in range(count):
         value = normalized(load(x[0], i * x[3], dtype), mean, scale, shift)
@@ -534,24 +540,25 @@ def write_along(
 
 
 @helper()
-def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, own: Any) -> None:
+def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Any) -> None:
     """The same where runs lie anywhere."""
     for row in range(tile[0], tile[1]):
         count = values_before(row + 1, cut) - values_before(row, cut)
         lower, upper, target = run_of(x, row, tile[2], cut), run_of(dy, row, tile[2], cut), run_of(y, row, tile[2], cut)
         for i in range(tile[3] - tile[2]):
             places = corner(lower, 0, i), corner(upper, 0, i), corner(target, 0, i)
-            write_along(*places, dtype, count, own[MEAN, i], own[SCALE, i], own[SHIFT, i], own[GAIN, i])
+            write_along(*places, dtype, count, past, own[MEAN, i], own[SCALE, i], own[SHIFT, i], own[GAIN, i])
 
 
 @inlined
 def rescale(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, numbers: Any, columns: Any) -> None:
     """Either of them. A row of numbers is one of mean, scale, shift and gain."""
+    past = cut[7] != 0
     own = numbers[:, tile[2] : tile[3]]
     if cut[2]:
-        rescale_across(x, dy, y, dtype, cut[0], cut[2], tile, own, columns)
+        rescale_across(x, dy, y, dtype, cut, tile, past, own, columns)
     else:
-        rescale_along(x, dy, y, dtype, cut, tile, own)
+        rescale_along(x, dy, y, dtype, cut, tile, past, own)
 
 
 # ----------------------------------------------------------------------------------------------------------- kernels

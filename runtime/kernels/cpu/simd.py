@@ -8,6 +8,8 @@ instruction here is of one processor. Without them it depends on LLVM's guesses 
 ``loads``, ``stores``              those of eight side by side, as ``Lanes``, from one to another, excluded; nothing
                                    need be aligned, and what is outside of them is not touched, and read as 0
 ``+``, ``-``, ``*``                of ``Lanes``; a product and a sum may become one instruction
+``streams``                        all eight, aligned to themselves, past the cache
+``soon``                           a hint that what is at an address will be read
 ``splat``, ``total``               one number in all lanes; the sum of all lanes
 ``keep``                           lanes from one to another, the others 0
 ``size_of``                        bytes of an element, a constant
@@ -211,6 +213,20 @@ def stores(context: Any, address: Any, offset: Any, dtype: Any, value: Any, firs
 
 
 @instruction
+def streams(context: Any, address: Any, offset: Any, dtype: Any, value: Any) -> Any:
+    """Write eight elements past the cache, where they are aligned. Others see them after the next ``add``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = narrow(builder, arguments[3], element(dtype))
+        stored = builder.store(value, pointer(builder, value.type, *arguments[:2]))
+        stored.align = LANES * element(dtype).bitwidth // 8
+        stored.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, dtype, lanes), generate
+
+
+@instruction
 def splat(context: Any, value: Any) -> Any:
     """A float64 in all lanes."""
     return lanes(types.float64), lambda context, builder, signature, arguments: spread(builder, arguments[0])
@@ -277,3 +293,16 @@ def data(context: Any, array: Any) -> Any:
         return found
 
     return types.intp(types.intp), generate
+
+
+@instruction
+def soon(context: Any, address: Any) -> Any:
+    """A hint that what is at an address, if anything, will be read."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        line = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        read, everywhere, values = (ir.Constant(INT32, option) for option in (0, 3, 1))
+        call(builder, "llvm.prefetch.p0", ir.VoidType(), (line, read, everywhere, values))
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate
