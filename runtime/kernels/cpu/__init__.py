@@ -76,7 +76,9 @@ def plan(
     """
     cached, past = CACHED // arrays, outer * features * inner * itemsize >= PAST
     if packed and inner < (SHORT if fused else TINY):
-        lines = kernels.LINE // math.gcd(kernels.LINE, inner * itemsize)  # features after which a line of the cache begins again
+        lines = kernels.LINE // math.gcd(
+            kernels.LINE, inner * itemsize
+        )  # features after which a line of the cache begins again
         width = features if features * inner <= COLUMNS else even(features, max(1, COLUMNS // inner // lines) * lines)
         repeat = max(1, min(COLUMNS // (features * inner), outer // 8))
         row_step = max(1, cached // (width * inner * itemsize))

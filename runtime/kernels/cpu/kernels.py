@@ -58,6 +58,7 @@ Vector = tuple[int, int]  # the ``id`` of an array of one number a feature, and 
 
 BLOCK = 4096  # values of a feature that are summed before they are merged
 GROWTH = 32  # times as many as there were before
+ROWS = 4  # that are summed at once, if it is of one array: of two, the processor loses track of so many
 AHEAD = 4  # rows that are asked for before they are needed
 LINE = 64  # bytes of a line of the cache
 PATIENCE = 2000  # times that a thread looks whether others are done before it lets them have its processor
@@ -158,7 +159,8 @@ def packed(x: Any, dtype: Any) -> bool:
     """Whether the values of a run are side by side."""
     if x is None:
         return True
-    return x[3] == size_of(dtype)  # type: ignore[no-any-return]
+    side_by_side: bool = x[3] == size_of(dtype)
+    return side_by_side
 
 
 @inlined
@@ -177,7 +179,7 @@ def origin(x: Place, dtype: Any, feature: int) -> float:
 
 @helper()
 def room(cut: Cut) -> Any:
-    """Numbers of a tile's columns, each kind of them beginning at a line of the cache, with some more on either side."""
+    """Numbers of a tile's columns, with some more on either side; each kind begins at a line of the cache."""
     width = cut[2] * min(cut[6], cut[5]) * cut[0]
     step = (width + 3 * LANES) // LANES * LANES
     memory = np.empty(STREAMS * step + LANES)
@@ -257,33 +259,54 @@ def ask(x: Any, at: int, rows: int) -> None:
 
 
 @inlined
-def sum_columns(x: Place, dy: Any, i: int, dtype: Any, numbers: Line, first: int, last: int) -> None:
+def sum_columns(x: Place, dy: Any, rows: int, i: int, dtype: Any, numbers: Line, first: int, last: int) -> None:
     """Add to the sums of eight columns."""
     at, (start, stream) = i * size_of(dtype), numbers
-    ask(x, at, AHEAD)
-    ask(dy, at, AHEAD)
     center = loads(start, 8 * i, 1.0, 0, LANES)
     sums, products = loads(start + stream, 8 * i, 1.0, 0, LANES), loads(start + 2 * stream, 8 * i, 1.0, 0, LANES)
-    deviation, factor = pair(x, dy, at, dtype, center, first, last)
-    stores(start + stream, 8 * i, 1.0, sums + factor, 0, LANES)
-    stores(start + 2 * stream, 8 * i, 1.0, products + deviation * factor, 0, LANES)
+    for row in range(rows):
+        ask(x, at, row + AHEAD)
+        ask(dy, at, row + AHEAD)
+        deviation, factor = pair(corner(x, row, 0), corner(dy, row, 0), at, dtype, center, first, last)
+        sums, products = sums + factor, products + deviation * factor
+    stores(start + stream, 8 * i, 1.0, sums, 0, LANES)
+    stores(start + 2 * stream, 8 * i, 1.0, products, 0, LANES)
+
+
+@inlined
+def sum_rows(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: Any) -> None:
+    """Of all columns."""
+    numbers, whole = (columns.ctypes.data, columns.strides[0]), width // LANES * LANES
+    for i in range(0, whole, LANES):
+        sum_columns(x, dy, rows, i, dtype, numbers, 0, LANES)
+    if whole < width:
+        sum_columns(x, dy, rows, whole, dtype, numbers, 0, width - whole)
 
 
 @helper()
 def sum_across(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: Any) -> None:
     """Add the values of rows to the sums of their columns."""
-    numbers, whole = (columns.ctypes.data, columns.strides[0]), width // LANES * LANES
-    for row in range(rows):
-        lower, upper = corner(x, row, 0), corner(dy, row, 0)
-        for i in range(0, whole, LANES):
-            sum_columns(lower, upper, i, dtype, numbers, 0, LANES)
-        if whole < width:
-            sum_columns(lower, upper, whole, dtype, numbers, 0, width - whole)
+    whole = 0
+    if dy is None:
+        whole = rows // ROWS * ROWS
+        for row in range(0, whole, ROWS):
+            sum_rows(corner(x, row, 0), dy, ROWS, width, dtype, columns)
+    for row in range(whole, rows):
+        sum_rows(corner(x, row, 0), corner(dy, row, 0), 1, width, dtype, columns)
 
 
 @helper()
 def add_across(
-    x: Place, dy: Any, dtype: Any, inner: int, repeat: int, tile: Tile, center: Any, sums: Any, products: Any, columns: Any
+    x: Place,
+    dy: Any,
+    dtype: Any,
+    inner: int,
+    repeat: int,
+    tile: Tile,
+    center: Any,
+    sums: Any,
+    products: Any,
+    columns: Any,
 ) -> None:
     """Set the sums of a tile's features."""
     rows, width = tile[1] - tile[0], len(center) * inner
@@ -434,7 +457,8 @@ def normalized(value: Any, mean: Any, scale: Any, shift: Any) -> Any:
 @inlined
 def aligned(y: int, dtype: Any) -> int:
     """Elements between an address and the one before it at which stores of eight do not straddle lines of the cache."""
-    return y % (LANES * size_of(dtype)) // size_of(dtype)
+    size: int = size_of(dtype)
+    return y % (LANES * size) // size
 
 
 @inlined
@@ -512,7 +536,16 @@ def rescale_across(
 
 @helper()
 def write_along(
-    x: Place, dy: Any, y: Place, dtype: Any, count: int, past: bool, mean: float, scale: float, shift: float, gain: float
+    x: Place,
+    dy: Any,
+    y: Place,
+    dtype: Any,
+    count: int,
+    past: bool,
+    mean: float,
+    scale: float,
+    shift: float,
+    gain: float,
 ) -> None:
     """A run of a feature."""
     if packed(x, dtype) and packed(dy, dtype) and packed(y, dtype):
@@ -567,10 +600,10 @@ def rescale(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, numbe
 @inlined
 def waited(done: int, count: int) -> bool:
     """Whether all tiles of the first pass are done, and what comes of them; other threads may have the last."""
-    for _ in range(PATIENCE):
-        if add(done, 0) > count:
-            return True
-    return False
+    looks = 0
+    while add(done, 0) <= count and looks < PATIENCE:
+        looks += 1
+    return looks < PATIENCE
 
 
 @jit()
@@ -668,7 +701,9 @@ def conclude(cut: Cut, first: int, last: int, inverse: Vector, weight: Vector, b
 
 
 @inlined
-def descend(x: Place, dy: Place, dx: Place, dtype: Any, cut: Cut, tile: Tile, batch: bool, table: Any, columns: Any) -> None:
+def descend(
+    x: Place, dy: Place, dx: Place, dtype: Any, cut: Cut, tile: Tile, batch: bool, table: Any, columns: Any
+) -> None:
     """The gradient of a tile of x, which is that of y times a number if the statistics are none of x."""
     if batch:
         rescale(x, dy, dx, dtype, cut, tile, table, columns)
