@@ -12,9 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 IMPORT_ALL = """
 import importlib, pkgutil, sys
 import normspec
+elsewhere = ("normspec.interop.torch", "normspec.interop.jax")  # need libraries that are not installed here
 names = [one.name for one in pkgutil.walk_packages(normspec.__path__, "normspec.")]
 for name in names:
-    if not name.endswith("__main__"):
+    if not name.endswith("__main__") and name not in elsewhere:
         importlib.import_module(name)
 from normspec.torch import nn
 import numpy as np

@@ -69,6 +69,7 @@ def _check_initial(case: Case, state: Kept, tensor: Any) -> None:
     assert tensor.shape == shape, f"{state.name}: {tensor.shape}"
     assert tensor.dtype.name == _state_dtype(case, state, "float32"), f"{state.name}: {tensor.dtype}"
     np.testing.assert_array_equal(tensor.numpy(), start[state.init].reshape(shape), err_msg=state.name)
+    assert tensor.requires_grad == (state.kind == "parameter" and case.dialect.rules.gradients), state.name
 
 
 def _state_dtype(case: Case, state: Kept, dtype: str) -> str:

@@ -3,9 +3,11 @@
 Importing it loads NumPy and nothing else; numba is loaded by the first call that computes.
 """
 
+from .autograd import grad
 from .dtypes import DType, DTypeLike
 from .errors import Speaker
 from .gradients import NoGrad
+from .memory import empty_cache
 from .module import Module, ModuleT, State
 from .tensor import Array, ArrayT, Parameter, Shape, Tensor
 from .twins import twins
@@ -28,5 +30,7 @@ __all__ = [
     "State",
     "StateDict",
     "Tensor",
+    "empty_cache",
+    "grad",
     "twins",
 ]

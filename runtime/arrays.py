@@ -4,38 +4,54 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from .tensor import Tensor
+from . import devices, foreign, memory
+from .dtypes import at_least_float32
+from .tensor import Tensor, dtype_name
+
+WIDE = ("float32", "float64")
 
 
 class Source(NamedTuple):
-    """An input: its array and device, and the way from a result back to what the caller has."""
+    """An input: its array, device and element type, and the way from a result back to what the caller has."""
 
     array: Any
-    shape: tuple[int, ...]
-    size: int
     device: str
     dtype: str
     wrap: Callable[[Any], Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length along each axis."""
+        return tuple(self.array.shape)
 
 
 def source(value: object) -> Source | None:
     """The array behind an input, or None if it is no array that can be given back."""
     if isinstance(value, Tensor):
-        kind, device, shape = value.plain, value.device, value.shape
-        return Source(
-            value.array, shape, math.prod(shape), device, value.dtype.name, lambda array: kind(array, device=device)
-        )
+        return Source(native(value.array), value.device, value._dtype, value._beside)
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):  # whose mask would be lost
-        array = np.asarray(value)
-        array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-        return Source(array, array.shape, array.size, "cpu", _name(array.dtype), _same)
-    return None
+        array = native(np.asarray(value))
+        return Source(array, "cpu", _name(array.dtype), _same)
+    found = None if isinstance(value, np.ndarray) else foreign.read(value)
+    if found is None:
+        return None
+    if found.differentiated:
+        raise ValueError(
+            "input: expected a tensor that needs no gradient, found one that requires grad: normspec.interop has a "
+            "batch norm for that, and its detach() is one that does not"
+        )
+    return Source(found.array, found.device, dtype_name(found.array), found.wrap)
+
+
+def native(array: Any) -> Any:
+    """The values in this machine's order of bytes."""
+    return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
 
 
 _name = cache(lambda dtype: dtype.name)  # NumPy makes the name anew each time it is asked
@@ -52,22 +68,40 @@ def feature_views(x: npt.NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
     any transposition of them are read where they lie, and the output has the layout of the input. What steps through
     memory unevenly, like every second row, is copied first.
     """
-    y = np.empty_like(x)
+    y = memory.empty_like(x)
     if x.flags.c_contiguous:
         plain = _around(x.shape, axis)
         return y, x.reshape(plain), y.reshape(plain)
-    others = sorted((one for one in range(x.ndim) if one != axis), key=lambda one: -abs(y.strides[one]))
-    outer = [one for one in others if abs(y.strides[one]) >= abs(y.strides[axis])]
-    order = [*outer, axis, *(one for one in others if one not in outer)]
-    shape = (_product(x, outer), x.shape[axis], _product(x, [one for one in others if one not in outer]))
-    return y, _view(x.transpose(order), shape), y.transpose(order).reshape(shape, copy=False)
+    order, shape = feature_order(y, axis)
+    return y, as_features(x, order, shape), as_features(y, order, shape)
 
 
-def _view(x: npt.NDArray[Any], shape: tuple[int, ...]) -> Any:
+def feature_order(x: npt.NDArray[Any], axis: int) -> tuple[list[int], tuple[int, int, int]]:
+    """The axes in the order of memory, but ``axis`` between those outside and inside it; and the three's lengths."""
+    axis %= x.ndim
+    others = sorted((one for one in range(x.ndim) if one != axis), key=lambda one: -abs(x.strides[one]))
+    outer = [one for one in others if abs(x.strides[one]) >= abs(x.strides[axis])]
+    inner = [one for one in others if one not in outer]
+    return [*outer, axis, *inner], (_product(x, outer), x.shape[axis], _product(x, inner))
+
+
+def as_features(x: npt.NDArray[Any], order: list[int], shape: tuple[int, int, int]) -> Any:
+    """``x`` as (outer, feature, inner) where it lies; a copy if its strides do not allow that."""
+    x = x.transpose(order)
     try:
         return x.reshape(shape, copy=False)
     except ValueError:
         return np.ascontiguousarray(x).reshape(shape)
+
+
+def vector(tensor: Tensor) -> Any:
+    """A contiguous float32 or float64 array for a kernel: the tensor's own if it is one already."""
+    array, dtype = tensor.array, tensor._dtype
+    if tensor.device != "cpu":
+        return array if dtype in WIDE else devices.cuda().to_device(tensor.numpy().astype(at_least_float32(dtype)))
+    if dtype in WIDE and array.flags.c_contiguous and array.dtype.isnative:
+        return array
+    return np.ascontiguousarray(array, at_least_float32(dtype))
 
 
 def _product(x: Any, axes: Iterable[int]) -> int:
@@ -81,6 +115,7 @@ def device_views(x: Any, axis: int, empty_like: Callable[[Any], Any]) -> tuple[A
     return y, x.reshape(shape), y.reshape(shape)
 
 
+@lru_cache(maxsize=1024)
 def _around(shape: tuple[int, ...], axis: int) -> tuple[int, int, int]:
     axis %= len(shape)
     return math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])

@@ -27,6 +27,8 @@ class Rules:
     """Element type of the running statistics of a module whose parameters are 16-bit."""
     parameters: Literal["tensors", "parameters"]
     """What a module registers when it is assigned: every tensor, or parameters only."""
+    gradients: bool
+    """Whether gradients of parameters are wanted unless told otherwise; not where there is no training."""
     containers: bool
     """Whether lists and dicts of modules are children."""
     integer_dtype: Literal["int32", "int64"]
@@ -51,8 +53,8 @@ class TensorPrinting:
     """More elements than this are abbreviated to three at each end of an axis."""
     plain_dtypes: tuple[str, ...] = ("float32",)
     """Element types that ``{extras}`` does not tell."""
-    extras: tuple[Literal["device", "dtype", "requires_grad"], ...] = ()
-    """What ``{extras}`` tells, in this order, where it is not the default."""
+    extras: tuple[Literal["device", "dtype", "requires_grad", "grad_fn"], ...] = ()
+    """What ``{extras}`` tells, in this order, where it is not the default; ``grad_fn`` takes requires_grad's place."""
 
 
 @dataclass(frozen=True)

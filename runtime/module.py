@@ -12,6 +12,7 @@ from . import devices
 from .dialect import Dialect
 from .dtypes import DType, DTypeLike
 from .errors import fail, listed
+from .gradients import NoGrad
 from .tensor import Parameter, Tensor
 
 ModuleT = TypeVar("ModuleT", bound="Module")
@@ -93,11 +94,12 @@ class Module:
         """The element type that the tensor ``name`` gets when the module is converted to ``dtype``."""
         return dtype
 
-    def _fail(self, condition: str, argument: str, wanted: str, given: str, **fields: object) -> NoReturn:
+    @classmethod
+    def _fail(cls, condition: str, argument: str, wanted: str, given: str, **fields: object) -> NoReturn:
         fail(
-            self.dialect,
+            cls.dialect,
             condition,
-            who=type(self).__name__,
+            who=cls.__name__,
             argument=argument,
             wanted=wanted,
             given=given,
@@ -149,4 +151,5 @@ class Module:
         learned = state.kind == "parameter" and self.dialect.rules.parameters == "parameters"
         kind: type[Tensor] = self.parameter_type if learned else self.tensor_type
         init = {"zeros": make.zeros, "zero": make.zeros, "ones": make.ones, "arange": make.arange}[state.init]
-        return init(kind, shape=shape, dtype=dtype).to(device)
+        with NoGrad():
+            return init(kind, shape=shape, dtype=dtype, requires_grad=False).to(device)

@@ -30,8 +30,19 @@ def format_tensor(tensor: Tensor) -> str:
     kind, index = devices.parse(tensor.device)
     device = printing.devices[kind].format(index=index)
     plain = tensor.dtype.name in style.plain_dtypes
-    default = {"device": kind == "cpu", "dtype": plain, "requires_grad": not tensor.requires_grad}
-    told = {"device": f"device={device!r}", "dtype": f"dtype={tensor.dtype!r}", "requires_grad": "requires_grad=True"}
+    made = tensor.grad_fn is not None and "grad_fn" in style.extras
+    default = {
+        "device": kind == "cpu",
+        "dtype": plain,
+        "requires_grad": made or not tensor.requires_grad,
+        "grad_fn": not made,
+    }
+    told = {
+        "device": f"device={device!r}",
+        "dtype": f"dtype={tensor.dtype!r}",
+        "requires_grad": "requires_grad=True",
+        "grad_fn": f"grad_fn={tensor.grad_fn!r}",
+    }
     text = frame.format(
         data=_data(tensor.numpy(), style, frame.partition("{data}")[0].rpartition("\n")[2]),
         dtype=repr(tensor.dtype),

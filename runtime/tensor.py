@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from . import devices
+from . import autograd, devices, foreign
+from .autograd import Variable
 from .dialect import Dialect
 from .dtypes import DType, DTypeLike
 from .printing import format_tensor
@@ -18,7 +21,7 @@ Shape: TypeAlias = Sequence[int] | int
 TensorT = TypeVar("TensorT", bound="Tensor")
 
 
-class Tensor(NDArrayOperatorsMixin):
+class Tensor(NDArrayOperatorsMixin, Variable):
     """An n-dimensional array on one device.
 
     Parameters
@@ -51,7 +54,7 @@ class Tensor(NDArrayOperatorsMixin):
     def __init__(self, data: object, dtype: DTypeLike | None = None, device: str | None = None) -> None:
         array, where = _array(data, "int64" if self.dialect is None else self.dialect.rules.integer_dtype)
         wanted = where if device is None else devices.name(*devices.parse(device))
-        name = _dtype_name(array)
+        name = dtype_name(array)
         if dtype is not None and DType.of(dtype).name != name:
             array, where = _host(array, name).astype(DType.of(dtype).numpy), "cpu"
             name = DType.of(dtype).name
@@ -59,8 +62,13 @@ class Tensor(NDArrayOperatorsMixin):
             array = devices.cuda().to_device(array) if wanted != "cpu" else _host(array, name)
         self.array: Any = array
         self.device: str = wanted
-        self.requires_grad: bool = self.learned
         self._dtype = name
+
+    def _beside(self, array: Any) -> Tensor:
+        """A tensor of a new array of this one's device and element type."""
+        tensor = self.plain.__new__(self.plain)
+        tensor.array, tensor.device, tensor._dtype = array, self.device, self._dtype
+        return tensor
 
     @property
     def dtype(self) -> DType:
@@ -99,10 +107,21 @@ class Tensor(NDArrayOperatorsMixin):
         same_device = device is None or devices.name(*devices.parse(device)) == self.device
         if same_device and (dtype is None or DType.of(dtype) == self.dtype):
             return self
-        return type(self)(self, dtype, device)
+        if not autograd.needed(self):
+            return type(self)(self, dtype, device)
+        moved, here = self.plain(self, dtype, device), self.device
+        return cast(TensorT, autograd.record(moved, "to", [self], lambda g: [g.to(here)]))
+
+    def detach(self) -> Any:
+        """A tensor of the same memory that was not computed from any other."""
+        return self.plain(self)
+
+    def copy(self) -> Any:
+        """A tensor of the same values in memory of its own, not computed from any other."""
+        return self.plain(self.numpy().copy(), device=self.device)
 
     def copy_(self, other: Tensor) -> None:
-        """Take over the values of a tensor of the same shape, converted to this element type."""
+        """Take over the values of a tensor of the same shape, converted to this element type; never recorded."""
         values = other.numpy().astype(self.dtype.numpy, copy=False)
         if self.device == "cpu":
             self.array[...] = values
@@ -113,17 +132,86 @@ class Tensor(NDArrayOperatorsMixin):
         return np.array(self.numpy(), dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
-        if "out" in options:
-            into = options["out"]
-            options["out"] = tuple(one.numpy() if isinstance(one, Tensor) else one for one in into)
-            self._apply(ufunc, method, inputs, options)
-            return into[0] if len(into) == 1 else into
-        result = self._apply(ufunc, method, inputs, options)
-        return tuple(map(self.plain, result)) if isinstance(result, tuple) else self.plain(result)
-
-    def _apply(self, ufunc: np.ufunc, method: str, inputs: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        """What NumPy computes, on the host; the result goes where the tensors are."""
+        tensors = [one for one in (*inputs, *options.get("out", ())) if isinstance(one, Tensor)]
+        device = tensors[0].device
+        if any(one.device != device for one in tensors):
+            found = " and ".join(sorted({one.device for one in tensors}))
+            raise ValueError(f"{ufunc.__name__}: expected tensors on one device, found {found}")
         arrays = [one.numpy() if isinstance(one, Tensor) else one for one in inputs]
-        return getattr(ufunc, method)(*arrays, **options)
+        if "out" in options:
+            return self._into(options.pop("out"), ufunc, method, arrays, options, autograd.needed(*tensors))
+        result = getattr(ufunc, method)(*arrays, **options)
+        if isinstance(result, tuple):
+            return tuple(self.plain(one, device=device) for one in result)
+        made = self.plain(result, device=device)
+        if autograd.needed(*inputs):
+            return autograd.record_ufunc(made, ufunc, method, inputs, options)
+        return made
+
+    @staticmethod
+    def _into(out: tuple[Any, ...], ufunc: np.ufunc, method: str, arrays: Any, options: Any, recorded: bool) -> Any:
+        """The same into arrays that there are."""
+        if recorded:
+            raise RuntimeError(
+                f"{ufunc.__name__}: out: expected tensors that require no gradient, found one that does: what is "
+                "computed in place cannot be recorded"
+            )
+        into = tuple(one.numpy() if isinstance(one, Tensor) else one for one in out)
+        getattr(ufunc, method)(*arrays, out=into, **options)
+        for one, values in zip(out, into, strict=True):
+            if isinstance(one, Tensor) and values is not one.array:
+                one.copy_(Tensor(values))
+        return out[0] if len(out) == 1 else out
+
+    def sum(
+        self, axis: int | Sequence[int] | None = None, dtype: None = None, out: None = None, keepdims: bool = False
+    ) -> Any:
+        """The sum over axes, all by default, added up in float64; ``dtype`` and ``out`` are NumPy's, and None."""
+        if dtype is not None or out is not None:
+            raise TypeError("sum: dtype and out: expected None, found something else")
+        axes = _axes(axis, self.ndim)
+        wide = np.float64 if self.dtype.is_floating_point else None
+        total = np.sum(self.numpy(), axes, wide, keepdims=keepdims)
+        result = self.plain(total.astype(self.dtype.numpy) if wide else total, device=self.device)
+        if not autograd.needed(self):
+            return result
+        kept, shape = tuple(1 if axis in axes else size for axis, size in enumerate(self.shape)), self.shape
+        return autograd.record(result, "sum", [self], lambda g: [g.reshape(kept).broadcast_to(shape)])
+
+    def mean(
+        self, axis: int | Sequence[int] | None = None, dtype: None = None, out: None = None, keepdims: bool = False
+    ) -> Any:
+        """The mean over axes, all by default, added up in float64; ``dtype`` and ``out`` are NumPy's, and None."""
+        count = math.prod(self.shape[one] for one in _axes(axis, self.ndim))
+        return self.sum(axis, dtype, out, keepdims) / count
+
+    def reshape(self, *shape: Any) -> Any:
+        """The same values in the order of the axes, under another shape; -1 stands for what is left."""
+        before = self.shape
+        result = self.plain(self.numpy().reshape(*shape), device=self.device)
+        if not autograd.needed(self):
+            return result
+        return autograd.record(result, "reshape", [self], lambda g: [g.reshape(before)])
+
+    def transpose(self, *axes: Any) -> Any:
+        """The axes in another order, reversed by default."""
+        array = self.numpy()
+        result = self.plain(array.transpose(*axes), device=self.device)
+        if not autograd.needed(self):
+            return result
+        order = np.arange(self.ndim)[::-1] if axes in ((), (None,)) else np.array(axes).reshape(-1) % self.ndim
+        return autograd.record(result, "transpose", [self], lambda g: [g.transpose(tuple(np.argsort(order)))])
+
+    @property
+    def T(self) -> Any:
+        """The axes reversed."""
+        return self.transpose()
+
+    def broadcast_to(self, shape: Sequence[int]) -> Any:
+        """The same values at every index along axes that are added or had length one, read-only."""
+        result = self.plain(np.broadcast_to(self.numpy(), tuple(shape)), device=self.device)
+        return autograd.record(result, "broadcast_to", [self], lambda g: [g]) if autograd.needed(self) else result
 
     def __dlpack__(self, **options: Any) -> Any:
         return self.numpy().__dlpack__(**options)
@@ -132,7 +220,14 @@ class Tensor(NDArrayOperatorsMixin):
         return self.numpy().__dlpack_device__()
 
     def __getitem__(self, index: Any) -> Any:
-        return self.plain(self.numpy()[index], device=self.device)
+        result = self.plain(self.numpy()[index], device=self.device)
+        if not autograd.needed(self):
+            return result
+        shape = self.shape
+        return autograd.record(result, "getitem", [self], lambda g: [_scattered(g, index, shape)])
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_node"}
 
     def __len__(self) -> int:
         return len(self.array)
@@ -158,10 +253,26 @@ class Parameter(Tensor):
 
     learned = True
 
+    def __init__(self, data: object, dtype: DTypeLike | None = None, device: str | None = None) -> None:
+        super().__init__(data, dtype, device)
+        self._wants = self.dtype.is_floating_point and (self.dialect is None or self.dialect.rules.gradients)
+
 
 Tensor.plain = Tensor
 Array: TypeAlias = Tensor | npt.NDArray[Any]
 ArrayT = TypeVar("ArrayT")
+
+
+def _axes(axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
+    return tuple(range(rank)) if axis is None else normalize_axis_tuple(axis, rank)
+
+
+def _scattered(values: Tensor, index: Any, shape: tuple[int, ...]) -> Any:
+    """Zeros to which ``values`` are added at an index."""
+    array = np.zeros(shape, values.dtype.numpy)
+    np.add.at(array, index, values.numpy())
+    result = values.plain(array, device=values.device)
+    return autograd.record(result, "scatter", [values], lambda g: [g[index]]) if autograd.needed(values) else result
 
 
 def _array(data: object, integers: str) -> tuple[Any, str]:
@@ -170,10 +281,9 @@ def _array(data: object, integers: str) -> tuple[Any, str]:
         return data.array, data.device
     if isinstance(data, (np.ndarray, np.generic)):
         return _numeric(np.asarray(data), data), "cpu"
-    if hasattr(data, "__cuda_array_interface__") or hasattr(data, "copy_to_host"):
-        return data, "cuda:0"
-    if hasattr(data, "__dlpack__"):
-        return _from_dlpack(data), "cpu"
+    found = foreign.read(data)
+    if found is not None:
+        return found.array, found.device
     array = _numeric(np.asarray(data), data)
     if array.dtype == np.float64:
         array = array.astype(np.float32)
@@ -189,16 +299,7 @@ def _numeric(array: npt.NDArray[Any], data: object) -> npt.NDArray[Any]:
     return array
 
 
-def _from_dlpack(data: Any) -> npt.NDArray[Any]:
-    """The memory of another library's array; what DLPack cannot carry, bfloat16, comes as a copy."""
-    if hasattr(data, "detach"):
-        data = data.detach()
-    if str(getattr(data, "dtype", "")).endswith("bfloat16"):
-        return np.from_dlpack(data.float()).astype(DType("bfloat16").numpy)
-    return np.from_dlpack(data)
-
-
-def _dtype_name(array: Any) -> str:
+def dtype_name(array: Any) -> str:
     """The element type of an array; 16-bit unsigned on a device is how bfloat16 travels."""
     name = str(array.dtype.name)
     return "bfloat16" if name == "uint16" and not isinstance(array, np.ndarray) else name

@@ -39,7 +39,7 @@ def test_a_module_on_the_device_wants_its_input_there():
         bn(x)
     assert int(bn.num_batches_tracked) == 0
     y = bn(torch.Tensor(x, device="cuda"))
-    assert repr(y).endswith("device='cuda:0')")
+    assert "device='cuda:0'" in repr(y)
     np.testing.assert_allclose(y.numpy(), np.sign(x - x.mean(0)), rtol=1e-5)
     assert int(bn.num_batches_tracked) == 1
 

@@ -6,21 +6,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
-from numba import cuda as numba_cuda
 
 from normspec.runtime.kernels import cuda
 from normspec.runtime.kernels.cuda import launch
 from normspec.runtime.kernels.cuda.primitives import SIMULATED
 
 if SIMULATED:
-    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
-
     import simulator
 
     simulator.install()
@@ -53,17 +49,9 @@ class Placed:
         self.dtype, self.shape, self.strides = view.dtype, view.shape, view.strides
         self.offset = view.ctypes.data - owner.ctypes.data
         self.memory = cuda.to_device(owner)
-        if SIMULATED:
-            self.array = FakeCUDAArray(self.window(self.memory._ary, self.memory.dtype))
-        else:
-            interface = {
-                "shape": self.shape,
-                "strides": self.strides,
-                "typestr": self.memory.dtype.str,
-                "data": (self.memory.__cuda_array_interface__["data"][0] + self.offset, False),
-                "version": 3,
-            }
-            self.array = numba_cuda.as_cuda_array(SimpleNamespace(__cuda_array_interface__=interface))
+        self.array = cuda.DeviceArray(
+            self.memory.pointer + self.offset, self.shape, self.strides, self.memory.dtype, 0, 0, self.memory
+        )
 
     def window(self, owner: Array, dtype: Any) -> Array:
         return np.ndarray(self.shape, dtype, owner, self.offset, self.strides)

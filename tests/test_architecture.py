@@ -14,9 +14,10 @@ ALLOWED = {
     "generated": {"normspec", "typing_extensions"},
     "codegen": {"normspec.codegen", "normspec.runtime.dialect", "jinja2", "yaml"},
     "runtime": {"normspec.runtime", "numpy", "ml_dtypes"},
-    "runtime/kernels": {"normspec.runtime.kernels", "numba", "numpy", "llvmlite"},
+    "runtime/kernels": {"normspec.runtime.kernels", "numba", "numpy", "llvmlite", "cuda"},
     "conformance": {"normspec", "numpy"},
     "benchmarks": {"normspec", "numpy", "matplotlib", "torch", "onnx", "onnxruntime", "jax"},
+    "interop": {"normspec.interop", "normspec.runtime", "normspec.torch", "torch", "jax", "numpy"},
     "demo": {"normspec", "numpy", "sklearn", "matplotlib", "PIL"},
 }
 STANDARD = sys.stdlib_module_names
@@ -54,7 +55,7 @@ def test_generated_code_reaches_the_runtime_alone():
 LIGHT = """
 import sys
 from normspec import {0}
-heavy = {{"numba", "yaml", "jinja2", "normspec.codegen", "normspec.specs"}} & set(sys.modules)
+heavy = {{"numba", "yaml", "jinja2", "torch", "jax", "normspec.codegen", "normspec.specs"}} & set(sys.modules)
 assert not heavy, heavy
 """
 

@@ -30,15 +30,18 @@ def python(*arguments: str, simulate: bool) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("device", ["simulator", "gpu"])
-def test_suite(device: str) -> None:
+@pytest.mark.parametrize(
+    ("suite", "device"),
+    [("cuda_suite.py", "simulator"), ("cuda_suite.py", "gpu"), ("cuda_forward.py", "simulator")],
+)
+def test_suite(suite: str, device: str) -> None:
     if device == "gpu" and (SIMULATED or not cuda.available()):
         pytest.skip(f"no GPU: {cuda.describe()}")
     if device == "simulator":
         pytest.importorskip("greenlet", reason="greenlet is not installed: the simulator would take minutes")
-    result = python("-m", "pytest", "-q", "--tb=short", "cuda_suite.py", simulate=device == "simulator")
+    result = python("-m", "pytest", "-q", "--tb=short", suite, simulate=device == "simulator")
     if result.returncode != 0:
-        pytest.fail(f"cuda_suite.py on the {device}:\n{result.stdout}{result.stderr}", pytrace=False)
+        pytest.fail(f"{suite} on the {device}:\n{result.stdout}{result.stderr}", pytrace=False)
 
 
 def test_the_simulator_as_numba_ships_it_will_do() -> None:

@@ -176,6 +176,30 @@ class Module(runtime.Module):
         """
         return _module.apply(self, function=fn)
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forgets the gradients of the parameters, of this module and of those inside it.
+
+        Parameters
+        ----------
+        set_to_none : bool, default True
+            Whether a gradient becomes None; if not, zeros.
+        """
+        _module.zero_grad(self, set_to_none=set_to_none)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Self:
+        """Says whether gradients of the parameters are wanted, here and in every module inside.
+
+        Parameters
+        ----------
+        requires_grad : bool, default True
+            Whether they are.
+
+        Returns
+        -------
+        Self
+        """
+        return _module.requires_grad_(self, requires_grad=requires_grad)
+
     def to(self, device: str | DTypeLike | None = None, dtype: DTypeLike | None = None) -> Self:
         """Moves parameters and buffers to a device, and converts those that are floating-point to an element
         type.

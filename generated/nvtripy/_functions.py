@@ -43,7 +43,7 @@ def zeros(shape: Shape, dtype: DTypeLike = float32) -> Tensor:
     -------
     Tensor
     """
-    return _tensor.zeros(Tensor, shape=shape, dtype=dtype)
+    return _tensor.zeros(Tensor, shape=shape, dtype=dtype, requires_grad=False)
 
 
 def ones(shape: Shape, dtype: DTypeLike = float32) -> Tensor:
@@ -60,4 +60,4 @@ def ones(shape: Shape, dtype: DTypeLike = float32) -> Tensor:
     -------
     Tensor
     """
-    return _tensor.ones(Tensor, shape=shape, dtype=dtype)
+    return _tensor.ones(Tensor, shape=shape, dtype=dtype, requires_grad=False)

@@ -15,6 +15,7 @@ DIALECT = Dialect(
         counter_dtype="parameter",
         statistics_dtype="at_least_float32",
         parameters="parameters",
+        gradients=True,
         containers=False,
         integer_dtype="int32",
         load="copy",

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from normspec import runtime
 from normspec.runtime import DTypeLike, NoGrad, Shape
 from normspec.runtime.operators import tensor as _tensor
 from normspec.storch._dialect import Tensor, float32
@@ -10,7 +11,8 @@ from normspec.storch._dialect import Tensor, float32
 __all__ = ["manualSeed", "manual_seed", "noGrad", "no_grad", "ones", "randn", "zeros"]
 
 
-def randn(size: Shape, dtype: DTypeLike | None = float32) -> Tensor:
+@runtime.twins(requiresGrad="requires_grad")
+def randn(size: Shape, dtype: DTypeLike | None = float32, *, requiresGrad: bool = False) -> Tensor:
     """A tensor of draws from the standard normal distribution.
 
     Parameters
@@ -19,15 +21,18 @@ def randn(size: Shape, dtype: DTypeLike | None = float32) -> Tensor:
         Its shape.
     dtype : dtype | None, default float32
         Element type; None is float32.
+    requiresGrad : bool, default False
+        Whether gradients of it are wanted. Also spelled ``requires_grad``.
 
     Returns
     -------
     Tensor
     """
-    return _tensor.randn(Tensor, shape=size, dtype=dtype)
+    return _tensor.randn(Tensor, shape=size, dtype=dtype, requires_grad=requiresGrad)
 
 
-def zeros(size: Shape, dtype: DTypeLike | None = float32) -> Tensor:
+@runtime.twins(requiresGrad="requires_grad")
+def zeros(size: Shape, dtype: DTypeLike | None = float32, *, requiresGrad: bool = False) -> Tensor:
     """A tensor of zeros.
 
     Parameters
@@ -36,15 +41,18 @@ def zeros(size: Shape, dtype: DTypeLike | None = float32) -> Tensor:
         Its shape.
     dtype : dtype | None, default float32
         Element type; None is float32.
+    requiresGrad : bool, default False
+        Whether gradients of it are wanted. Also spelled ``requires_grad``.
 
     Returns
     -------
     Tensor
     """
-    return _tensor.zeros(Tensor, shape=size, dtype=dtype)
+    return _tensor.zeros(Tensor, shape=size, dtype=dtype, requires_grad=requiresGrad)
 
 
-def ones(size: Shape, dtype: DTypeLike | None = float32) -> Tensor:
+@runtime.twins(requiresGrad="requires_grad")
+def ones(size: Shape, dtype: DTypeLike | None = float32, *, requiresGrad: bool = False) -> Tensor:
     """A tensor of ones.
 
     Parameters
@@ -53,12 +61,14 @@ def ones(size: Shape, dtype: DTypeLike | None = float32) -> Tensor:
         Its shape.
     dtype : dtype | None, default float32
         Element type; None is float32.
+    requiresGrad : bool, default False
+        Whether gradients of it are wanted. Also spelled ``requires_grad``.
 
     Returns
     -------
     Tensor
     """
-    return _tensor.ones(Tensor, shape=size, dtype=dtype)
+    return _tensor.ones(Tensor, shape=size, dtype=dtype, requires_grad=requiresGrad)
 
 
 def manualSeed(seed: int) -> None:

@@ -245,6 +245,14 @@ class Module(runtime.Module):
 
     has_bias = hasBias
 
+    def zeroGrad(self) -> None:
+        """Forgets the gradients of the parameters, as the document's optimizers do; its modules leave that to
+        them.
+        """
+        _module.zero_grad(self, set_to_none=True)
+
+    zero_grad = zeroGrad
+
 
 class HasParams(Module):
     """A module whose parameters have one element type, ParamType."""

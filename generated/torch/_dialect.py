@@ -15,6 +15,7 @@ DIALECT = Dialect(
         counter_dtype="int64",
         statistics_dtype="at_least_float32",
         parameters="parameters",
+        gradients=True,
         containers=False,
         integer_dtype="int64",
         load="copy",
@@ -32,7 +33,7 @@ DIALECT = Dialect(
             numbers="adaptive",
             threshold=1000,
             plain_dtypes=("float32", "int64", "bool"),
-            extras=("device", "dtype", "requires_grad"),
+            extras=("device", "dtype", "requires_grad", "grad_fn"),
         ),
         module="arguments",
         scalars={

@@ -10,7 +10,7 @@ from normspec.torch._dialect import Tensor
 __all__ = ["manual_seed", "no_grad", "ones", "randn", "tensor", "zeros"]
 
 
-def randn(*size: Shape, dtype: DTypeLike | None = None) -> Tensor:
+def randn(*size: Shape, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """A tensor of draws from the standard normal distribution.
 
     Parameters
@@ -19,15 +19,17 @@ def randn(*size: Shape, dtype: DTypeLike | None = None) -> Tensor:
         Its shape.
     dtype : dtype | None, default None
         Element type; None is float32.
+    requires_grad : bool, default False
+        Whether gradients of it are wanted.
 
     Returns
     -------
     Tensor
     """
-    return _tensor.randn(Tensor, shape=size, dtype=dtype)
+    return _tensor.randn(Tensor, shape=size, dtype=dtype, requires_grad=requires_grad)
 
 
-def zeros(*size: Shape, dtype: DTypeLike | None = None) -> Tensor:
+def zeros(*size: Shape, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """A tensor of zeros.
 
     Parameters
@@ -36,15 +38,17 @@ def zeros(*size: Shape, dtype: DTypeLike | None = None) -> Tensor:
         Its shape.
     dtype : dtype | None, default None
         Element type; None is float32.
+    requires_grad : bool, default False
+        Whether gradients of it are wanted.
 
     Returns
     -------
     Tensor
     """
-    return _tensor.zeros(Tensor, shape=size, dtype=dtype)
+    return _tensor.zeros(Tensor, shape=size, dtype=dtype, requires_grad=requires_grad)
 
 
-def ones(*size: Shape, dtype: DTypeLike | None = None) -> Tensor:
+def ones(*size: Shape, dtype: DTypeLike | None = None, requires_grad: bool = False) -> Tensor:
     """A tensor of ones.
 
     Parameters
@@ -53,15 +57,23 @@ def ones(*size: Shape, dtype: DTypeLike | None = None) -> Tensor:
         Its shape.
     dtype : dtype | None, default None
         Element type; None is float32.
+    requires_grad : bool, default False
+        Whether gradients of it are wanted.
 
     Returns
     -------
     Tensor
     """
-    return _tensor.ones(Tensor, shape=size, dtype=dtype)
+    return _tensor.ones(Tensor, shape=size, dtype=dtype, requires_grad=requires_grad)
 
 
-def tensor(data: object, *, dtype: DTypeLike | None = None, device: str | None = None) -> Tensor:
+def tensor(
+    data: object,
+    *,
+    dtype: DTypeLike | None = None,
+    device: str | None = None,
+    requires_grad: bool = False,
+) -> Tensor:
     """A tensor of given values.
 
     Parameters
@@ -72,12 +84,14 @@ def tensor(data: object, *, dtype: DTypeLike | None = None, device: str | None =
         Element type; None takes it from the data, Python floats being float32.
     device : device | None, default None
         Where the tensor is to live; None is where the data is.
+    requires_grad : bool, default False
+        Whether gradients of it are wanted.
 
     Returns
     -------
     Tensor
     """
-    return _tensor.tensor(Tensor, data=data, dtype=dtype, device=device)
+    return _tensor.tensor(Tensor, data=data, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
 def manual_seed(seed: int) -> None:

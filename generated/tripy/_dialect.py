@@ -20,6 +20,7 @@ DIALECT = Dialect(
         counter_dtype="none",
         statistics_dtype="parameter",
         parameters="parameters",
+        gradients=False,
         containers=True,
         integer_dtype="int32",
         load="replace",

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
+from operator import attrgetter
 from typing import Any, ClassVar, NoReturn, cast
 
 import numpy as np
 
-from .. import devices, kernels
-from ..arrays import Source, device_views, feature_views, source
+from .. import autograd, devices, kernels
+from ..arrays import Source, device_views, feature_views, source, vector
 from ..dialect import Dialect
-from ..dtypes import FLOATING, HALF, DTypeLike, at_least_float32
+from ..dtypes import FLOATING, HALF, DType, DTypeLike, at_least_float32
 from ..errors import Speaker, listed, one_of
 from ..module import Module
 from ..tensor import Array, ArrayT, Tensor
-
-_VECTORS = ("scale", "shift", "mean", "variance")
+from .batch_norm_gradients import Vectors, record, record_nothing
 
 
 class BatchNorm(Module):
@@ -26,6 +25,15 @@ class BatchNorm(Module):
 
     accepts: ClassVar[tuple[str, ...]]  # accepted shapes, "..." for any number of axes
     _shifted: bool
+    _absent: ClassVar[None] = None
+    _arguments: ClassVar[attrgetter[tuple[Any, ...]]]  # reads what may have been assigned to since the last call
+    _tensors: ClassVar[attrgetter[tuple[Tensor | None, ...]]]  # Vectors, then the counter; None for what there is not
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        arguments = ("learns", "features", "axis", "epsilon", "update_rate", "track", "unbiased", "dtype")
+        cls._arguments = attrgetter(*(cls.names.get(name, f"_{name}") for name in arguments))
+        cls._tensors = attrgetter(*(cls.names.get(name, "_absent") for name in (*Vectors._fields, "count")))
 
     def __init__(
         self,
@@ -68,28 +76,37 @@ class BatchNorm(Module):
         if given is None:
             found = type(x).__name__
             self._refuse("input_type", "a tensor or a NumPy array", found, type=found)
-        self._check_input(given)
-        training = self.training and self._get("learns")
-        with self._lock if training else _nothing:
-            state: Mapping[str, Tensor | None] = {name: self._state(name) for name in _VECTORS}
-            batch = training or state["mean"] is None
-            self._check_call(given, batch, training)
-            self._check_vectors(state)
-            if not given.size:
-                return cast(ArrayT, given.wrap(np.empty_like(given.array)))
-            count = self._state("count") if training and self._get("track") else None
-            y = _normalize(
-                given,
-                state,
-                axis=self._get("axis"),
-                epsilon=self._get("epsilon"),
-                batch=batch,
-                rate=self._rate(count) if training else None,
-                unbiased=self._get("unbiased"),
-            )
-            if count is not None:
-                count.array[...] += 1
-        return cast(ArrayT, given.wrap(y))
+        learns, *arguments = self._arguments(self)
+        if not (self.training and learns):
+            return self._normalized(x, given, False, *arguments)
+        with self._lock:
+            return self._normalized(x, given, True, *arguments)
+
+    def _normalized(
+        self,
+        x: ArrayT,
+        given: Source,
+        training: bool,
+        features: int,
+        axis: int,
+        epsilon: float,
+        update_rate: float | None,
+        track: bool,
+        unbiased: bool,
+        element: DType,
+    ) -> ArrayT:
+        *tensors, count = self._tensors(self)
+        state = Vectors(*tensors)
+        batch = training or state.mean is None
+        self._check_call(given.array.shape, given.dtype, features, axis, epsilon, element.name, batch, training)
+        self._check_vectors(state, features, given.device)
+        if not given.array.size:
+            return _nothing(x, given, state, axis)
+        rate = _rate(update_rate, count) if training and state.mean is not None else None
+        y = _normalize(x, given, state, axis=axis, epsilon=epsilon, batch=batch, rate=rate, unbiased=unbiased)
+        if training and track and count is not None:
+            np.add(count.array, 1, out=count.array)
+        return y
 
     def kept_dtype(self, name: str, dtype: str) -> str:
         """Statistics and the counter have element types of their own; see ``dialect.Rules``."""
@@ -100,19 +117,6 @@ class BatchNorm(Module):
         if canonical in ("mean", "variance") and rules.statistics_dtype == "at_least_float32":
             return at_least_float32(dtype)
         return dtype
-
-    def _state(self, canonical: str) -> Any:
-        name = self.names.get(canonical)
-        return None if name is None else vars(self)[name]
-
-    def _rate(self, count: Tensor | None) -> float | None:
-        """Weight of this batch in the running statistics; None if there are none to update."""
-        if self._state("mean") is None:
-            return None
-        rate = self._get("update_rate")
-        if rate is not None:
-            return float(rate)
-        return 1.0 / (1.0 + (0 if count is None else float(count.array)))
 
     def _check_features(self, features: object) -> None:
         found = type(features).__name__
@@ -132,59 +136,73 @@ class BatchNorm(Module):
             found, argument = type(rate).__name__, self.names["update_rate"]
             self._fail("update_rate_type", argument, "float or None", found, type=found)
 
-    def _check_input(self, x: Source) -> None:
-        """The input against the class: rank, features, element type, device."""
-        shape, rank = x.shape, len(x.shape)
-        if not any(least <= rank <= most for least, most in _ranks(self.accepts)):
+    @classmethod
+    @lru_cache(maxsize=4096)  # few calls differ from all before them
+    def _check_call(
+        cls,
+        shape: tuple[int, ...],
+        dtype: str,
+        features: int,
+        axis: int,
+        epsilon: float,
+        own: str,
+        batch: bool,
+        training: bool,
+    ) -> None:
+        """The input and the mode against the class: rank, features, element type, epsilon, values of a feature."""
+        rules, rank = cls.dialect.rules, len(shape)
+        if not any(least <= rank <= most for least, most in _ranks(cls.accepts)):
             ranks = one_of(
-                [f"{least}D" if least == most else f"{least}D or more" for least, most in _ranks(self.accepts)]
+                [f"{least}D" if least == most else f"{least}D or more" for least, most in _ranks(cls.accepts)]
             )
-            shapes = one_of([f"({', '.join(pattern.split())})" for pattern in self.accepts])
-            self._refuse("rank", shapes, f"shape {shape}", ranks=ranks, rank=rank, shape=listed(shape))
-        axis, features = self._get("axis"), self._get("features")
+            shapes = one_of([f"({', '.join(pattern.split())})" for pattern in cls.accepts])
+            cls._refuse("rank", shapes, f"shape {shape}", ranks=ranks, rank=rank, shape=listed(shape))
         if shape[axis] != features:
-            self._refuse("features", str(features), str(shape[axis]), shape=listed(shape))
-        if x.dtype not in FLOATING:
-            self._refuse("input_float", one_of(list(FLOATING)), x.dtype, dtype=_called(self.dialect, x.dtype))
-        self._check_beside_parameters(x)
-
-    def _check_beside_parameters(self, x: Source) -> None:
-        rule, own = self.dialect.rules.input_dtype, self._get("dtype").name
-        halves = HALF if rule == "parameter_or_half" and own == "float32" else ()
-        if rule != "any" and x.dtype not in (own, *halves):
-            given = self.tensor_type.dtype_type(x.dtype)
-            self._refuse("input_dtype", one_of([own, *halves]), x.dtype, dtype=repr(given))
-        kept = next((vars(self)[one.name] for one in self.state if vars(self)[one.name] is not None), None)
-        if kept is not None and kept.device != x.device:
-            self._refuse("device_mixed", kept.device, x.device)
-
-    def _check_vectors(self, state: Mapping[str, Tensor | None]) -> None:
-        """What is kept against the number of features, which can be assigned to: kernels trust it."""
-        wanted = (self._get("features"),)
-        if (state["mean"] is None) != (state["variance"] is None):
-            missing = self.names["mean" if state["mean"] is None else "variance"]
-            self._fail("statistics_missing", missing, "both running statistics or neither", "None", name=missing)
-        for canonical, tensor in state.items():
-            if tensor is not None and tensor.shape != wanted:
-                sizes = {"name": self.names[canonical], "expected": wanted[0], "found": tensor.size}
-                self._fail("vector_shape", self.names[canonical], f"shape {wanted}", f"shape {tensor.shape}", **sizes)
-
-    def _check_call(self, x: Source, batch: bool, training: bool) -> None:
-        """What depends on the mode: the epsilon, and whether one value a feature will do."""
-        rules, epsilon = self.dialect.rules, self._get("epsilon")
+            cls._refuse("features", str(features), str(shape[axis]), shape=listed(shape))
+        if dtype not in FLOATING:
+            cls._refuse("input_float", one_of(list(FLOATING)), dtype, dtype=_called(cls.dialect, dtype))
+        halves = HALF if rules.input_dtype == "parameter_or_half" and own == "float32" else ()
+        if rules.input_dtype != "any" and dtype not in (own, *halves):
+            given = cls.tensor_type.dtype_type(dtype)
+            cls._refuse("input_dtype", one_of([own, *halves]), dtype, dtype=repr(given))
         if rules.epsilon == "positive" and epsilon <= 0:
-            argument = self.names["epsilon"]
+            argument = cls.names["epsilon"]
             if batch:
-                self._fail("epsilon", argument, "more than zero", repr(epsilon), epsilon=epsilon)
+                cls._fail("epsilon", argument, "more than zero", repr(epsilon), epsilon=epsilon)
             if epsilon < 0:
-                self._fail("epsilon_negative", argument, "zero or more", repr(epsilon), epsilon=epsilon)
-        if batch and rules.single_value == "refuse" and x.size and x.size == x.shape[self._get("axis")]:
-            why = "" if training else f" ({self.names['track']} is False, so evaluation needs them too)"
+                cls._fail("epsilon_negative", argument, "zero or more", repr(epsilon), epsilon=epsilon)
+        size = math.prod(shape)
+        if batch and rules.single_value == "refuse" and size and size == shape[axis]:
+            why = "" if training else f" ({cls.names['track']} is False, so evaluation needs them too)"
             expected = "more than one value for each feature, to take statistics of" + why
-            self._refuse("single_value", expected, f"shape {x.shape}", shape=listed(x.shape))
+            cls._refuse("single_value", expected, f"shape {shape}", shape=listed(shape))
 
-    def _refuse(self, condition: str, expected: str, found: str, **fields: object) -> NoReturn:
-        self._fail(condition, "input", expected, found, **fields)
+    def _check_vectors(self, state: Vectors, features: int, device: str) -> None:
+        """What is kept, which can be assigned to: as many numbers as features, on the device of the input."""
+        if (state.mean is None) != (state.variance is None):
+            missing = self.names["mean" if state.mean is None else "variance"]
+            self._fail("statistics_missing", missing, "both running statistics or neither", "None", name=missing)
+        for canonical, tensor in zip(Vectors._fields, state, strict=True):
+            if tensor is None:
+                continue
+            if tensor.device != device:
+                self._refuse("device_mixed", tensor.device, device)
+            if tensor.array.shape != (features,):
+                sizes = {"name": self.names[canonical], "expected": features, "found": tensor.size}
+                self._fail(
+                    "vector_shape", self.names[canonical], f"shape {(features,)}", f"shape {tensor.shape}", **sizes
+                )
+
+    @classmethod
+    def _refuse(cls, condition: str, expected: str, found: str, **fields: object) -> NoReturn:
+        cls._fail(condition, "input", expected, found, **fields)
+
+
+def _rate(update_rate: float | None, count: Tensor | None) -> float:
+    """Weight of a batch in the running statistics: the one given, else that which makes them plain averages."""
+    if update_rate is not None:
+        return float(update_rate)
+    return 1.0 if count is None else 1.0 / (1.0 + float(count.array))
 
 
 @cache
@@ -192,17 +210,6 @@ def _ranks(accepts: tuple[str, ...]) -> tuple[tuple[int, float], ...]:
     """The least and the most dimensions of each accepted shape."""
     words = [pattern.split() for pattern in accepts]
     return tuple((len(one) - 1, math.inf) if "..." in one else (len(one), len(one)) for one in words)
-
-
-class _Nothing:
-    """A context that is none, for evaluation, where nothing is changed."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
-_nothing = _Nothing()
 
 
 def batch_norm(
@@ -227,18 +234,17 @@ def batch_norm(
         if vectors[name] is None and (not training or (mean is None) != (variance is None)):
             speaker.fail("statistics_missing", name, "running statistics", "None")
     updated = ("mean", "variance") if training else ()
-    state = {name: _checked_vector(speaker, x, name, one, name in updated) for name, one in vectors.items()}
+    state = Vectors(**{name: _checked_vector(speaker, x, name, one, name in updated) for name, one in vectors.items()})
     if not isinstance(update_rate, numbers.Real):
         found = type(update_rate).__name__
         speaker.fail("update_rate_type", "update_rate", "float", found, type=found)
     if speaker.dialect.rules.epsilon == "positive" and not (epsilon > 0 or (epsilon == 0 and not training)):
         condition, wanted = ("epsilon", "more than zero") if training else ("epsilon_negative", "zero or more")
         speaker.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)
-    if not x.size:
-        return cast(ArrayT, x.wrap(np.empty_like(x.array)))
+    if not x.array.size:
+        return _nothing(input, x, state, axis=1)
     rate = update_rate if training and mean is not None else None
-    y = _normalize(x, state, axis=1, epsilon=epsilon, batch=training, rate=rate, unbiased=True)
-    return cast(ArrayT, x.wrap(y))
+    return _normalize(input, x, state, axis=1, epsilon=epsilon, batch=training, rate=rate, unbiased=True)
 
 
 def _check_function_input(speaker: Speaker, x: Source, training: bool) -> None:
@@ -249,7 +255,7 @@ def _check_function_input(speaker: Speaker, x: Source, training: bool) -> None:
     if x.dtype not in FLOATING:
         called = _called(speaker.dialect, x.dtype)
         speaker.fail("input_float", "input", one_of(list(FLOATING)), x.dtype, dtype=called)
-    if training and x.size and x.size == x.shape[1] and speaker.dialect.rules.single_value == "refuse":
+    if training and x.array.size and x.array.size == x.shape[1] and speaker.dialect.rules.single_value == "refuse":
         expected = "more than one value for each feature"
         speaker.fail("single_value", "input", expected, found, shape=listed(x.shape))
 
@@ -277,54 +283,42 @@ def _called(dialect: Dialect, dtype: str) -> str:
     return dialect.printing.scalars.get(dtype, dtype)
 
 
+def _nothing(x: ArrayT, given: Source, state: Vectors, axis: int) -> ArrayT:
+    """What becomes of an input without elements; its gradients are zero."""
+    result = cast(ArrayT, given.wrap(np.empty_like(given.array)))
+    if isinstance(x, Tensor) and autograd.needed(x, state.scale, state.shift):
+        record_nothing(cast(Tensor, result), x, state, axis)
+    return result
+
+
 def _normalize(
-    x: Source,
-    state: Mapping[str, Tensor | None],
+    x: ArrayT,
+    given: Source,
+    state: Vectors,
     *,
     axis: int,
     epsilon: float,
     batch: bool,
     rate: float | None,
     unbiased: bool,
-) -> Any:
+) -> ArrayT:
     """Run the kernels. Vectors that a kernel cannot use go in as copies, and come back only after it succeeded."""
-    kind = x.device.partition(":")[0]
-    backend = kernels.on(kind)
-    if kind == "cpu":
-        y, x3, y3 = feature_views(x.array, axis)
-    else:
-        y, x3, y3 = device_views(x.array, axis, devices.cuda().empty_like)
-    vectors = {name: None if one is None else _vector(one, kind) for name, one in state.items()}
+    on_cpu = given.device == "cpu"
+    backend = kernels.on("cpu" if on_cpu else "cuda")
+    array = given.array
+    y, x3, y3 = feature_views(array, axis) if on_cpu else device_views(array, axis, devices.cuda().empty_like)
+    scale, shift, mean, variance = [None if one is None else vector(one) for one in state]
+    saved = None
     if not batch:
-        mean, variance = vectors["mean"], vectors["variance"]
-        backend.normalize(x3, y3, mean, variance, vectors["scale"], vectors["shift"], epsilon)
-        return y
-    running = {name: vectors[name] if rate is not None else None for name in ("mean", "variance")}
-    backend.forward_training(
-        x3,
-        y3,
-        vectors["scale"],
-        vectors["shift"],
-        running["mean"],
-        running["variance"],
-        epsilon,
-        0.0 if rate is None else rate,
-        unbiased,
-    )
-    for name, vector in running.items():
-        tensor = state[name]
-        if vector is not None and tensor is not None and vector is not tensor.array:
-            tensor.copy_(Tensor(vector))
-    return y
-
-
-def _vector(tensor: Tensor, kind: str) -> Any:
-    """A contiguous float32 or float64 array for a kernel: the tensor's own if it is one already."""
-    dtype = tensor.dtype.name
-    if kind == "cpu":
-        array = tensor.array
-        fits = dtype in ("float32", "float64") and array.flags.c_contiguous and array.dtype.isnative
-        return array if fits else np.ascontiguousarray(array, at_least_float32(dtype))
-    if dtype in ("float32", "float64"):
-        return tensor.array
-    return devices.cuda().to_device(tensor.numpy().astype(at_least_float32(dtype)))
+        backend.normalize(x3, y3, mean, variance, scale, shift, epsilon)
+    else:
+        if rate is None:
+            mean = variance = None
+        saved = backend.forward_training(x3, y3, scale, shift, mean, variance, epsilon, rate or 0.0, unbiased)
+        for moved, tensor in (mean, state.mean), (variance, state.variance):
+            if moved is not None and tensor is not None and moved is not tensor.array:
+                tensor.copy_(Tensor(moved))
+    result = cast(ArrayT, given.wrap(y))
+    if isinstance(x, Tensor) and autograd.needed(x, state.scale, state.shift):
+        record(cast(Tensor, result), x, state, saved, axis=axis, epsilon=epsilon)
+    return result

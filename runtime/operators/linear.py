@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+from .. import autograd
 from ..arrays import source
 from ..dtypes import DTypeLike, at_least_float32
 from ..module import Module
-from ..tensor import ArrayT
+from ..tensor import ArrayT, Tensor
 
 
 class Linear(Module):
@@ -28,8 +29,21 @@ class Linear(Module):
         if given is None or not given.shape or given.shape[-1] != width:
             found = type(x).__name__ if given is None else f"shape {given.shape}"
             raise ValueError(f"{type(self).__name__}: input: expected (..., {width}), found {found}")
-        wide = at_least_float32(given.dtype)
-        y: Any = given.array.astype(wide) @ self._get("weight").numpy().astype(wide).T
-        if self._get("shift") is not None:
-            y += self._get("shift").numpy().astype(wide)
-        return cast(ArrayT, given.wrap(y.astype(given.array.dtype, copy=False)))
+        wide, weight, shift = at_least_float32(given.dtype), self._get("weight"), self._get("shift")
+        y: Any = given.array.astype(wide) @ weight.numpy().astype(wide).T
+        if shift is not None:
+            y += shift.numpy().astype(wide)
+        result = given.wrap(y.astype(given.array.dtype, copy=False))
+        if isinstance(x, Tensor) and autograd.needed(x, weight, shift):
+            autograd.record(result, "linear", [x, weight, shift], _backward(x, weight))
+        return cast(ArrayT, result)
+
+
+def _backward(x: Tensor, weight: Tensor) -> autograd.Back:
+    """The way back to ``x``, ``weight`` and the shift."""
+
+    def back(g: Tensor) -> list[Any]:
+        rows, inputs = g.reshape(-1, g.shape[-1]), x.reshape(-1, x.shape[-1])
+        return [g @ weight, rows.T @ inputs, rows]
+
+    return back

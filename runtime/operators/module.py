@@ -10,8 +10,10 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from .. import autograd
 from ..dtypes import FLOATING, DType, DTypeLike
 from ..errors import listed
+from ..gradients import NoGrad
 from ..module import Module, ModuleT, State
 from ..tensor import Tensor, TensorT
 from ..views import IncompatibleKeys, StateDict, quoted
@@ -261,13 +263,23 @@ def to(module: ModuleT, device: str | DTypeLike | None, dtype: DTypeLike | None)
             convert = element is not None and tensor.dtype.is_floating_point
             kept = one.kept_dtype(name, element.name) if convert and element is not None else None
             at = None if where is None or _counts(one, name) else where
-            moved.append((one, name, tensor.to(at, kept)))
+            moved.append((one, name, _moved(tensor, at, kept)))
     for one, name, tensor in moved:
         vars(one)[name] = tensor
     if element is not None:
         for one in modules(module):
             one._set(dtype=one.tensor_type.dtype_type(element.name))
     return module
+
+
+def _moved(tensor: Tensor, device: str | None, dtype: str | None) -> Tensor:
+    """A tensor elsewhere or of another element type, and its gradient with it."""
+    with NoGrad():
+        moved = tensor.to(device, dtype)
+        if moved is not tensor:
+            moved.requires_grad = tensor.requires_grad
+            moved.grad = None if tensor.grad is None else tensor.grad.to(device, dtype)
+    return moved
 
 
 def _destination(
@@ -279,6 +291,20 @@ def _destination(
     if isinstance(device, str) and device not in FLOATING:
         return module._place(device), element
     return None, DType.of(device)
+
+
+def zero_grad(module: Module, set_to_none: bool) -> None:
+    """Forget the gradients of the parameters, or set them to zero where there are any."""
+    for parameter in parameters(module, recurse=True):
+        gradient = parameter.grad
+        parameter.grad = None if set_to_none or gradient is None else autograd.zeros_like(gradient)
+
+
+def requires_grad_(module: ModuleT, requires_grad: bool) -> ModuleT:
+    """Say whether gradients of the parameters are wanted, here and in every module inside."""
+    for parameter in parameters(module, recurse=True):
+        parameter.requires_grad = requires_grad
+    return module
 
 
 def reset_buffers(module: Module) -> None:

@@ -16,25 +16,29 @@ from ..tensor import Shape, TensorT
 _random = np.random.default_rng()
 
 
-def tensor(kind: type[TensorT], data: object, dtype: DTypeLike | None, device: str | None) -> TensorT:
+def tensor(
+    kind: type[TensorT], data: object, dtype: DTypeLike | None, device: str | None, requires_grad: bool
+) -> TensorT:
     """A tensor of given values."""
-    return kind(data, dtype, device)
+    return _learning(kind(data, dtype, device), requires_grad)
 
 
-def zeros(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None) -> TensorT:
+def zeros(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None, requires_grad: bool) -> TensorT:
     """A tensor of zeros."""
-    return kind(np.zeros(_shape(shape), _numpy(dtype)))
+    return _learning(kind(np.zeros(_shape(shape), _numpy(dtype))), requires_grad)
 
 
-def ones(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None) -> TensorT:
+def ones(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None, requires_grad: bool) -> TensorT:
     """A tensor of ones."""
-    return kind(np.ones(_shape(shape), _numpy(dtype)))
+    return _learning(kind(np.ones(_shape(shape), _numpy(dtype))), requires_grad)
 
 
-def arange(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None) -> TensorT:
+def arange(
+    kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None, requires_grad: bool
+) -> TensorT:
     """A tensor whose values count up from zero, in the order of memory."""
     sizes = _shape(shape)
-    return kind(np.arange(math.prod(sizes)).astype(_numpy(dtype)).reshape(sizes))
+    return _learning(kind(np.arange(math.prod(sizes)).astype(_numpy(dtype)).reshape(sizes)), requires_grad)
 
 
 def iota(kind: type[TensorT], shape: Shape | Sequence[Shape], dim: int, dtype: DTypeLike | None) -> TensorT:
@@ -45,9 +49,13 @@ def iota(kind: type[TensorT], shape: Shape | Sequence[Shape], dim: int, dtype: D
     return kind(np.indices(sizes, dtype=np.int64)[dim].astype(_numpy(dtype)))
 
 
-def randn(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None) -> TensorT:
+def randn(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None, requires_grad: bool) -> TensorT:
     """A tensor of draws from the standard normal distribution."""
-    return kind(_random.standard_normal(_shape(shape)).astype(_numpy(dtype)))
+    return _learning(kind(_random.standard_normal(_shape(shape)).astype(_numpy(dtype))), requires_grad)
+
+
+def _learning(made: TensorT, requires_grad: bool) -> TensorT:
+    return made.requires_grad_() if requires_grad else made
 
 
 def manual_seed(seed: int) -> None:

@@ -96,12 +96,13 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     Parameters
     ----------
     num_features : int
-        Number of features or channels C of the input.
+        Number of features or channels C of the input. Must be an integer, zero or more.
     eps : float, default 1e-05
-        A value added to the denominator for numerical stability.
+        A value added to the denominator for numerical stability. Must be a real number, above zero in
+        training, zero or more in evaluation.
     momentum : float | None, default 0.1
         The value used for the running_mean and running_var computation. Can be set to None for cumulative
-        moving average (i.e. simple average).
+        moving average (i.e. simple average). Must be a real number or None.
     affine : bool, default True
         A boolean value that when set to True, this module has learnable affine parameters.
     track_running_stats : bool, default True
@@ -112,7 +113,7 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     device : device | None, default None
         Where parameters and buffers live.
     dtype : dtype | None, default None
-        Element type of parameters and running statistics.
+        Element type of parameters and running statistics. Must be an element type, floating-point.
     bias : bool, default True
         If set to False, the layer will not learn an additive bias (only relevant if affine is True).
 
@@ -138,19 +139,20 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
         running_mean and running_var as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Parameter | None
-        The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
-        affine=False.
+        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
+        initially ones. None when affine=False.
     bias : Parameter | None
-        The learnable vector β of size C, zeros at first. Shape (features), initially zeros. None when
-        affine=False or bias=False.
+        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
+        initially zeros. None when affine=False or bias=False.
     running_mean : Tensor | None
-        The running mean of each channel, zeros at first. Shape (features), initially zeros. None when
-        track_running_stats=False.
+        The running mean of each channel, zeros at first. Shape (features), the parameters' element type
+        but float32 at least, initially zeros. None when track_running_stats=False.
     running_var : Tensor | None
-        The running unbiased variance of each channel, ones at first. Shape (features), initially ones.
-        None when track_running_stats=False.
+        The running unbiased variance of each channel, ones at first. Shape (features), the parameters'
+        element type but float32 at least, initially ones. None when track_running_stats=False.
     num_batches_tracked : Tensor | None
-        Number of batches seen in training. Shape (), initially zero. None when track_running_stats=False.
+        Number of batches seen in training. Shape (), int64, initially zero. None when
+        track_running_stats=False.
 
     State
     -----
@@ -213,8 +215,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
       with the input; with track_running_stats=False the message names weight instead of running_mean.
       Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: NumPy arrays are taken and come back; arrays of other
-      libraries must be made into one of the two first.
+    * input: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and whatever else
+      speaks DLPack are taken, and come back as what they were.
     * mixed element types: The message is "expect parameter to have scalar type of Float" where the
       parameters are not float32 Here: The message is the one for float32 parameters.
     * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
@@ -222,6 +224,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
       tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a tuple, a state dict
       prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two lists.
+    * grad_fn: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>. Here:
+      Prints as what was done, grad_fn=<batch_norm>.
     * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
       named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking, copy and
       memory_format. Here: These are left out, and recurse of named_parameters and named_buffers is
@@ -229,8 +233,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     * add_module, register_parameter: Refuse names that are taken, and register_parameter refuses what is
       no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that shares its
       memory.
-    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device,
-      requires_grad and more. Here: They take dtype, and tensor takes device.
+    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device and more.
+      Here: They take dtype and requires_grad, and tensor takes device.
     * load_state_dict: An entry that does not fit is refused after those that fit have been copied; a
       tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied, and
       shapes must be equal.
@@ -239,7 +243,6 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
       W)"; a full stop parts "always uses batch statistics. in both training and eval modes". Here: All
       say what BatchNorm1d says; the sentence is one.
     * hooks is left out: Modules have no hooks here.
-    * zero_grad and requires_grad_ is left out: They belong to an optimizer's world, which is not here.
 
     References
     ----------
@@ -352,12 +355,13 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     Parameters
     ----------
     num_features : int
-        Number of features or channels C of the input.
+        Number of features or channels C of the input. Must be an integer, zero or more.
     eps : float, default 1e-05
-        A value added to the denominator for numerical stability.
+        A value added to the denominator for numerical stability. Must be a real number, above zero in
+        training, zero or more in evaluation.
     momentum : float | None, default 0.1
         The value used for the running_mean and running_var computation. Can be set to None for cumulative
-        moving average (i.e. simple average).
+        moving average (i.e. simple average). Must be a real number or None.
     affine : bool, default True
         A boolean value that when set to True, this module has learnable affine parameters.
     track_running_stats : bool, default True
@@ -368,7 +372,7 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     device : device | None, default None
         Where parameters and buffers live.
     dtype : dtype | None, default None
-        Element type of parameters and running statistics.
+        Element type of parameters and running statistics. Must be an element type, floating-point.
     bias : bool, default True
         If set to False, the layer will not learn an additive bias (only relevant if affine is True).
 
@@ -393,19 +397,20 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
         running_mean and running_var as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Parameter | None
-        The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
-        affine=False.
+        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
+        initially ones. None when affine=False.
     bias : Parameter | None
-        The learnable vector β of size C, zeros at first. Shape (features), initially zeros. None when
-        affine=False or bias=False.
+        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
+        initially zeros. None when affine=False or bias=False.
     running_mean : Tensor | None
-        The running mean of each channel, zeros at first. Shape (features), initially zeros. None when
-        track_running_stats=False.
+        The running mean of each channel, zeros at first. Shape (features), the parameters' element type
+        but float32 at least, initially zeros. None when track_running_stats=False.
     running_var : Tensor | None
-        The running unbiased variance of each channel, ones at first. Shape (features), initially ones.
-        None when track_running_stats=False.
+        The running unbiased variance of each channel, ones at first. Shape (features), the parameters'
+        element type but float32 at least, initially ones. None when track_running_stats=False.
     num_batches_tracked : Tensor | None
-        Number of batches seen in training. Shape (), initially zero. None when track_running_stats=False.
+        Number of batches seen in training. Shape (), int64, initially zero. None when
+        track_running_stats=False.
 
     State
     -----
@@ -468,8 +473,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
       with the input; with track_running_stats=False the message names weight instead of running_mean.
       Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: NumPy arrays are taken and come back; arrays of other
-      libraries must be made into one of the two first.
+    * input: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and whatever else
+      speaks DLPack are taken, and come back as what they were.
     * mixed element types: The message is "expect parameter to have scalar type of Float" where the
       parameters are not float32 Here: The message is the one for float32 parameters.
     * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
@@ -477,6 +482,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
       tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a tuple, a state dict
       prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two lists.
+    * grad_fn: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>. Here:
+      Prints as what was done, grad_fn=<batch_norm>.
     * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
       named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking, copy and
       memory_format. Here: These are left out, and recurse of named_parameters and named_buffers is
@@ -484,8 +491,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     * add_module, register_parameter: Refuse names that are taken, and register_parameter refuses what is
       no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that shares its
       memory.
-    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device,
-      requires_grad and more. Here: They take dtype, and tensor takes device.
+    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device and more.
+      Here: They take dtype and requires_grad, and tensor takes device.
     * load_state_dict: An entry that does not fit is refused after those that fit have been copied; a
       tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied, and
       shapes must be equal.
@@ -494,7 +501,6 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
       W)"; a full stop parts "always uses batch statistics. in both training and eval modes". Here: All
       say what BatchNorm1d says; the sentence is one.
     * hooks is left out: Modules have no hooks here.
-    * zero_grad and requires_grad_ is left out: They belong to an optimizer's world, which is not here.
 
     References
     ----------
@@ -606,12 +612,13 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     Parameters
     ----------
     num_features : int
-        Number of features or channels C of the input.
+        Number of features or channels C of the input. Must be an integer, zero or more.
     eps : float, default 1e-05
-        A value added to the denominator for numerical stability.
+        A value added to the denominator for numerical stability. Must be a real number, above zero in
+        training, zero or more in evaluation.
     momentum : float | None, default 0.1
         The value used for the running_mean and running_var computation. Can be set to None for cumulative
-        moving average (i.e. simple average).
+        moving average (i.e. simple average). Must be a real number or None.
     affine : bool, default True
         A boolean value that when set to True, this module has learnable affine parameters.
     track_running_stats : bool, default True
@@ -622,7 +629,7 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     device : device | None, default None
         Where parameters and buffers live.
     dtype : dtype | None, default None
-        Element type of parameters and running statistics.
+        Element type of parameters and running statistics. Must be an element type, floating-point.
     bias : bool, default True
         If set to False, the layer will not learn an additive bias (only relevant if affine is True).
 
@@ -647,19 +654,20 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
         running_mean and running_var as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Parameter | None
-        The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
-        affine=False.
+        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
+        initially ones. None when affine=False.
     bias : Parameter | None
-        The learnable vector β of size C, zeros at first. Shape (features), initially zeros. None when
-        affine=False or bias=False.
+        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
+        initially zeros. None when affine=False or bias=False.
     running_mean : Tensor | None
-        The running mean of each channel, zeros at first. Shape (features), initially zeros. None when
-        track_running_stats=False.
+        The running mean of each channel, zeros at first. Shape (features), the parameters' element type
+        but float32 at least, initially zeros. None when track_running_stats=False.
     running_var : Tensor | None
-        The running unbiased variance of each channel, ones at first. Shape (features), initially ones.
-        None when track_running_stats=False.
+        The running unbiased variance of each channel, ones at first. Shape (features), the parameters'
+        element type but float32 at least, initially ones. None when track_running_stats=False.
     num_batches_tracked : Tensor | None
-        Number of batches seen in training. Shape (), initially zero. None when track_running_stats=False.
+        Number of batches seen in training. Shape (), int64, initially zero. None when
+        track_running_stats=False.
 
     State
     -----
@@ -723,8 +731,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
       with the input; with track_running_stats=False the message names weight instead of running_mean.
       Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: NumPy arrays are taken and come back; arrays of other
-      libraries must be made into one of the two first.
+    * input: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and whatever else
+      speaks DLPack are taken, and come back as what they were.
     * mixed element types: The message is "expect parameter to have scalar type of Float" where the
       parameters are not float32 Here: The message is the one for float32 parameters.
     * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
@@ -732,6 +740,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
       tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a tuple, a state dict
       prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two lists.
+    * grad_fn: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>. Here:
+      Prints as what was done, grad_fn=<batch_norm>.
     * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
       named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking, copy and
       memory_format. Here: These are left out, and recurse of named_parameters and named_buffers is
@@ -739,8 +749,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * add_module, register_parameter: Refuse names that are taken, and register_parameter refuses what is
       no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that shares its
       memory.
-    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device,
-      requires_grad and more. Here: They take dtype, and tensor takes device.
+    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device and more.
+      Here: They take dtype and requires_grad, and tensor takes device.
     * load_state_dict: An entry that does not fit is refused after those that fit have been copied; a
       tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied, and
       shapes must be equal.
@@ -749,7 +759,6 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
       W)"; a full stop parts "always uses batch statistics. in both training and eval modes". Here: All
       say what BatchNorm1d says; the sentence is one.
     * hooks is left out: Modules have no hooks here.
-    * zero_grad and requires_grad_ is left out: They belong to an optimizer's world, which is not here.
 
     References
     ----------

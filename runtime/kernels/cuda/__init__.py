@@ -1,13 +1,16 @@
 """The kernels on NVIDIA GPUs, compiled by numba.cuda; see ``normspec.runtime.kernels`` for the contract.
 
-Arrays are numba device arrays (``numba.cuda.as_cuda_array`` makes one of anything with ``__cuda_array_interface__``).
-An ``x`` of uint16 holds bfloat16. Work is queued on the default stream. Statistics are returned as float64.
+Arrays are ``DeviceArray``; ``asarray`` makes one of what torch, CuPy, numba and others have on a GPU. An ``x`` of
+uint16 holds bfloat16. Work is queued on the current stream of the library that ``x`` is from. Statistics are float64.
 """
 
-from .device import available, describe, empty, empty_like, require, to_device, to_host
-from .launch import batch_statistics, forward_training, normalize
+from .arrays import DeviceArray, asarray, empty, empty_like, to_device, to_host
+from .device import available, describe, require
+from .plans import batch_statistics, forward_training, normalize
 
 __all__ = [
+    "DeviceArray",
+    "asarray",
     "available",
     "batch_statistics",
     "describe",

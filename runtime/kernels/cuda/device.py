@@ -1,4 +1,4 @@
-"""Is there a GPU, what is missing if not, and how arrays come and go."""
+"""Is there a GPU, and what is missing if not."""
 
 from __future__ import annotations
 
@@ -6,18 +6,13 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from numba import cuda
-
 from .primitives import SIMULATED
 
 HELP = (
     'It needs an NVIDIA GPU with its driver and `pip install "normspec[cuda13]"` (or `[cuda12]` for a CUDA 12 driver). '
     "To try the kernels without a GPU, slowly, set NUMBA_ENABLE_CUDASIM=1 before Python starts."
 )
-
-DeviceArray = Any
+OLDEST = (7, 5)  # compute capability
 
 
 @cache
@@ -25,18 +20,10 @@ def missing() -> str | None:
     """Say what keeps CUDA from working here, or None if it works."""
     if SIMULATED:
         return None
-    try:
-        version("numba-cuda")
-    except PackageNotFoundError:
-        return "numba-cuda is not installed"
-    if not cuda.is_available():
-        error = cuda.cuda_error()
-        return f"no CUDA driver was found ({' '.join(str(error).split())})" if error else "the driver finds no GPU"
-    try:
-        cuda.compile_ptx(lambda: None, (), cc=cuda.get_current_device().compute_capability)
-    except Exception as error:  # NVVM, libdevice or NVRTC is missing or unfit: each says so in its own way
-        return f"the CUDA compiler does not work ({error})"
-    return None
+    for package in ("numba-cuda", "cuda-core"):
+        if not _version(package):
+            return f"{package} is not installed"
+    return _unfit_driver() or _unfit_gpu() or _missing_compiler()
 
 
 def available() -> bool:
@@ -56,35 +43,80 @@ def describe() -> str:
         return f"unavailable: {missing()}"
     if SIMULATED:
         return f"the CUDA simulator of numba {version('numba')}, on the CPU"
-    device = cuda.get_current_device()
-    name = device.name.decode() if isinstance(device.name, bytes) else device.name
-    capability = ".".join(map(str, device.compute_capability))
-    packages = ", ".join(f"{package} {version(package)}" for package in ("numba-cuda", "numba"))
-    runtime = ".".join(map(str, cuda.runtime.get_version()))
-    return f"{name}, compute capability {capability}, CUDA {runtime}, {packages}"
+    first = gpu(0)
+    packages = ", ".join(f"{package} {version(package)}" for package in ("numba-cuda", "numba", "cuda-core"))
+    major, minor = first.capability
+    return f"{first.name}, compute capability {major}.{minor}, {packages}"
 
 
-def to_device(array: npt.NDArray[Any]) -> DeviceArray:
-    """Copy to the device, contiguously; bfloat16 becomes the uint16 that stands for it there."""
-    return cuda.to_device(np.asarray(array.view(storage(array.dtype)), order="C"))
+@cache
+def gpu(index: int) -> Any:
+    """The GPU of a number, or the simulated one.
+
+    Raises
+    ------
+    RuntimeError
+        CUDA does not work here; the message says what is missing.
+    ValueError
+        There is no GPU of this number.
+    """
+    require()
+    kind = _kind()
+    count = kind.count()
+    if not 0 <= index < count:
+        raise ValueError(f"device: expected cuda:0 to cuda:{count - 1}, found cuda:{index}")
+    return kind(index)
 
 
-def to_host(array: DeviceArray) -> npt.NDArray[Any]:
-    """Copy to the host, when all work on the device is done; bfloat16 comes as uint16."""
-    host: npt.NDArray[Any] = array.copy_to_host()
-    return host
+def _kind() -> Any:
+    if SIMULATED:
+        from .simulated import SimulatedGpu
+
+        return SimulatedGpu
+    from .gpu import Gpu
+
+    return Gpu
 
 
-def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> DeviceArray:
-    """Uninitialized memory on the device."""
-    return cuda.device_array(shape, storage(np.dtype(dtype)))
+def _unfit_driver() -> str | None:
+    from cuda.bindings import __version__, driver
+
+    try:
+        (error,) = driver.cuInit(0)
+    except RuntimeError as problem:  # no libcuda
+        return f"no CUDA driver was found ({' '.join(str(problem).split())})"
+    if error:
+        return f"the driver finds no GPU that works ({error.name})"
+    found, wanted = driver.cuDriverGetVersion()[1] // 1000, int(__version__.partition(".")[0])
+    if found < wanted:
+        return f"the driver is too old: it is of CUDA {found}, cuda-bindings {__version__} is of CUDA {wanted}"
+    return None
 
 
-def empty_like(array: DeviceArray) -> DeviceArray:
-    """Uninitialized memory of the same shape, dtype and order of axes."""
-    return cuda.device_array_like(array)
+def _unfit_gpu() -> str | None:
+    from cuda.core import Device
+
+    found = tuple(Device(0).compute_capability)
+    if found < OLDEST:
+        wanted, has = (".".join(map(str, one)) for one in (OLDEST, found))
+        return f"compute capability {wanted} or more is needed, the GPU has {has}"
+    return None
 
 
-def storage(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """The dtype that a device array holds a dtype in."""
-    return np.dtype(np.uint16) if dtype.name == "bfloat16" else dtype
+def _missing_compiler() -> str | None:
+    """NVVM makes PTX, NVRTC tells it of architectures, nvJitLink assembles."""
+    from cuda.pathfinder import load_nvidia_dynamic_lib
+
+    for name in ("nvvm", "nvrtc", "nvJitLink"):
+        try:
+            load_nvidia_dynamic_lib(name)
+        except RuntimeError as problem:
+            return f"the CUDA compiler lacks {name} ({' '.join(str(problem).split())})"
+    return None
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""

@@ -22,7 +22,7 @@ import numpy as np
 from numba import cuda
 
 from .. import statistics
-from .primitives import device, kernel, load, store
+from .strided import device, kernel, load, store
 
 THREADS = 256  # of a block, at most; always a power of two
 CHUNK = 8  # elements of a thread that are merged into its statistics at once

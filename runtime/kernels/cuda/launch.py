@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
+from .arrays import DeviceArray, empty
 from .kernels import CHUNK, THREADS, Kernels, kernels
-from .primitives import arithmetic
+from .primitives import SIMULATED
+from .strided import arithmetic
 
 SLICE = 4 * CHUNK * THREADS  # elements of a slice, while there are no more slices than threads
 
@@ -21,7 +23,7 @@ def batch_statistics(x: Array) -> tuple[Array, Array]:
     """Mean and M2 of each feature, float64."""
     compute, (_, threads), partial = _reduce(x)
     feature = x.shape[1]
-    mean, m2 = cuda.device_array(feature, np.float64), cuda.device_array(feature, np.float64)
+    mean, m2 = empty(feature, np.float64), empty(feature, np.float64)
     _launch(compute.moments, (feature, 1), threads, partial, x.shape[0] * x.shape[2], mean, m2)
     return mean, m2
 
@@ -53,7 +55,7 @@ def forward_training(
 ) -> tuple[Array, Array]:
     """Normalize by the statistics of ``x``, then move the running ones; return mean and 1 / standard deviation."""
     feature = x.shape[1]
-    mean, invstd = cuda.device_array(feature, np.float64), cuda.device_array(feature, np.float64)
+    mean, invstd = empty(feature, np.float64), empty(feature, np.float64)
     compute, geometry, partial = _reduce(x)
     vectors = [_vector(vector) for vector in (weight, bias, running_mean, running_var)]
     exact = np.result_type(*(vector.dtype for vector in vectors[2:])).type
@@ -75,7 +77,7 @@ def _reduce(x: Array) -> tuple[Kernels, tuple[tuple[int, int], int], Array]:
     """Start the statistics of ``x``: per feature and slice, a mean, its residue and M2."""
     real = arithmetic(x.dtype)
     geometry = grid, _ = _geometry(x)
-    partial = cuda.device_array((*grid, 3), real)
+    partial = empty((*grid, 3), real)
     _launch(kernels(real).reduce, *geometry, x, partial)
     return kernels(real), geometry, partial
 
@@ -84,7 +86,7 @@ def _launch(kernel: Any, grid: tuple[int, int], threads: int, *arguments: Any) -
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Grid size")  # a small input makes a small grid
         configured = kernel[grid, threads]
-    configured(*arguments)
+    configured(*(_numba(one) if isinstance(one, DeviceArray) else one for one in arguments))
 
 
 def _vector(vector: Array | None) -> Array:
@@ -94,4 +96,15 @@ def _vector(vector: Array | None) -> Array:
 
 @cache
 def _nothing() -> Array:
-    return cuda.device_array(0, np.float32)
+    return empty(0, np.float32)
+
+
+def _numba(array: DeviceArray) -> Any:
+    """The same memory as numba's dispatcher takes it."""
+    if not SIMULATED:
+        return cuda.as_cuda_array(array)
+    from numba.cuda.simulator.cudadrv.devicearray import FakeCUDAArray
+
+    from .simulated import ndarray
+
+    return FakeCUDAArray(ndarray(array))

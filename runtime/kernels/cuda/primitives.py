@@ -1,16 +1,22 @@
-"""What CUDA C++ has and numba.cuda lacks, each primitive said twice: in LLVM for the GPU, in Python for the simulator.
+"""What CUDA C++ has and numba.cuda lacks, each primitive said twice: for the GPU, and in Python for the simulator.
 
-The storage dtype of an array decides how its elements are read and written: float16, float32 and float64 as they are,
-and uint16 as bfloat16, which device arrays cannot name. Arithmetic is float64 for float64 arrays, else float32.
+A pointer is a numba ``CPointer`` on the GPU; in the simulator an array of one dimension, or what does as one. What it
+points to decides how elements are read and written: float16, float32 and float64 as they are, and uint16 as bfloat16.
+Arithmetic is float64 for float64, else float32.
+
+A *packet* is what a thread moves in one access of 128 bits. It is kept in a local array as it lies in memory, in words
+of 32 bits (64 for float64), and unpacked when its elements are needed: 16-bit elements take half the registers so.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from functools import cache
+from typing import Any, NamedTuple, TypeVar, cast
 
+import numba.cuda
 import numpy as np
-from numba import cuda, types
+from numba import types
 from numba.core import config
 from numba.core.cgutils import ir  # llvmlite's
 from numba.core.typing import signature
@@ -18,7 +24,29 @@ from numba.cuda.extending import intrinsic
 
 SIMULATED = bool(config.ENABLE_CUDASIM)
 Function = TypeVar("Function", bound=Callable[..., Any])
-GLOBAL = 1  # NVVM's number of the global address space
+
+HALF, WORD, LONG = ir.IntType(16), ir.IntType(32), ir.IntType(64)
+SINGLE, DOUBLE, VOID = ir.FloatType(), ir.DoubleType(), ir.VoidType()
+CONSTRAINTS = {HALF: "h", WORD: "r", LONG: "l", SINGLE: "f", DOUBLE: "d"}
+GLOBAL, SHARED = 1, 3  # NVVM's numbers of the address spaces
+PACKET = 16  # bytes
+
+
+class Simulated:
+    """``numba.cuda`` as a kernel sees it in the simulator: indices, barriers, shared memory."""
+
+    def __getattr__(self, name: str) -> Any:
+        from numba.cuda.simulator.kernel import _get_kernel_context
+
+        return getattr(_get_kernel_context(), name)
+
+
+cuda: Any = Simulated() if SIMULATED else numba.cuda  # for kernels and device functions
+
+
+def device(function: Function) -> Function:
+    """Make a device function of Python code, inlined into its callers (others need a driver even to be compiled)."""
+    return function if SIMULATED else cast(Function, numba.cuda.jit(device=True, inline="always")(function))
 
 
 def primitive(twin: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
@@ -26,83 +54,458 @@ def primitive(twin: Callable[..., Any]) -> Callable[[Callable[..., Any]], Any]:
     return lambda rule: twin if SIMULATED else intrinsic(rule)
 
 
-def device(function: Function) -> Function:
-    """Make a device function of Python code, inlined into its callers (others need a driver even to be compiled)."""
-    return function if SIMULATED else cast(Function, cuda.jit(device=True, inline="always")(function))
+class Element(NamedTuple):
+    """How elements of a dtype are stored and computed."""
+
+    storage: Any  # numba's type
+    dtype: Any  # of arrays that hold it
+    real: Any  # type of the arithmetic
+    word: Any  # type of a packet's words
+    lanes: int  # elements of a word
+
+    @property
+    def words(self) -> int:
+        """Words of a packet."""
+        return PACKET // int(np.dtype(self.word).itemsize)
+
+    @property
+    def width(self) -> int:
+        """Elements of a packet."""
+        return self.words * self.lanes
 
 
-def kernel(function: Callable[..., Any]) -> Any:
-    """Make a kernel, compiled on its first launch for the types of its arguments."""
-    return cuda.jit(function)
+ELEMENTS = {
+    "f16": Element(types.float16, np.float16, np.float32, np.uint32, 2),
+    "bf16": Element(types.uint16, np.uint16, np.float32, np.uint32, 2),
+    "f32": Element(types.float32, np.float32, np.float32, np.uint32, 1),
+    "f64": Element(types.float64, np.float64, np.float64, np.uint64, 1),
+}
 
 
-def arithmetic(dtype: np.dtype[Any]) -> Any:
-    """The type that elements of a storage dtype are computed in."""
-    return np.float64 if dtype == np.float64 else np.float32
+def pointer(name: str) -> Any:
+    """Type of a pointer to elements: "f16", "bf16", "f32" or "f64"."""
+    return types.CPointer(ELEMENTS[name].storage)
 
 
-def _arithmetic(array: Any) -> Any:
-    return types.float64 if array.dtype == types.float64 else types.float32
+def real_type(storage: Any) -> Any:
+    """Type that elements of a type are computed in."""
+    return types.float64 if storage == types.float64 else types.float32
 
 
-def _element(context: Any, builder: Any, array_type: Any, array: Any, *place: Any) -> Any:
-    """Pointer to an element: no bounds, no wraparound, strides of any sign."""
-    view = context.make_array(array_type)(context, builder, array)
-    address = builder.ptrtoint(view.data, ir.IntType(64))
-    for axis, index in enumerate(place):
-        address = builder.add(address, builder.mul(index, builder.extract_value(view.strides, axis)))
-    return builder.inttoptr(address, ir.PointerType(view.data.type.pointee, GLOBAL))
+# -- code for the GPU
 
 
-def _convert(builder: Any, instruction: str, value: Any, kind: Any, registers: str) -> Any:
-    return builder.call(ir.InlineAsm(ir.FunctionType(kind, [value.type]), f"{instruction} $0, $1;", registers), [value])
+def assembly(builder: Any, text: str, result: Any, *arguments: Any) -> Any:
+    """Call PTX: $0 is the result, if any (several results are $0, $1 ...), then come the arguments.
+
+    It stays where it is among other such calls, barriers and stores.
+    """
+    results = result.elements if isinstance(result, ir.LiteralStructType) else [] if result is VOID else [result]
+    constraints = ["=" + CONSTRAINTS[kind] for kind in results] + [CONSTRAINTS[value.type] for value in arguments]
+    function = ir.FunctionType(result, [value.type for value in arguments])
+    code = ir.InlineAsm(function, text, ",".join([*constraints, "~{memory}"]), side_effect=True)
+    return builder.call(code, arguments)
 
 
-def _load(x: Any, outer: Any, feature: Any, inner: Any) -> Any:
-    value = x[outer, feature, inner]
-    if x.dtype == np.uint16:
-        return (np.uint32(value) << np.uint32(16)).view(np.float32)
-    return value if x.dtype == np.float64 else np.float32(value)
+def convert(builder: Any, text: str, result: Any, *arguments: Any) -> Any:
+    """Call PTX that does nothing but compute its result."""
+    results = result.elements if isinstance(result, ir.LiteralStructType) else [result]
+    constraints = ["=" + CONSTRAINTS[kind] for kind in results] + [CONSTRAINTS[value.type] for value in arguments]
+    function = ir.FunctionType(result, [value.type for value in arguments])
+    return builder.call(ir.InlineAsm(function, text, ",".join(constraints)), arguments)
+
+
+def capability() -> tuple[int, int]:
+    """Compute capability that is being compiled for."""
+    from numba.cuda.core.targetconfig import ConfigStack
+
+    return cast("tuple[int, int]", ConfigStack().top().compute_capability)
+
+
+def address(builder: Any, base: Any, index: Any) -> Any:
+    """Address of an element, as an integer."""
+    return builder.ptrtoint(builder.gep(base, [index]), LONG)
+
+
+def element(builder: Any, base: Any, index: Any) -> Any:
+    """Pointer to an element of global memory."""
+    return builder.inttoptr(address(builder, base, index), ir.PointerType(base.type.pointee, GLOBAL))
+
+
+def slots(context: Any, builder: Any, kind: Any, array: Any, start: Any, size: int) -> list[Any]:
+    """Pointers to ``array[start : start + size]``, a local or shared array."""
+    data = context.make_array(kind)(context, builder, array).data
+    return [builder.gep(data, [builder.add(start, LONG(index))]) for index in range(size)]
+
+
+def widen(builder: Any, name: str, word: Any) -> list[Any]:
+    """Elements of a word, the first in its low bits."""
+    if name == "bf16":
+        halves = builder.shl(word, WORD(16)), builder.and_(word, WORD(0xFFFF0000))
+        return [builder.bitcast(half, SINGLE) for half in halves]
+    if name == "f16":
+        text = "{ .reg .b16 a, b; mov.b32 {a, b}, $2; cvt.f32.f16 $0, a; cvt.f32.f16 $1, b; }"
+        pair = convert(builder, text, ir.LiteralStructType([SINGLE, SINGLE]), word)
+        return [builder.extract_value(pair, 0), builder.extract_value(pair, 1)]
+    return [builder.bitcast(word, SINGLE if name == "f32" else DOUBLE)]
+
+
+def narrow(builder: Any, name: str, elements: list[Any]) -> Any:
+    """Word of elements, rounded to nearest even."""
+    if name in ("f32", "f64"):
+        return builder.bitcast(elements[0], WORD if name == "f32" else LONG)
+    if capability() >= (8, 0):
+        return convert(builder, f"cvt.rn.{name}x2.f32 $0, $2, $1;", WORD, *elements)
+    first, second = (builder.zext(round_half(builder, name, value), WORD) for value in elements)
+    return builder.or_(first, builder.shl(second, WORD(16)))
+
+
+def round_half(builder: Any, name: str, value: Any) -> Any:
+    """Bits of a 16-bit number, rounded to nearest even."""
+    if name == "f16":
+        return convert(builder, "cvt.rn.f16.f32 $0, $1;", HALF, value)
+    if capability() >= (8, 0):
+        return convert(builder, "cvt.rn.bf16.f32 $0, $1;", HALF, value)
+    bits = builder.bitcast(value, WORD)
+    even = builder.and_(builder.lshr(bits, WORD(16)), WORD(1))
+    rounded = builder.lshr(builder.add(builder.add(bits, WORD(0x7FFF)), even), WORD(16))
+    return builder.trunc(builder.select(builder.fcmp_unordered("uno", value, value), WORD(0x7FFF), rounded), HALF)
+
+
+# -- code for the simulator
+
+
+def bfloat16_bits(values: Any) -> Any:
+    """float32 rounded to nearest even, as uint16."""
+    values = np.asarray(values, np.float32)
+    bits = values.view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + (bits >> np.uint32(16) & np.uint32(1))) >> np.uint32(16)
+    return np.where(np.isnan(values), np.uint32(0x7FFF), rounded).astype(np.uint16)
+
+
+def decode(stored: Any) -> Any:
+    """Elements as numbers to compute with."""
+    if stored.dtype == np.uint16:
+        return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return stored if stored.dtype == np.float64 else stored.astype(np.float32)
+
+
+def encode(values: Any, dtype: Any) -> Any:
+    """Numbers as elements, rounded to nearest even."""
+    return bfloat16_bits(values) if dtype == np.uint16 else np.asarray(values).astype(dtype)
+
+
+def window(base: Any, index: Any, size: int) -> Any:
+    """Elements that one access moves; it must be aligned to its size."""
+    assert index >= 0 or not isinstance(base, np.ndarray), f"index {index}"
+    part = np.asarray(base[index : index + size])
+    assert part.size == size, f"elements {index} to {index + size} are not all there"
+    assert part.ctypes.data % (size * part.itemsize) == 0, f"access of {size} elements at {index} is not aligned"
+    return part
+
+
+# -- one element
+
+
+def _load(base: Any, index: Any) -> Any:
+    return decode(window(base, index, 1))[0]
 
 
 @primitive(_load)
-def load(typing: Any, x: Any, outer: Any, feature: Any, inner: Any) -> Any:
-    """``x[outer, feature, inner]`` in the arithmetic of x."""
+def load(typing: Any, base: Any, index: Any) -> Any:
+    """``base[index]``, in the arithmetic of its type."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value = builder.load(_element(context, builder, x, *arguments))
-        if x.dtype == types.float16:
-            return _convert(builder, "cvt.f32.f16", value, ir.FloatType(), "=f,h")
-        if x.dtype == types.uint16:
-            return builder.bitcast(builder.shl(builder.zext(value, ir.IntType(32)), ir.IntType(32)(16)), ir.FloatType())
+        value = builder.load(element(builder, *arguments))
+        if base.dtype == types.float16:
+            return convert(builder, "cvt.f32.f16 $0, $1;", SINGLE, value)
+        if base.dtype == types.uint16:
+            return builder.bitcast(builder.shl(builder.zext(value, WORD), WORD(16)), SINGLE)
         return value
 
-    return signature(_arithmetic(x), x, types.int64, types.int64, types.int64), generate
+    return signature(real_type(base.dtype), base, types.int64), generate
 
 
-def _store(y: Any, outer: Any, feature: Any, inner: Any, value: Any) -> None:
-    if y.dtype == np.uint16:
-        bits = int(np.float32(value).view(np.uint32))
-        value = 0x7FFF if np.isnan(value) else (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
-    y[outer, feature, inner] = value
+def _store(base: Any, index: Any, value: Any) -> None:
+    window(base, index, 1)[:] = encode(value, base.dtype)
 
 
 @primitive(_store)
-def store(typing: Any, y: Any, outer: Any, feature: Any, inner: Any, value: Any) -> Any:
-    """``y[outer, feature, inner] = value``, rounded to nearest even."""
+def store(typing: Any, base: Any, index: Any, value: Any) -> Any:
+    """``base[index] = value``, rounded to nearest even."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         *place, value = arguments
-        word = ir.IntType(32)
-        if y.dtype == types.float16:
-            value = _convert(builder, "cvt.rn.f16.f32", value, ir.IntType(16), "=h,f")
-        elif y.dtype == types.uint16:  # cvt.rn.bf16.f32 would need an Ampere GPU
-            bits = builder.bitcast(value, word)
-            even = builder.and_(builder.lshr(bits, word(16)), word(1))
-            rounded = builder.lshr(builder.add(builder.add(bits, word(0x7FFF)), even), word(16))
-            bits = builder.select(builder.fcmp_unordered("uno", value, value), word(0x7FFF), rounded)
-            value = builder.trunc(bits, ir.IntType(16))
-        builder.store(value, _element(context, builder, y, *place))
+        if base.dtype in (types.float16, types.uint16):
+            value = round_half(builder, "f16" if base.dtype == types.float16 else "bf16", value)
+        builder.store(value, element(builder, *place))
         return context.get_dummy_value()
 
-    return signature(types.void, y, types.int64, types.int64, types.int64, _arithmetic(y)), generate
+    return signature(types.void, base, types.int64, real_type(base.dtype)), generate
+
+
+# -- a thread's share of memory at once: packets of 128 bits where they are aligned, else single elements
+
+
+class Access(NamedTuple):
+    """How a thread reads and writes elements that lie side by side, ``width`` at once.
+
+    ``load(base, index, packets, p)`` and ``store(base, index, packets, p)`` move the elements from ``base[index]`` on;
+    ``unpack(packets, p, values, v)`` and ``pack(values, v, packets, p)`` turn the packet into numbers and back.
+    ``packets`` and ``values`` are local arrays: packet ``p`` takes ``words`` items from ``packets[p * words]`` on, and
+    its elements are ``values[v : v + width]``.
+    """
+
+    width: int
+    words: int
+    word: Any
+    real: Any
+    load: Any
+    store: Any
+    unpack: Any
+    pack: Any
+
+
+@cache
+def access(name: str, aligned: bool) -> Access:
+    """Access to elements of a type, by packets if they are ``aligned`` to 16 bytes, else one by one."""
+    return packets_of(name) if aligned else elements_of(name)
+
+
+def elements_of(name: str) -> Access:
+    """Access to one element at a time: its packets are numbers already."""
+    real = ELEMENTS[name].real
+
+    @device
+    def load_element(base: Any, index: Any, packets: Any, packet: Any) -> None:
+        packets[packet] = load(base, index)
+
+    @device
+    def store_element(base: Any, index: Any, packets: Any, packet: Any) -> None:
+        store(base, index, packets[packet])
+
+    @device
+    def unpack(packets: Any, packet: Any, values: Any, place: Any) -> None:
+        values[place] = packets[packet]
+
+    @device
+    def pack(values: Any, place: Any, packets: Any, packet: Any) -> None:
+        packets[packet] = values[place]
+
+    return Access(1, 1, real, real, load_element, store_element, unpack, pack)
+
+
+def packets_of(name: str) -> Access:
+    """Access to 16 bytes at a time."""
+    kind = ELEMENTS[name]
+    words, width, lanes = kind.words, kind.width, kind.lanes
+    letters = f"v{words}.b{128 // words}"
+
+    def _load_packet(base: Any, index: Any, packets: Any, packet: Any) -> None:
+        packets[packet * words : (packet + 1) * words] = window(base, index, width).view(kind.word)
+
+    @primitive(_load_packet)
+    def load_packet(typing: Any, base: Any, index: Any, packets: Any, packet: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            base, index, array, packet = arguments
+            outputs = ", ".join(f"${word}" for word in range(words))
+            text = f"ld.global.L1::no_allocate.{letters} {{{outputs}}}, [${words}];"
+            integer = ir.IntType(128 // words)
+            packed = assembly(builder, text, ir.LiteralStructType([integer] * words), address(builder, base, index))
+            start = builder.mul(packet, LONG(words))
+            for word, slot in enumerate(slots(context, builder, packets, array, start, words)):
+                builder.store(builder.extract_value(packed, word), slot)
+            return context.get_dummy_value()
+
+        return signature(types.void, base, types.int64, packets, types.int64), generate
+
+    def _store_packet(base: Any, index: Any, packets: Any, packet: Any) -> None:
+        window(base, index, width)[:] = packets[packet * words : (packet + 1) * words].view(kind.dtype)
+
+    @primitive(_store_packet)
+    def store_packet(typing: Any, base: Any, index: Any, packets: Any, packet: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            base, index, array, packet = arguments
+            start = builder.mul(packet, LONG(words))
+            values = [builder.load(slot) for slot in slots(context, builder, packets, array, start, words)]
+            inputs = ", ".join(f"${1 + word}" for word in range(words))
+            text = f"st.global.cs.{letters} [$0], {{{inputs}}};"
+            assembly(builder, text, VOID, address(builder, base, index), *values)
+            return context.get_dummy_value()
+
+        return signature(types.void, base, types.int64, packets, types.int64), generate
+
+    def _unpack(packets: Any, packet: Any, values: Any, place: Any) -> None:
+        values[place : place + width] = decode(packets[packet * words : (packet + 1) * words].view(kind.dtype))
+
+    @primitive(_unpack)
+    def unpack(typing: Any, packets: Any, packet: Any, values: Any, place: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            array, packet, target, place = arguments
+            sources = slots(context, builder, packets, array, builder.mul(packet, LONG(words)), words)
+            targets = slots(context, builder, values, target, place, width)
+            for word, source in enumerate(sources):
+                for lane, value in enumerate(widen(builder, name, builder.load(source))):
+                    builder.store(value, targets[word * lanes + lane])
+            return context.get_dummy_value()
+
+        return signature(types.void, packets, types.int64, values, types.int64), generate
+
+    def _pack(values: Any, place: Any, packets: Any, packet: Any) -> None:
+        packets[packet * words : (packet + 1) * words] = encode(values[place : place + width], kind.dtype).view(
+            kind.word
+        )
+
+    @primitive(_pack)
+    def pack(typing: Any, values: Any, place: Any, packets: Any, packet: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            source, place, array, packet = arguments
+            sources = slots(context, builder, values, source, place, width)
+            targets = slots(context, builder, packets, array, builder.mul(packet, LONG(words)), words)
+            for word, target in enumerate(targets):
+                elements = [builder.load(slot) for slot in sources[word * lanes : (word + 1) * lanes]]
+                builder.store(narrow(builder, name, elements), target)
+            return context.get_dummy_value()
+
+        return signature(types.void, values, types.int64, packets, types.int64), generate
+
+    return Access(width, words, kind.word, kind.real, load_packet, store_packet, unpack, pack)
+
+
+# -- arithmetic
+
+
+def _fma(a: Any, b: Any, c: Any) -> Any:
+    return type(a)(np.float64(a) * np.float64(b) + np.float64(c))
+
+
+@primitive(_fma)
+def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
+    """``a * b + c``, rounded once (the simulator's float64 rounds twice)."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return convert(builder, f"fma.rn.f{a.bitwidth} $0, $1, $2, $3;", arguments[0].type, *arguments)
+
+    return signature(a, a, a, a), generate
+
+
+# -- warps: every thread of the block calls them together, in blocks of whole warps
+
+LANES = 32  # threads of a warp
+
+
+def _exchange(value: Any, choose: Callable[[int], int]) -> Any:
+    thread = cuda.threadIdx.x
+    lane = thread % LANES
+    source = choose(lane)
+    values = cuda.shared.array(1024, np.float64)
+    values[thread] = value
+    cuda.syncthreads()
+    received = type(value)(values[thread - lane + source if source < LANES else thread])
+    cuda.syncthreads()
+    return received
+
+
+def shuffle(mode: str, twin: Callable[..., Any]) -> Any:
+    """Make a shuffle of floating-point numbers, of a mode of PTX."""
+
+    @primitive(twin)
+    def exchange(typing: Any, value: Any, operand: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            number, operand = arguments
+            instruction = f"shfl.sync.{mode}.b32"
+            if number.type is SINGLE or number.type == SINGLE:
+                return assembly(builder, f"{instruction} $0, $1, $2, 0x1f, 0xffffffff;", SINGLE, number, operand)
+            halves = "{ .reg .b32 a, b; mov.b64 {a, b}, $1; "
+            moves = "".join(f"{instruction} {half}, {half}, $2, 0x1f, 0xffffffff; " for half in "ab")
+            return assembly(builder, halves + moves + "mov.b64 $0, {a, b}; }", DOUBLE, number, operand)
+
+        return signature(value, value, types.int32), generate
+
+    return exchange
+
+
+# value of the lane whose number differs in the bits of a mask
+shuffle_xor = shuffle("bfly", lambda value, mask: _exchange(value, lambda lane: lane ^ mask))
+# value of the lane that many places up; of the lane itself where there is none
+shuffle_down = shuffle("down", lambda value, distance: _exchange(value, lambda lane: lane + distance))
+# value of a given lane
+shuffle_from = shuffle("idx", lambda value, source: _exchange(value, lambda lane: source))
+
+
+# -- clusters: blocks that can read each other's shared memory, from compute capability 9.0 on
+
+
+def _cluster_arrive() -> None:
+    cuda.cluster_arrive()
+
+
+@primitive(_cluster_arrive)
+def cluster_arrive(typing: Any) -> Any:
+    """Say that this thread has come to the cluster's barrier, and that what it wrote before may be read."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        assembly(builder, "barrier.cluster.arrive.release.aligned;", VOID)
+        return context.get_dummy_value()
+
+    return signature(types.void), generate
+
+
+def _cluster_wait() -> None:
+    cuda.cluster_wait()
+
+
+@primitive(_cluster_wait)
+def cluster_wait(typing: Any) -> Any:
+    """Wait for all threads of the cluster to arrive."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        assembly(builder, "barrier.cluster.wait.acquire.aligned;", VOID)
+        return context.get_dummy_value()
+
+    return signature(types.void), generate
+
+
+def _read_peer(array: Any, index: Any, rank: Any) -> Any:
+    return cuda.peer_shared(array, rank)[index]
+
+
+@primitive(_read_peer)
+def read_peer(typing: Any, array: Any, index: Any, rank: Any) -> Any:
+    """``array[index]`` of the shared array of another block of the cluster."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        shared, index, rank = arguments
+        slot = slots(context, builder, array, shared, index, 1)[0]
+        place = builder.ptrtoint(builder.addrspacecast(slot, ir.PointerType(slot.type.pointee, SHARED)), WORD)
+        kind = slot.type.pointee
+        text = f"mapa.shared::cluster.u32 a, $1, $2; ld.shared::cluster.f{array.dtype.bitwidth} $0, [a];"
+        return assembly(builder, f"{{ .reg .b32 a; {text} }}", kind, place, rank)
+
+    return signature(array.dtype, array, types.int64, types.int32), generate
+
+
+# -- programmatic dependent launch: a kernel's start overlaps the end of the one before; nothing before 9.0
+
+
+def _nothing() -> None:
+    pass
+
+
+def dependency(instruction: str) -> Any:
+    """Make a primitive of a ``griddepcontrol`` instruction."""
+
+    @primitive(_nothing)
+    def control(typing: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            if capability() >= (9, 0):
+                assembly(builder, f"griddepcontrol.{instruction};", VOID)
+            return context.get_dummy_value()
+
+        return signature(types.void), generate
+
+    return control
+
+
+wait_for_previous = dependency("wait")  # until the kernel before is done and its writes are seen
+launch_next = dependency("launch_dependents")  # let the next kernel start when all blocks have called this

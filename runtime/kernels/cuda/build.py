@@ -1,0 +1,81 @@
+"""From a program to the machine code of a GPU, with what the assembler says of it; no GPU or driver is needed.
+
+PTX is made for the newest of ``TARGETS`` that the GPU is not older than, and assembled for the GPU itself: on Blackwell
+that takes fewer registers than PTX of its own would.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from numba import cuda
+
+from .program import Program
+
+Capability = tuple[int, int]  # to compute: a Hopper GPU has (9, 0)
+
+TARGETS: tuple[Capability, ...] = ((7, 5), (8, 0), (9, 0))
+
+WIDE = r"global[\w.:]*\.(?:v4\.[bfu]32|v2\.[bfu]64)\b"  # 128 bits
+COMPUTED = re.compile(r"^\s+(?:@!?%p\d+ )?((?!ld\.|st\.|cvt\.|mov\.|selp\.)[a-z]+[\w.]*\.f64)\b", re.MULTILINE)
+
+
+class Binary(NamedTuple):
+    """A program in machine code, which has its name as the entry, and what is known of it."""
+
+    cubin: bytes
+    ptx: str
+    registers: int  # of a thread
+    spilled: int  # bytes of registers that a thread stores and loads again
+    stack: int  # bytes of local memory of a thread
+
+    @property
+    def wide_loads(self) -> int:
+        """Number of instructions that load 128 bits."""
+        return len(re.findall(rf"\bld\.{WIDE}", self.ptx))
+
+    @property
+    def wide_stores(self) -> int:
+        """Number of instructions that store 128 bits."""
+        return len(re.findall(rf"\bst\.{WIDE}", self.ptx))
+
+    @property
+    def doubles(self) -> list[str]:
+        """The instructions that compute in float64, beyond moving and converting."""
+        return COMPUTED.findall(self.ptx)
+
+
+def build(program: Program, capability: Capability) -> Binary:
+    """Compile a program for GPUs of a compute capability.
+
+    Raises whatever the compiler or the assembler raises: on a broken installation, not on a program of ours.
+    """
+    return assemble(translate(program, capability), capability)
+
+
+def translate(program: Program, capability: Capability) -> str:
+    """PTX that GPUs of a capability can run, the same in every process; its entry has the program's name."""
+    target = max(target for target in TARGETS if target <= capability)
+    bounds = (program.threads, program.minimum_blocks)
+    ptx: str = cuda.compile_ptx(program.function, program.signature, cc=target, launch_bounds=bounds)[0]
+    (mangled,) = re.findall(r"\.visible \.entry (\w+)", ptx)
+    unused = r"^\.common \.global .+ _ZN08NumbaEnv\w+;\n"  # named anew in each process
+    return re.sub(unused, "", ptx, flags=re.MULTILINE).replace(mangled, program.name)
+
+
+def assemble(ptx: str, capability: Capability) -> Binary:
+    """Machine code of PTX."""
+    from cuda.core import Linker, LinkerOptions, ObjectCode
+
+    major, minor = capability
+    options = LinkerOptions(arch=f"sm_{major}{minor}", ptxas_options=["-v"])
+    linker = Linker(ObjectCode.from_ptx(ptx.encode()), options=options)
+    cubin = bytes(linker.link("cubin").code)
+    report = linker.get_info_log()
+
+    def number(pattern: str) -> int:
+        return int(re.findall(pattern, report)[0])
+
+    spilled = number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads")
+    return Binary(cubin, ptx, number(r"Used (\d+) registers"), spilled, number(r"(\d+) bytes stack frame"))

@@ -1,0 +1,527 @@
+"""torch tensors through our kernels: torch's numbers, torch's gradients, torch's modules."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import io
+import pickle
+import tracemalloc
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
+
+from torch.nn import functional  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+
+from normspec.interop import torch as ours  # noqa: E402
+
+HALVES = (torch.float16, torch.bfloat16)
+DTYPES = (*HALVES, torch.float32, torch.float64)
+ROUNDING = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2, torch.float32: 3e-6, torch.float64: 1e-12}
+KINDS = {2: "BatchNorm1d", 3: "BatchNorm1d", 4: "BatchNorm2d", 5: "BatchNorm3d"}
+SHAPES = ((9, 5), (4, 5, 11), (3, 5, 4, 6), (2, 5, 3, 4, 2), (2, 1, 3, 1), (17, 40, 1, 1))
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def random(shape, dtype=torch.float32, seed=0, last=False, mean=1.0, std=2.0):
+    values = np.random.default_rng(seed).normal(mean, std, shape)
+    x = torch.from_numpy(values).to(dtype)
+    return x.to(memory_format=LAST[x.ndim]) if last else x
+
+
+def pair(shape, dtype=torch.float32, **arguments):
+    """torch's module and ours, with the same random parameters."""
+    kept = torch.float64 if dtype is torch.float64 else torch.float32
+    theirs = getattr(torch.nn, KINDS[len(shape)])(shape[1], dtype=kept, **arguments)
+    for seed, parameter in enumerate(theirs.parameters()):
+        parameter.data.copy_(random(parameter.shape, seed=7 + seed))
+    return theirs, ours.replace_batch_norms(copy.deepcopy(theirs))
+
+
+def close(found, expected, tolerance):
+    np.testing.assert_allclose(
+        found.detach().double().numpy(), expected.detach().double().numpy(), rtol=tolerance, atol=tolerance
+    )
+
+
+def oracle(x, weight, bias, eps, dy):
+    """Output and gradients of a training step by torch's own operations in float64, written as the formula."""
+    x, weight, bias = (one if one is None else one.detach().double().requires_grad_() for one in (x, weight, bias))
+    axes, sides = [0, *range(2, x.ndim)], (-1, *[1] * (x.ndim - 2))
+    centered = x - x.mean(axes).view(sides)
+    y = centered / (centered.square().mean(axes).view(sides) + eps).sqrt()
+    y = y if weight is None else y * weight.view(sides)
+    y = y if bias is None else y + bias.view(sides)
+    given = [one for one in (x, weight, bias) if one is not None]
+    return y, *torch.autograd.grad(y, given, dy.double())
+
+
+# ------------------------------------------------------------------------------------------------ outputs, gradients
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("shape", "last"), [(one, last) for one in SHAPES for last in {False, len(one) in LAST}])
+def test_a_module_does_what_torchs_does(shape, dtype, last):
+    theirs, mine = pair(shape, dtype)
+    for step in range(4):
+        theirs.train(step < 3)
+        mine.train(step < 3)
+        xs = [random(shape, dtype, step, last).requires_grad_() for _ in range(2)]
+        found, expected = mine(xs[0]), theirs(xs[1])
+        close(found, expected, ROUNDING[dtype])
+        assert (found.dtype, found.stride()) == (dtype, xs[0].stride())
+        dy = random(shape, dtype, 100 + step, last)
+        found.backward(dy)
+        expected.backward(dy)
+        close(xs[0].grad, xs[1].grad, 2 * ROUNDING[dtype])
+        assert (xs[0].grad.dtype, xs[0].grad.stride()) == (dtype, xs[0].stride())
+    slack = 20 * ROUNDING[dtype]  # torch sums gradients of parameters in float32
+    for (name, one), other in zip(mine.named_parameters(), theirs.parameters(), strict=True):
+        np.testing.assert_allclose(one.grad, other.grad, rtol=slack, atol=slack, err_msg=name)
+    for name, value in theirs.state_dict().items():
+        close(mine.state_dict()[name], value, 3e-6 if dtype is not torch.float64 else 1e-12)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("affine", ["neither", "weight", "bias", "both"])
+@pytest.mark.parametrize("last", [False, True])
+def test_gradients_are_exact_where_torchs_are_not(dtype, affine, last):
+    """A mean of 1e4 deviations: torch's float32 gradients are off by 1e-3 there, so the oracle is float64."""
+    mean = 4.0 if dtype in HALVES else 1e4  # of which 16 bits would hold nothing else
+    shape = (6, 4, 7, 5)
+    x, dy = random(shape, dtype, 1, last, mean, 1.0), random(shape, dtype, 2, last)
+    kept = torch.float64 if dtype is torch.float64 else torch.float32
+    weight = random(4, kept, 3).requires_grad_() if affine in ("weight", "both") else None
+    bias = random(4, kept, 4).requires_grad_() if affine in ("bias", "both") else None
+    x.requires_grad_()
+    y = ours.batch_norm(x, None, None, weight, bias, True)
+    given = [one for one in (x, weight, bias) if one is not None]
+    found = [y, *torch.autograd.grad(y, given, dy)]
+    for one, expected in zip(found, oracle(x, weight, bias, 1e-5, dy), strict=True):
+        close(one, expected, 1e-9 if dtype is torch.float64 else 3 * ROUNDING[dtype])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_calls_have_the_gradients_of_the_formula(seed):
+    draw = np.random.default_rng(seed)
+    shape = tuple(int(size) for size in draw.integers(2, 9, draw.integers(2, 6)))
+    dtype = (torch.float32, torch.float64)[seed % 2]
+    x = random(shape, dtype, seed, False, draw.choice([0, 10.0, -1e3]), draw.choice([1e-2, 1.0, 1e3]))
+    order = draw.permutation(len(shape))
+    x = x.permute(*order).contiguous().permute(*np.argsort(order)).requires_grad_()
+    weight, bias = (random(shape[1], dtype, seed + one).requires_grad_() for one in (1, 2))
+    dy = random(shape, dtype, seed + 3)
+    y = ours.batch_norm(x, None, None, weight, bias, True)
+    found = y, *torch.autograd.grad(y, (x, weight, bias), dy)
+    for one, expected in zip(found, oracle(x, weight, bias, 1e-5, dy), strict=True):
+        scale = max(1.0, float(expected.detach().abs().max()))
+        close(one / scale, expected / scale, 2e-6 if dtype is torch.float32 else 1e-8)
+    assert y.stride() == x.stride()
+
+
+def arguments(training, affine=True, shape=(4, 3, 5)):
+    """Inputs in float64 for finite differences, and the function of them."""
+    x = random(shape, torch.float64, 5, mean=0.0, std=1.0).requires_grad_()
+    weight, bias = (random(3, torch.float64, seed).requires_grad_() for seed in (6, 7))
+    mean, variance = random(3, torch.float64, 8), random(3, torch.float64, 9).abs() + 0.5
+
+    def function(x, weight=None, bias=None):
+        return ours.batch_norm(x, mean, variance, weight, bias, training, 0.0)
+
+    return function, ((x, weight, bias) if affine else (x,))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("affine", [False, True])
+def test_finite_differences(training, affine):
+    function, given = arguments(training, affine)
+    assert torch.autograd.gradcheck(function, given)
+    assert torch.autograd.gradgradcheck(function, given)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_third_derivatives(training):
+    """PyTorch's own were wrong: github.com/pytorch/pytorch/issues/186256."""
+    function, (x, weight, _) = arguments(training, shape=(3, 3))
+
+    def gradient(x, weight):
+        return torch.autograd.grad(function(x, weight).pow(3).sum(), (x, weight), create_graph=True)
+
+    assert torch.autograd.gradgradcheck(gradient, (x, weight))
+
+
+def test_only_what_is_wanted_is_differentiated():
+    x, weight = random((5, 3)), random(3).requires_grad_()
+    ours.batch_norm(x, None, None, weight, None, True).sum().backward()
+    assert x.grad is None
+    assert weight.grad is not None
+    frozen = ours.batch_norm(x, None, None, weight.detach(), None, True)
+    assert not frozen.requires_grad
+
+
+def test_an_expanded_gradient_is_read_where_it_lies():
+    x = random((4, 3, 5)).requires_grad_()
+    ours.batch_norm(x, None, None, None, None, True).sum().backward()  # dy has strides of 0
+    close(x.grad, torch.zeros_like(x), 1e-6)
+
+
+def test_an_input_that_is_changed_before_backward_is_told():
+    x = random((4, 3)).requires_grad_() * 1
+    y = ours.batch_norm(x, None, None, None, None, True)
+    x.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_a_running_statistic_that_is_changed_is_told_to_autograd():
+    module, scale = ours.BatchNorm1d(3), random(3).requires_grad_()
+    before = (scale * module.running_mean).sum()
+    module(random((4, 3)))
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        before.backward()
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_no_memory_of_the_size_of_x_but_the_output(last):
+    x, dy = (random((8, 16, 32, 32), seed=seed, last=last) for seed in (0, 1))
+    x.requires_grad_()
+    _, mine = pair(x.shape)
+    mine(x).backward(dy)  # compiles
+    tracemalloc.start()  # which NumPy tells of its allocations
+    try:
+        mine(x).backward(dy)
+        _, by_numpy = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    x.grad, saved = None, []
+    with (
+        torch.profiler.profile(profile_memory=True) as profile,
+        torch.autograd.graph.saved_tensors_hooks(lambda one: saved.append(one) or one, lambda one: one),
+    ):
+        mine(x).backward(dy)
+    size = x.numel() * x.element_size()
+    by_torch = [one.self_cpu_memory_usage for one in profile.events()]
+    assert by_numpy < size // 8
+    assert [one for one in by_torch if one > size // 8] == [size, size]  # y and dx
+    assert sorted(one.numel() for one in saved) == [16, 16, 16, x.numel()]  # weight, mean, 1 / deviation and x
+    assert next(one for one in saved if one.numel() == x.numel()).data_ptr() == x.data_ptr()
+
+
+# ------------------------------------------------------------------------------------------------------ torch's ways
+
+
+def test_the_signature_is_torchs():
+    mine, theirs = (inspect.signature(one.batch_norm).parameters.values() for one in (ours, functional))
+    assert [(one.name, one.default) for one in mine] == [(one.name, one.default) for one in theirs]
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_without_gradients_nothing_is_kept(context):
+    theirs, mine = pair((4, 3, 5, 5))
+    x = random((4, 3, 5, 5)).requires_grad_()
+    with context():
+        y = mine(x)
+        close(y, theirs(x), 3e-6)
+    assert y.grad_fn is None
+    assert y.is_inference() == (context is torch.inference_mode)
+    assert int(mine.num_batches_tracked) == 1
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_autocast_gives_what_torch_gives(dtype):
+    theirs, mine = pair((4, 3, 8, 8))
+    convolution, x = torch.nn.Conv2d(3, 3, 3, padding=1), random((4, 3, 8, 8))
+    outputs, gradients = [], []
+    for module in (theirs, mine):
+        convolution.zero_grad()
+        with torch.autocast("cpu", dtype):
+            y = module(convolution(x))
+            loss = y.float().square().sum()
+        loss.backward()
+        outputs.append(y)
+        gradients.append(convolution.weight.grad)
+    assert outputs[1].dtype == outputs[0].dtype == dtype
+    close(outputs[1], outputs[0], ROUNDING[dtype])
+    close(gradients[1] / 100, gradients[0] / 100, ROUNDING[dtype])
+
+
+def test_half_modules_keep_torchs_types():
+    _, mine = pair((4, 3))
+    mine.half()
+    x = random((4, 3), torch.float16).requires_grad_()
+    mine(x).sum().backward()
+    assert {one.dtype for one in mine.parameters()} == {torch.float16}
+    assert mine.running_mean.dtype is mine.weight.grad.dtype is torch.float16
+    close(mine.running_mean, 0.1 * x.float().mean(0), 1e-3)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointing_computes_again_what_it_threw_away(reentrant):
+    _, mine = pair((4, 3, 5, 5))
+    other = copy.deepcopy(mine)
+    xs = [random((4, 3, 5, 5)).requires_grad_() for _ in range(2)]
+    mine(xs[0]).square().sum().backward()
+    checkpoint(other, xs[1], use_reentrant=reentrant).square().sum().backward()
+    assert torch.equal(xs[0].grad, xs[1].grad)
+    assert torch.equal(mine.weight.grad, other.weight.grad)
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # torch.compile's own
+def test_torch_compile_finds_no_break_in_it():
+    theirs, mine = (torch.nn.Sequential(torch.nn.Conv2d(3, 3, 3), norm, torch.nn.ReLU()) for norm in pair((6, 3, 9, 9)))
+    mine[0].load_state_dict(theirs[0].state_dict())
+    compiled = torch.compile(mine, backend="aot_eager", fullgraph=True)
+    for step in range(4):
+        for model in (theirs, compiled):
+            model.train(step < 2)
+            model.zero_grad()
+        x = random((6, 3, 9, 9), seed=step)
+        with torch.set_grad_enabled(step < 3):
+            expected, found = theirs(x), compiled(x)
+        close(found, expected, 3e-6)
+        if step < 3:
+            for y in (expected, found):
+                y.square().sum().backward()
+            for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+                close(one.grad / 100, other.grad / 100, 1e-5)
+    for one, other in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True):
+        close(one, other, 1e-6)
+
+
+def train_with_others(rank, store):
+    """A process of two: ours and torch's in DistributedDataParallel, on batches of its own."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
+    try:
+        theirs, mine = (DistributedDataParallel(one) for one in pair((8, 3, 4, 4)))
+        optimizers = [torch.optim.SGD(model.parameters(), 0.1) for model in (theirs, mine)]
+        for step in range(3):
+            x = random((8, 3, 4, 4), seed=10 * rank + step)
+            for model, optimizer in zip((theirs, mine), optimizers, strict=True):
+                optimizer.zero_grad()
+                model(x).square().mean().backward()
+                optimizer.step()
+        for name, value in theirs.module.state_dict().items():
+            close(mine.module.state_dict()[name], value, 1e-5)
+        ranks = [torch.empty(3) for _ in range(2)]
+        torch.distributed.all_gather(ranks, mine.module.weight.detach())
+        assert torch.equal(*ranks)
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def test_two_processes_train_together(tmp_path):
+    torch.multiprocessing.spawn(train_with_others, (tmp_path / "store",), nprocs=2)
+
+
+def test_optimizers_train_it():
+    theirs, mine = pair((16, 3))
+    x, target = random((16, 3)), random((16, 3), seed=1)
+    for module in (theirs, mine):
+        optimizer = torch.optim.Adam(module.parameters(), 0.1)
+        for _ in range(5):
+            optimizer.zero_grad()
+            (module(x) - target).square().mean().backward()
+            optimizer.step()
+    for one, other in zip(mine.parameters(), theirs.parameters(), strict=True):
+        close(one, other, 1e-4)  # Adam divides by gradients that are almost 0
+
+
+def test_modules_are_copied_pickled_and_saved():
+    _, mine = pair((4, 3))
+    mine(random((4, 3)))
+    stream = io.BytesIO()
+    torch.save(mine.state_dict(), stream)
+    stream.seek(0)
+    loaded = torch.nn.BatchNorm1d(3)
+    loaded.load_state_dict(torch.load(stream, weights_only=True))
+    for other in (copy.deepcopy(mine), pickle.loads(pickle.dumps(mine)), loaded):
+        for (name, one), (same, two) in zip(mine.state_dict().items(), other.state_dict().items(), strict=True):
+            assert name == same
+            assert torch.equal(one, two)
+    assert type(copy.deepcopy(mine)) is type(pickle.loads(pickle.dumps(mine))) is ours.BatchNorm1d
+
+
+def test_any_strides_are_read():
+    x = random((6, 8, 10, 4))
+    for view in (x[::2], x[:, ::2], x.flip(0), x.transpose(0, 3), x[..., 1:3], x[:1].expand(5, 8, 10, 4)):
+        with torch.no_grad():
+            expected = functional.batch_norm(view, None, None, training=True)
+            close(ours.batch_norm(view, None, None, training=True), expected, 3e-6)
+
+
+def test_a_lazily_negated_tensor_is_read_as_what_it_is():
+    x = torch.view_as_complex(random((6, 3, 4, 2))).conj().imag
+    assert x.is_neg()
+    close(ours.batch_norm(x, None, None, training=True), functional.batch_norm(x, None, None, training=True), 3e-6)
+
+
+# ------------------------------------------------------------------------------------------------------------- state
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("track", [True, False])
+@pytest.mark.parametrize("training", [True, False])
+def test_every_mode_keeps_the_state_that_torch_keeps(momentum, track, training):
+    theirs, mine = pair((8, 3), momentum=momentum, track_running_stats=track)
+    for step in range(3):
+        theirs.train(training)
+        mine.train(training)
+        close(mine(random((8, 3), seed=step)), theirs(random((8, 3), seed=step)), 3e-6)
+    assert list(mine.state_dict()) == list(theirs.state_dict())
+    for one, other in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True):
+        close(one, other, 1e-6)
+
+
+def test_statistics_that_are_no_longer_tracked_are_left_alone():
+    theirs, mine = pair((8, 3))
+    for module in (theirs, mine):
+        module.track_running_stats = False
+        module(random((8, 3)))
+        assert torch.equal(module.running_mean, torch.zeros(3))
+        assert int(module.num_batches_tracked) == 0
+
+
+def test_an_empty_batch_changes_nothing_and_has_gradients():
+    _, mine = pair((4, 3))
+    x = torch.empty(0, 3, requires_grad=True)
+    mine(x).sum().backward()
+    assert torch.equal(mine.weight.grad, torch.zeros(3))
+    assert x.grad.shape == (0, 3)
+    assert int(mine.num_batches_tracked) == 0
+    assert torch.equal(mine.running_mean, torch.zeros(3))
+
+
+MISTAKES = {
+    "rank": ((torch.zeros(3), None, None), {"training": True}),
+    "integers": ((torch.zeros(2, 3, dtype=torch.int64), None, None), {"training": True}),
+    "one value": ((torch.zeros(1, 3), None, None), {"training": True}),
+    "length": ((torch.zeros(2, 3), None, None, torch.ones(4)), {"training": True}),
+    "no statistics": ((torch.zeros(2, 3), None, None), {}),
+    "one statistic": ((torch.zeros(2, 3), torch.zeros(3), None), {"training": True}),
+    "epsilon": ((torch.zeros(2, 3), None, None), {"training": True, "eps": 0.0}),
+    "momentum": ((torch.zeros(2, 3), None, None), {"training": True, "momentum": "0.1"}),
+    "integer weight": ((torch.zeros(2, 3), None, None, torch.ones(3, dtype=torch.int64)), {"training": True}),
+    "array": ((np.zeros((2, 3)), None, None), {"training": True}),
+    "sparse": ((torch.zeros(2, 3).to_sparse(), None, None), {"training": True}),
+    "meta": ((torch.zeros(2, 3, device="meta"), None, None), {"training": True}),
+    "devices": ((torch.zeros(2, 3), None, None, torch.zeros(3, device="meta")), {"training": True}),
+    "learned statistics": (
+        (torch.zeros(2, 3), torch.zeros(3, requires_grad=True), torch.ones(3)),
+        {"training": True},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told(name):
+    positional, keywords = MISTAKES[name]
+    with pytest.raises((ValueError, RuntimeError, TypeError, AttributeError, NotImplementedError)) as told:
+        ours.batch_norm(*positional, **keywords)
+    assert "batch_norm: " in str(told.value)
+    assert ": expected " in str(told.value)
+
+
+def test_a_step_that_fails_has_not_been_counted():
+    module = ours.BatchNorm1d(3)
+    for wrong in (torch.zeros(1, 3), torch.zeros(4, 4), torch.zeros(3)):
+        with pytest.raises((ValueError, RuntimeError)):
+            module(wrong)
+    assert int(module.num_batches_tracked) == 0
+
+
+# ------------------------------------------------------------------------------------------------------- replacement
+
+
+class Network(torch.nn.Module):
+    """Batch norms of every kind, one of them in two places."""
+
+    def __init__(self):
+        super().__init__()
+        self.shared = torch.nn.BatchNorm2d(4, eps=1e-3, momentum=None)
+        self.body = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 1), self.shared, torch.nn.ReLU(), self.shared)
+        self.head = torch.nn.ModuleDict(
+            {"flat": torch.nn.BatchNorm1d(4, affine=False), "deep": torch.nn.BatchNorm3d(4, bias=False)}
+        )
+
+    def forward(self, x):
+        x = self.body(x)
+        return self.head["flat"](x.mean((2, 3))), self.head["deep"](x[..., None])
+
+
+def test_a_model_is_replaced_in_place_and_back():
+    model, x, calls = Network(), random((6, 4, 5, 5)), []
+    model.shared.register_forward_hook(lambda *_: calls.append(1))
+    model.head["flat"].eval()
+    model.head["flat"].register_buffer("mine", torch.ones(2))
+    before = {name: id(one) for name, one in [*model.named_parameters(), *model.named_buffers()]}
+    modules = {name: id(one) for name, one in model.named_modules()}
+    expected, text = copy.deepcopy(model)(x), repr(model)
+
+    assert ours.replace_batch_norms(model) is model
+    assert type(model.shared) is ours.BatchNorm2d
+    assert type(model.head["flat"]) is ours.BatchNorm1d
+    assert type(model.head["deep"]) is ours.BatchNorm3d
+    assert model.body[1] is model.body[3] is model.shared
+    assert {name: id(one) for name, one in [*model.named_parameters(), *model.named_buffers()]} == before
+    assert {name: id(one) for name, one in model.named_modules()} == modules
+    assert not model.head["flat"].training
+    assert repr(model) == text
+    for found, one in zip(model(x), expected, strict=True):
+        close(found, one, 3e-6)
+    assert len(calls) == 2 + 2
+    ours.replace_batch_norms(model)  # again: nothing left to do
+
+    ours.restore_batch_norms(model)
+    assert {type(one) for one in model.modules()} >= {torch.nn.BatchNorm1d, torch.nn.BatchNorm2d, torch.nn.BatchNorm3d}
+    assert not {type(one) for one in model.modules()} & set(ours.modules.THEIRS)
+
+
+def test_a_batch_norm_alone_is_replaced():
+    assert type(ours.replace_batch_norms(torch.nn.BatchNorm1d(3))) is ours.BatchNorm1d
+
+
+class Odd(torch.nn.BatchNorm2d):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def own_forward():
+    module = torch.nn.BatchNorm1d(3)
+    module.forward = lambda x: x
+    return module
+
+
+def scripted():
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return torch.jit.script(torch.nn.BatchNorm1d(3))
+
+
+REFUSED = {
+    "from all processes": lambda: torch.nn.SyncBatchNorm(3),
+    "statistics of each sample": lambda: torch.nn.InstanceNorm2d(3),
+    "before its first call": lambda: torch.nn.LazyBatchNorm2d(),
+    "a subclass may compute something else": lambda: Odd(3),
+    "forward of its own": own_forward,
+    "compiled by TorchScript": scripted,
+}
+
+
+@pytest.mark.parametrize("why", REFUSED)
+def test_what_cannot_be_replaced_is_refused_with_the_reason(why):
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Sequential(REFUSED[why]()))
+    with pytest.raises(TypeError, match=rf"1\.0: .*{why}"):
+        ours.replace_batch_norms(model)
+    assert type(model[0]) is torch.nn.BatchNorm2d
+    kept = type(model[1][0])
+    with pytest.warns(UserWarning, match=why):
+        ours.replace_batch_norms(model, strict=False)
+    assert type(model[0]) is ours.BatchNorm2d
+    assert type(model[1][0]) is kept

@@ -1,0 +1,50 @@
+"""The way from arrays to launches, on a driver that is built for these tests; and what is said of an unfit driver."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stub
+
+TESTS = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    if reason := stub.unfit():
+        pytest.skip(reason)
+    folder = tmp_path_factory.mktemp("driver")
+    return {**stub.build(folder), "NORMSPEC_CACHE": str(folder / "cache")}
+
+
+def python(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=TESTS, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_suite(environment):
+    result = python("-m", "pytest", "-q", "--tb=short", "stub_suite.py", **environment)
+    if result.returncode != 0:
+        pytest.fail(f"stub_suite.py:\n{result.stdout}{result.stderr}", pytrace=False)
+
+
+DESCRIBE = "from normspec.runtime.kernels import cuda; print(cuda.describe())"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"STUB_VERSION": "11080"}, "the driver is too old: it is of CUDA 11, cuda-bindings "),
+        ({"STUB_DEVICES": "0"}, "the driver finds no GPU that works (CUDA_ERROR_NO_DEVICE)"),
+        ({"STUB_MAJOR": "5"}, "compute capability 7.5 or more is needed, the GPU has 5.0"),
+    ],
+)
+def test_an_unfit_driver_is_told_apart(environment, change, said):
+    result = python("-c", DESCRIBE, **environment, **change)
+    assert result.returncode == 0, result.stderr
+    assert f"unavailable: {said}" in result.stdout
