@@ -290,7 +290,8 @@ def slice_merger(real: Any, threads: int) -> Any:
         sample = Sample(real(0), real(0), real(0), real(0))
         if cuda.threadIdx.x < slices:
             sample = read_sample(partial, SAMPLE * (feature * slices + cuda.threadIdx.x))
-        return merge_block(sample)
+        merged: Sample = merge_block(sample)
+        return merged
 
     return merge_slices
 
