@@ -17,7 +17,7 @@ _blocks: weakref.WeakValueDictionary[int, npt.NDArray[Any]] = weakref.WeakValueD
 
 
 class SimulatedGpu:
-    """What stands for a GPU; it has as many multiprocessors as keep grids small, and no clusters, unless a test adds them."""
+    """What stands for a GPU: few multiprocessors, to keep grids small, and no clusters, unless a test adds them."""
 
     capability, multiprocessors, shared, clusters, name = (9, 0), 4, 227 << 10, 1, "the simulator"
 
