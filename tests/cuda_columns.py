@@ -12,7 +12,6 @@ import simulator
 from cuda_cases import EPSILON, Array, all_elements
 from normspec.runtime.kernels.cuda import columns, columns_backward
 from normspec.runtime.kernels.cuda.primitives import ELEMENTS
-from normspec.runtime.kernels.cuda.program import Program
 
 simulator.install()
 
@@ -221,7 +220,9 @@ def test_what_is_not_finite_stays_in_its_feature(value: float, way: dict[str, in
 def test_vectors_are_optional_and_of_two_types(given: int, way: dict[str, int]) -> None:
     x = cases.filled(rows, data((13, 8), "f32"))
     y = rows(x.shape, x.dtype)
-    dtypes = [np.float64 if given in (5, 15) else np.float32] * 2 + [np.float64 if given in (10, 15) else np.float32] * 2
+    dtypes = [np.float64 if given in (5, 15) else np.float32] * 2 + [
+        np.float64 if given in (10, 15) else np.float32
+    ] * 2
     vectors = [
         vector.astype(dtype) if given >> bit & 1 else None
         for bit, (vector, dtype) in enumerate(zip(cases.vectors(8, 4), dtypes, strict=True))
@@ -324,16 +325,15 @@ def differentiate(
     wanted = cases.flags(weight=weight, batch=batch, input=dx)
     arguments = (*matrix(x), *matrix(dy), *target, *grid.sizes, *vectors)
     (kind,) = kinds(weight)
-    programs: list[tuple[Program, int, int]]
     if slices:
         again = wanted if batch else wanted & ~cases.flags(input=True)
-        first = columns_backward.backward_sums(element, kind, packets, not batch, UNROLL, THREADS)
-        second = columns_backward.backward_split(element, kind, packets, UNROLL, THREADS)
+        first = columns_backward.sums(element, kind, packets, not batch, UNROLL, THREADS)
+        second = columns_backward.gradient(element, kind, packets, UNROLL, THREADS)
         cases.run(first, (grid.slabs, slices), *arguments, wanted)
         cases.run(second, (grid.slabs, slices if batch and dx is not None else 1), *arguments, again)
     else:
         assert x.shape[0] <= cluster * unroll * grid.ranks
-        program = columns_backward.backward_resident(element, kind, packets, cluster, unroll, THREADS)
+        program = columns_backward.resident(element, kind, packets, cluster, unroll, THREADS)
         cases.run(program, (grid.slabs * cluster, 1), *arguments, wanted)
     return out
 
@@ -411,9 +411,7 @@ def test_backward_far_from_zero(way: dict[str, int]) -> None:
     mean, invstd = cases.backward_statistics(stacked(x), True)
     dx = rows(x.shape, x.dtype)
     out = differentiate(x, dy, dx, mean, invstd, None, True, element="f32", **way)
-    cases.check_gradients(
-        stacked(x), stacked(dy), stacked(dx), out.dweight, out.dbias, mean, invstd, None, True, "f32"
-    )
+    cases.check_gradients(stacked(x), stacked(dy), stacked(dx), out.dweight, out.dbias, mean, invstd, None, True, "f32")
 
 
 @all_ways

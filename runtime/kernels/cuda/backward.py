@@ -1,7 +1,8 @@
 """Kernels of the backward pass: gradients through ``y = (x - mean) * invstd * weight + bias``, channels first.
 
-``dy`` and ``x - mean`` are summed up like x itself in the forward pass: means and a comoment, ``sum((dy - its mean) * (x -
-mean))``, put together by Chan's formula. So a ``dy`` far from zero costs no digits, and a constant one gives a dx of zero.
+``dy`` and ``x - mean`` are put together as x itself is in the forward pass: means, and a comoment, the sum of
+``(dy - its mean) * (x - mean)``, by Chan's formula. So a ``dy`` far from zero costs no digits, and a constant one gives
+a ``dx`` of exactly zero.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def gradients(real: Any) -> Gradients:
     def derive(
         sample: Cosample, residue: Number, invstd: Number, flags: Integer
     ) -> tuple[Number, Number, Number, Number, Number]:
-        """``offset``, ``rest`` and ``tilt`` of ``dx = ((dy - offset) - ((x - mean) * tilt + rest)) * scale``; gradients.
+        """``offset``, ``rest``, ``tilt`` of ``dx = ((dy - offset) - ((x - mean) * tilt + rest)) * scale``; dweight, dbias.
 
         The sums left out the residue of the mean of x, which costs less here than with every element. If the mean is
         that of the batch, ``x - mean`` has none.

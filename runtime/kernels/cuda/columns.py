@@ -1,9 +1,10 @@
 """Kernels on memory where the features of a row lie side by side: channels last, and (N, C).
 
-``x`` and ``y`` are matrices of rows, which are a pitch of elements apart. A thread has a *piece* of a row, a packet of 16
-bytes where base, pitch and the number of features allow, else one element. A block has a *slab*, the same ``1 << shift``
-pieces of every row, at most ``slab_limit``; its threads are the slab's *ranks*, each with a row of its own at a time. Slabs are
-numbered along the grid's x axis, slices of the rows along its y axis; sizes of blocks, slabs and clusters are powers of two.
+``x`` and ``y`` are matrices of rows, which are a pitch of elements apart. A thread has a *piece* of a row, a packet of
+16 bytes where base, pitch and the number of features allow, else one element. A block has a *slab*, the same
+``1 << shift`` pieces of every row, ``slab_limit`` at most; its threads are the slab's *ranks*, each with a row of its own
+at a time. Slabs are numbered along the grid's x axis, slices of the rows along its y axis. Sizes of blocks, slabs and
+clusters are powers of two.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class Trees(NamedTuple):
 
 
 def trees(merge: Callable[[Array, Array], None], size: int, real: Any, aligned: bool, threads: int) -> Trees:
-    """Build them, for samples that are local arrays of a size, and a ``merge(sample, other)`` that adds to the first."""
+    """Build them, for samples that are local arrays of a size; ``merge(sample, other)`` adds to the first."""
     slots, slab = threads // 2, slab_limit(aligned)
     shared_size, slab_size = size * slots, size * slab
 
@@ -391,9 +392,7 @@ def finisher(element: str, aligned: bool) -> Any:
 
 
 @cache
-def normalize(
-    element: str, vectors: Vectors, aligned: bool, unroll: int = UNROLL, threads: int = THREADS
-) -> Program:
+def normalize(element: str, vectors: Vectors, aligned: bool, unroll: int = UNROLL, threads: int = THREADS) -> Program:
     """Normalize by the statistics that ``statistics`` left, and commit them.
 
     ``vectors`` are the types of weight, bias, running mean and running variance. The grid is that of ``statistics``;
@@ -461,9 +460,9 @@ def resident(
 ) -> Program:
     """Normalize by the statistics of x, and commit them; ``vectors`` as for ``normalize``.
 
-    A slab is kept on chip by the blocks of a cluster, a slice each: x is read once and y written once, 2T, in one launch.
-    The grid is (slabs * cluster,); there may be ``cluster * unroll * ranks`` rows, and a cluster of as many blocks as
-    ranks, which are ``threads >> shift``. Clusters of more than one block need compute capability 9.0.
+    A slab is kept on chip by the blocks of a cluster, a slice each: x is read once and y written once, 2T, in one
+    launch. The grid is (slabs * cluster,); there may be ``cluster * unroll * ranks`` rows, and no more blocks in a
+    cluster than ranks, which are ``threads >> shift``. Clusters of several blocks need compute capability 9.0.
     """
     moves, real = access(element, aligned), ELEMENTS[element].real
     width, word, load, store, packed = moves.width, moves.word, moves.load, moves.store, unroll * moves.words
@@ -526,9 +525,7 @@ def resident(
 
 
 @cache
-def inference(
-    element: str, vectors: Vectors, aligned: bool, unroll: int = UNROLL, threads: int = THREADS
-) -> Program:
+def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = UNROLL, threads: int = THREADS) -> Program:
     """Normalize by given statistics: mean, variance, weight and bias, of the types in ``vectors``.
 
     Reads x once and writes y once, 2T. The grid is (slabs, slices).

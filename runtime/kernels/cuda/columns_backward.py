@@ -1,4 +1,4 @@
-"""Kernels of the backward pass on memory where the features of a row lie side by side; see ``columns`` for the words."""
+"""Kernels of the backward pass on memory where the features of a row lie side by side; words as in ``columns``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from numba import types
 from .backward import Cosample, gradients
 from .columns import SIZES, THREADS, UNROLL, Array, broadcast, locate, matrix, share, title, trees
 from .forward import scalar
-from .pieces import Integer, Number, Pointer, slice_bounds
-from .primitives import ELEMENTS, access, cuda, device, fma, pointer
+from .pieces import Integer, Pointer, slice_bounds
+from .primitives import ELEMENTS, access, cuda, device, fma, launch_next, pointer, wait_for_previous
 from .program import BATCH, INPUT, Program
+
 
 class Comoments(NamedTuple):
     """Device functions on sums: a sample is a ``Cosample`` of each feature of a piece, with their count at its end."""
@@ -178,12 +179,13 @@ def parameters(element: str, weight: str) -> tuple[Any, ...]:
 
 
 @cache
-def backward_sums(
+def sums(
     element: str, weight: str, aligned: bool, evaluation: bool, unroll: int = UNROLL, threads: int = THREADS
 ) -> Program:
-    """Sums of each slice, ``partial[slice, (slope, residue, center, comoment), feature]``; grid (slabs, slices).
+    """Sums of each slice: ``partial[slice, (slope, residue, center, comoment), feature]``, of the arithmetic's type.
 
-    In ``evaluation``, where dx does not depend on them, it is written too if flags have INPUT.
+    Reads x and dy once, 2T. In ``evaluation``, where dx does not depend on the sums, it is written if flags have INPUT,
+    3T in all. The grid is (slabs, slices).
     """
     moves, real = access(element, aligned), ELEMENTS[element].real
     width, word, load, store, packed = moves.width, moves.word, moves.load, moves.store, unroll * moves.words
@@ -192,10 +194,24 @@ def backward_sums(
     maps_size = 5 * width
 
     def kernel(
-        x: Pointer, x_pitch: Integer, dy: Pointer, dy_pitch: Integer, dx: Pointer, dx_pitch: Integer,
-        rows: Integer, features: Integer, shift: Integer, slices: Integer,
-        means: Pointer, invstds: Pointer, weight: Pointer, partial: Pointer, dweight: Pointer, dbias: Pointer, flags: Integer,
-    ) -> None:  # fmt: skip
+        x: Pointer,
+        x_pitch: Integer,
+        dy: Pointer,
+        dy_pitch: Integer,
+        dx: Pointer,
+        dx_pitch: Integer,
+        rows: Integer,
+        features: Integer,
+        shift: Integer,
+        slices: Integer,
+        means: Pointer,
+        invstds: Pointer,
+        weight: Pointer,
+        partial: Pointer,
+        dweight: Pointer,
+        dbias: Pointer,
+        flags: Integer,
+    ) -> None:
         sample = cuda.local.array(size, real)
         center = cuda.local.array(width, real)
         maps = cuda.local.array(maps_size, real)
@@ -228,6 +244,7 @@ def backward_sums(
             for j in range(width):
                 for k in range(4):
                     partial[(4 * index + k) * features + feature + j] = sample[4 * j + k]
+        launch_next()
 
     kind = "evaluation" if evaluation else "sums"
     name = title(f"backward_{kind}", element, (weight,), aligned, unroll, threads)
@@ -235,10 +252,11 @@ def backward_sums(
 
 
 @cache
-def backward_split(element: str, weight: str, aligned: bool, unroll: int = UNROLL, threads: int = THREADS) -> Program:
-    """Merge the slices of ``backward_sums``; write dweight, dbias and, if flags have INPUT, dx.
+def gradient(element: str, weight: str, aligned: bool, unroll: int = UNROLL, threads: int = THREADS) -> Program:
+    """Merge the slices of ``sums``; write dweight, dbias and, if flags have INPUT, dx.
 
-    Grid (slabs, slices), or (slabs, 1) without dx.
+    Together they read x and dy twice and write dx once, 5T less what was cached. The grid is (slabs, slices), or
+    (slabs, 1) where no dx is written.
     """
     moves, real = access(element, aligned), ELEMENTS[element].real
     width, word, load, store, packed = moves.width, moves.word, moves.load, moves.store, unroll * moves.words
@@ -248,11 +266,24 @@ def backward_split(element: str, weight: str, aligned: bool, unroll: int = UNROL
     from_first_rank = broadcast(maps_size, real, aligned)
 
     def kernel(
-        x: Pointer, x_pitch: Integer, dy: Pointer, dy_pitch: Integer, dx: Pointer, dx_pitch: Integer,
-        rows: Integer, features: Integer, shift: Integer, slices: Integer,
-        means: Pointer, invstds: Pointer, weight: Pointer, partial: Pointer, dweight: Pointer, dbias: Pointer,
+        x: Pointer,
+        x_pitch: Integer,
+        dy: Pointer,
+        dy_pitch: Integer,
+        dx: Pointer,
+        dx_pitch: Integer,
+        rows: Integer,
+        features: Integer,
+        shift: Integer,
+        slices: Integer,
+        means: Pointer,
+        invstds: Pointer,
+        weight: Pointer,
+        partial: Pointer,
+        dweight: Pointer,
+        dbias: Pointer,
         flags: Integer,
-    ) -> None:  # fmt: skip
+    ) -> None:
         sample = cuda.local.array(size, real)
         maps = cuda.local.array(maps_size, real)
         xs = cuda.local.array(packed, word)
@@ -262,6 +293,7 @@ def backward_split(element: str, weight: str, aligned: bool, unroll: int = UNROL
         start, stop = slice_bounds(rows, slices, slices - 1 - index)  # what was read last may still be in the cache
         column, rank, ranks = locate(np.int64(cuda.blockIdx.x), shift)
         feature = width * column
+        wait_for_previous()
         if feature < features:
             gather_slices(partial, rows, slices, features, feature, rank, ranks, sample)
         merge_ranks(sample, shift, ranks)
@@ -283,18 +315,18 @@ def backward_split(element: str, weight: str, aligned: bool, unroll: int = UNROL
                 row -= unroll * ranks
                 mine -= unroll
 
-    name = title("backward_split", element, (weight,), aligned, unroll, threads)
+    name = title("gradient", element, (weight,), aligned, unroll, threads)
     return Program(name, kernel, parameters(element, weight), threads)
 
 
 @cache
-def backward_resident(
+def resident(
     element: str, weight: str, aligned: bool, cluster: int = 1, unroll: int = 8, threads: int = THREADS
 ) -> Program:
-    """All at once, x and dy kept in registers: it reads 2T and writes 1T, T the bytes of x.
+    """Write dweight, dbias and, if flags have INPUT, dx.
 
-    Grid (slabs * cluster,); no more than ``cluster * unroll * (threads >> shift)`` rows; no more blocks in a cluster than
-    ranks in a block.
+    A slab of x and dy is kept on chip by the blocks of a cluster: 3T, in one launch. Grid and limits are those of
+    ``columns.resident``.
     """
     moves, real = access(element, aligned), ELEMENTS[element].real
     width, word, load, store, packed = moves.width, moves.word, moves.load, moves.store, unroll * moves.words
@@ -304,11 +336,24 @@ def backward_resident(
     from_first_rank, given = broadcast(maps_size, real, aligned), gradients(real).given
 
     def kernel(
-        x: Pointer, x_pitch: Integer, dy: Pointer, dy_pitch: Integer, dx: Pointer, dx_pitch: Integer,
-        rows: Integer, features: Integer, shift: Integer, slices: Integer,
-        means: Pointer, invstds: Pointer, weight: Pointer, partial: Pointer, dweight: Pointer, dbias: Pointer,
+        x: Pointer,
+        x_pitch: Integer,
+        dy: Pointer,
+        dy_pitch: Integer,
+        dx: Pointer,
+        dx_pitch: Integer,
+        rows: Integer,
+        features: Integer,
+        shift: Integer,
+        slices: Integer,
+        means: Pointer,
+        invstds: Pointer,
+        weight: Pointer,
+        partial: Pointer,
+        dweight: Pointer,
+        dbias: Pointer,
         flags: Integer,
-    ) -> None:  # fmt: skip
+    ) -> None:
         sample = cuda.local.array(size, real)
         center = cuda.local.array(width, real)
         maps = cuda.local.array(maps_size, real)
