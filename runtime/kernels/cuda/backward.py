@@ -65,7 +65,7 @@ def gradients(real: Any) -> Gradients:
     def derive(
         sample: Cosample, residue: Number, invstd: Number, flags: Integer
     ) -> tuple[Number, Number, Number, Number, Number]:
-        """``offset``, ``rest``, ``tilt`` of ``dx = ((dy - offset) - ((x - mean) * tilt + rest)) * scale``; dweight, dbias.
+        """Offset, rest, tilt of ``dx = ((dy - offset) - ((x - mean) * tilt + rest)) * scale``, then dweight and dbias.
 
         The sums left out the residue of the mean of x, which costs less here than with every element. If the mean is
         that of the batch, ``x - mean`` has none.
