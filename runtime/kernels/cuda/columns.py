@@ -3,8 +3,8 @@
 ``x`` and ``y`` are matrices of rows, which are a pitch of elements apart. A thread has a *piece* of a row, a packet of
 16 bytes where base, pitch and the number of features allow, else one element. A block has a *slab*, the same
 ``1 << shift`` pieces of every row, ``slab_limit`` at most; its threads are the slab's *ranks*, each with a row of its
-own at a time. Slabs are numbered along the grid's x axis, slices of the rows along its y axis. Sizes of blocks, slabs and
-clusters are powers of two.
+own at a time. Slabs are numbered along the grid's x axis, slices of the rows along its y axis. Sizes of blocks, slabs
+and clusters are powers of two.
 """
 
 from __future__ import annotations
