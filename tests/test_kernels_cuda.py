@@ -32,7 +32,12 @@ def python(*arguments: str, simulate: bool) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     ("suite", "device"),
-    [("cuda_suite.py", "simulator"), ("cuda_suite.py", "gpu"), ("cuda_forward.py", "simulator")],
+    [
+        ("cuda_suite.py", "simulator"),
+        ("cuda_suite.py", "gpu"),
+        ("cuda_forward.py", "simulator"),
+        ("cuda_columns.py", "simulator"),
+    ],
 )
 def test_suite(suite: str, device: str) -> None:
     if device == "gpu" and (SIMULATED or not cuda.available()):
