@@ -149,8 +149,8 @@ def page(results: Sequence[Result], where: Mapping[str, Any]) -> str:
             f"{where['cpu']}, {where['cores']} cores, {where['system']}; {versions}. {where['date']}, "
             f"`{where['command']}`; load {where['load_before']} before and {where['load_after']} after. float32. Turns "
             "in random order in one process, medians of the turns' medians; gradients were compared first. In "
-            f"parentheses, where they are a factor of {APART} apart, is the ratio of the shortest times: on a busy machine "
-            "torch's threads wait for each other for milliseconds, and a median says more of the machine.\n",
+            f"parentheses, where they are a factor of {APART} apart, is the ratio of the shortest times: on a busy "
+            "machine torch's threads wait for each other for milliseconds, and a median says more of the machine.\n",
             *told,
             "",
             *lines(HEADER, [one.cells() for one in results]),
