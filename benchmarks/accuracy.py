@@ -129,7 +129,9 @@ def errors(case: Case) -> dict[str, float]:
             if not candidate.name.endswith("out="):
                 with np.errstate(all="ignore"):
                     y = candidate.array(candidate.call())
-                    found[candidate.name] = float((np.abs(y.astype(np.float64) - expected) / (1 + np.abs(expected))).max())
+                    found[candidate.name] = float(
+                        (np.abs(y.astype(np.float64) - expected) / (1 + np.abs(expected))).max()
+                    )
     return found
 
 
