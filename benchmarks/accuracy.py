@@ -78,7 +78,8 @@ def one_pass(batch: Batch) -> Iterator[Candidate]:
             spread = np.maximum(0, (wide * wide).mean(axis=axes) - own * own)
         scale = weight / np.sqrt(spread + np.asarray(EPSILON, kept))
         shift = bias - own * scale
-        return (wide * scale.reshape(sides) + shift.reshape(sides)).astype(batch.memory.dtype)
+        y: Array = wide * scale.reshape(sides) + shift.reshape(sides)
+        return y.astype(batch.memory.dtype)
 
     yield Candidate("one pass", compute, batch.first)
 
