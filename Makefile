@@ -24,8 +24,16 @@ generate-check: $(VENV)/installed  ## fail if generated/ is not what specs/ say
 conformance: $(VENV)/installed  ## the matrix of dialects and clauses, as docs/conformance.md
 	$(BIN)/normspec conformance --output docs/conformance.md
 
+docs: $(VENV)/installed  ## the site, into out/site: open out/site/index.html
+	rm -rf out/site
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . out/site
+	@echo "open out/site/index.html"
+
 bench: $(VENV)/installed  ## ours against torch, ONNX Runtime, JAX and NumPy, into out/ (nine minutes)
 	$(BIN)/normspec bench
+
+bench-gpu: $(VENV)/installed  ## the CUDA kernels against torch, cuDNN and torch.compile, into out/ (ten minutes, a GPU)
+	$(BIN)/normspec bench-gpu
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -33,6 +41,7 @@ lint: $(VENV)/installed
 
 types: $(VENV)/installed
 	$(BIN)/mypy
+	$(BIN)/mypy --strict docs/conf.py docs/_ext
 
 wheel: $(VENV)/installed  ## build the wheel, install it elsewhere, import every module of it
 	$(BIN)/python .ci/wheel.py
@@ -51,4 +60,4 @@ clean:  ## forget the environment and everything built
 	rm -rf $(VENV) build dist out *.egg-info
 	find . -name '*.nb[ic]' -delete
 
-.PHONY: bench check clean conformance demo dev generate generate-check help lint test types wheel
+.PHONY: bench bench-gpu check clean conformance demo dev docs generate generate-check help lint test types wheel

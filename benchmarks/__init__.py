@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import importlib.util
 import json
 import shlex
@@ -15,8 +16,8 @@ from typing import Any
 
 from normspec.cli.terminal import Line
 
-from . import machine, report
-from .measure import Result, every
+from . import machine, measure, report
+from .measure import Result
 from .peers import PEERS, Peer, ours
 from .rows import DTYPES, QUICK, SHAPES, Shape, combinations
 
@@ -49,7 +50,8 @@ def run(options: argparse.Namespace, command: str) -> tuple[list[Result], dict[s
     default = QUICK_SECONDS if options.quick else SECONDS
     peers = [Peer("ours", (), "", ours), *(peer for peer in PEERS if peer.installed)]
     before, began, line = machine.load(), time.perf_counter(), Line()
-    results = list(every(chosen, peers, default if options.seconds is None else options.seconds, line))
+    seconds = default if options.seconds is None else options.seconds
+    results = list(measure.every(chosen, functools.partial(measure.measure, peers), seconds, line))
     line.done()
     return results, {
         **machine.describe(),

@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from .peers import COPY, OURS, Candidate, Peer, copy
 from .rows import Batch, Row, batch
@@ -16,6 +17,7 @@ FEATURES = 4  # of others that are checked
 SMALL, STEP = 3, 20e6  # a row's part of the time: so much, and one more for every so many bytes
 
 Progress = Callable[[str], None]
+Outcome = TypeVar("Outcome")
 
 
 @dataclass(frozen=True)
@@ -63,17 +65,19 @@ def counterpart(name: str) -> str:
     return OURS[name.endswith("out=")]
 
 
-def every(rows: Sequence[Row], peers: Sequence[Peer], seconds: float, progress: Progress) -> Iterator[Result]:
-    """Measure the rows, with more time for the large ones, all in so many seconds."""
+def every(
+    rows: Sequence[Row], measure: Callable[[Row, float], Outcome], seconds: float, progress: Progress
+) -> Iterator[Outcome]:
+    """Measure the rows, each until a moment of ``time.perf_counter``, with more time for the large ones."""
     end = time.perf_counter() + seconds
     weights = [SMALL + row.size / STEP for row in rows]
     for number, row in enumerate(rows):
         left = end - time.perf_counter()
         progress(f"{number + 1} of {len(rows)}, {row}: {max(0, left):.0f} s left")
-        yield measure(row, peers, time.perf_counter() + left * weights[number] / sum(weights[number:]))
+        yield measure(row, time.perf_counter() + left * weights[number] / sum(weights[number:]))
 
 
-def measure(row: Row, peers: Sequence[Peer], end: float) -> Result:
+def measure(peers: Sequence[Peer], row: Row, end: float) -> Result:
     """Check and time everyone on one row, until a moment of ``time.perf_counter``."""
     one = batch(row)
     candidates = [candidate for peer in peers for candidate in peer.candidates(one)]

@@ -10,7 +10,7 @@ from normspec.cli.terminal import lines
 from . import timing
 from .measure import Result
 from .peers import COPY, MEANINGS, OURS, PEERS
-from .rows import MODES, TOLERANCE
+from .rows import MODES, TOLERANCE, Row
 
 TIMED = (*OURS, COPY)
 OTHERS = [name for name in MEANINGS if name not in TIMED]
@@ -127,7 +127,7 @@ def line(result: Result) -> list[str]:
     """A row's cells; – for what was not measured."""
     times = [microseconds(result.timings[name].median) for name in TIMED]
     ratios = [both(result, name) for name in OTHERS]
-    return [*place(result), f"{result.row.size / 1e6:.2f}", *times, *ratios, *map(cell, result.over_copy.values())]
+    return [*place(result.row), f"{result.row.size / 1e6:.2f}", *times, *ratios, *map(cell, result.over_copy.values())]
 
 
 def microseconds(seconds: float) -> str:
@@ -135,9 +135,8 @@ def microseconds(seconds: float) -> str:
     return f"{1e6 * seconds:.{1 if seconds < 1e-4 else 0}f}"
 
 
-def place(result: Result) -> list[str]:
+def place(row: Row) -> list[str]:
     """Which row it is."""
-    row = result.row
     return ["×".join(map(str, row.shape)), row.layout.split()[1] if len(row.shape) > 2 else "–", row.dtype]
 
 
@@ -166,7 +165,7 @@ def behind(result: Result) -> list[str]:
     faster = ", ".join(f"{name} {cell(ratio)}" for name, ratio in result.below.items())
     return [
         result.row.mode,
-        *place(result),
+        *place(result.row),
         cell(min(result.below.values())),
         *map(cell, result.over_copy.values()),
         faster,

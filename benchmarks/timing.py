@@ -33,6 +33,7 @@ class Timing:
     """The seconds of every call of one candidate, a list a turn."""
 
     turns: list[list[float]] = field(default_factory=list)
+    host: list[float] = field(default_factory=list)  # that a call took of the host, a turn, if others did the work
 
     @property
     def samples(self) -> int:
@@ -49,6 +50,10 @@ class Timing:
         return statistics.median(self.medians)
 
     @property
+    def host_median(self) -> float:
+        return statistics.median(self.host)
+
+    @property
     def minimum(self) -> float:
         return min(map(min, self.turns))
 
@@ -57,8 +62,15 @@ class Timing:
         return sum(map(sum, self.turns))
 
 
+Turn = Callable[[Call, Timing, Clock], list[float]]
+
+
 def interleave(
-    calls: Mapping[str, Call], seconds: float, order: random.Random, clock: Clock | None = None
+    calls: Mapping[str, Call],
+    seconds: float,
+    order: random.Random,
+    clock: Clock | None = None,
+    turn: Turn | None = None,
 ) -> dict[str, Timing]:
     """Give every call turns until the time is up, three at the least.
 
@@ -73,13 +85,15 @@ def interleave(
         Shuffles the calls anew in each round.
     clock : Clock, optional
         Another clock than the computer's.
+    turn : Turn, optional
+        Another way to take a turn than ``by_clock``.
 
     Returns
     -------
     dict[str, Timing]
         In the order of ``calls``.
     """
-    clock = clock or Clock()
+    clock, take = clock or Clock(), turn or by_clock
     timings = {name: Timing() for name in calls}
     end = clock.now() + seconds
     for call in calls.values():
@@ -93,12 +107,12 @@ def interleave(
         order.shuffle(ready)
         for name in ready:
             clock.sleep(PAUSE)
-            timings[name].turns.append(turn(calls[name], timings[name], clock))
+            timings[name].turns.append(take(calls[name], timings[name], clock))
         rounds += 1
     return timings
 
 
-def turn(call: Call, before: Timing, clock: Clock) -> list[float]:
+def by_clock(call: Call, before: Timing, clock: Clock) -> list[float]:
     """The seconds of some calls in a row, after one that wakes threads and fills caches."""
     if not before.turns or before.turns[-1][-1] < LONG:
         call()

@@ -1,20 +1,15 @@
-"""``normspec generate | list | show | demo | doctor | conformance | bench``."""
+"""``normspec generate | list | show | demo | doctor | conformance | bench | bench-gpu``."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import importlib
-import pkgutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import normspec
-
-from . import doctor
-
-PAGES = Path(normspec.__path__[0]) / "docs"
+from . import doctor, reference
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return COMMANDS[name](rest)
     except ImportError as error:
-        extra = {"generate": "codegen", "conformance": "codegen", "demo": "demo", "bench": "bench"}.get(name)
+        extra = EXTRAS.get(name)
         if extra is None or not error.name or error.name.startswith("normspec"):
             raise
         print(f"normspec {name} needs {error.name}: pip install 'normspec[{extra}]'", file=sys.stderr)
@@ -51,34 +46,29 @@ def generate(arguments: Sequence[str]) -> int:
 def list_(arguments: Sequence[str]) -> int:
     """the dialects and their classes"""
     argparse.ArgumentParser(prog="normspec list", description=list_.__doc__).parse_args(arguments)
-    for dialect in _dialects():
+    for dialect in reference.dialects():
         module = importlib.import_module(f"normspec.{dialect}")
         print(f"{dialect:8} {' '.join(str(module.__doc__).split())}")
-        for name in _pages(dialect):
+        for name in reference.normalizing(dialect):
             print(f"         {name}")
     return 0
 
 
 def show(arguments: Sequence[str]) -> int:
-    """the reference of a class or dialect: normspec show storch.nn.BatchNorm1d"""
+    """what a class, method, function or dialect is: normspec show storch.nn.BatchNorm1d"""
     parser = argparse.ArgumentParser(prog="normspec show", description=show.__doc__)
-    parser.add_argument("name", help="such as storch, storch.BatchNorm1d or storch.nn.BatchNorm1d")
+    parser.add_argument("name", help="such as storch, storch.BatchNorm1d or storch.nn.BatchNorm1d.loadStateDict")
     name = parser.parse_args(arguments).name
     dialect, _, rest = name.partition(".")
-    if dialect not in _dialects():
-        print(f"normspec show: no dialect {dialect!r}{_hint(dialect, _dialects())}", file=sys.stderr)
+    if dialect not in reference.dialects():
+        print(f"normspec show: no dialect {dialect!r}{_hint(dialect, reference.dialects())}", file=sys.stderr)
         return 1
-    page = (PAGES / f"{dialect}.md").read_text(encoding="utf-8")
-    if not rest:
-        print(page)
-        return 0
-    sections = _pages(dialect)
-    for title, text in sections.items():
-        if title == name or title.rpartition(".")[2] == rest:
-            print(text)
-            return 0
-    print(f"normspec show: {dialect} has no {rest!r}{_hint(name, sections)}", file=sys.stderr)
-    return 1
+    text = reference.of_member(dialect, rest) if rest else reference.of_dialect(dialect)
+    if text is None:
+        print(f"normspec show: {dialect} has no {rest!r}{_hint(name, reference.members(dialect))}", file=sys.stderr)
+        return 1
+    print(text)
+    return 0
 
 
 def demo(arguments: Sequence[str]) -> int:
@@ -120,6 +110,13 @@ def bench(arguments: Sequence[str]) -> int:
     return run(list(arguments))
 
 
+def bench_gpu(arguments: Sequence[str]) -> int:
+    """time the CUDA kernels beside torch, cuDNN and torch.compile"""
+    from normspec.benchmarks.gpu import main as run
+
+    return run(list(arguments))
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "generate": generate,
     "list": list_,
@@ -128,20 +125,16 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "doctor": doctor.main,
     "conformance": conformance,
     "bench": bench,
+    "bench-gpu": bench_gpu,
 }
 
-
-def _dialects() -> list[str]:
-    """The generated packages: those that have a page."""
-    found = (module.name for module in pkgutil.iter_modules(normspec.__path__))
-    return [name for name in found if (PAGES / f"{name}.md").exists()]
-
-
-def _pages(dialect: str) -> dict[str, str]:
-    """The sections of a dialect's page that are about a class, by its qualified name."""
-    page = (PAGES / f"{dialect}.md").read_text(encoding="utf-8")
-    sections = {part.partition("\n")[0]: f"## {part}" for part in page.split("\n## ")[1:]}
-    return {title: text for title, text in sections.items() if title.startswith(f"{dialect}.")}
+EXTRAS = {
+    "generate": "codegen",
+    "conformance": "codegen",
+    "demo": "demo",
+    "bench": "bench",
+    "bench-gpu": "bench",
+}
 
 
 def _hint(word: str, choices: Iterable[str]) -> str:

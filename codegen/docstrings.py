@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from .model import Argument, Callable_, Class, Example, Kept
 
@@ -52,7 +52,7 @@ def _class(one: Class) -> Iterator[tuple[str, list[str]]]:
     for paragraph in one.paragraphs:
         yield "", _fill(paragraph)
     yield "", _fill(f"Supertypes: {', '.join(one.supertypes)}.")
-    yield "Parameters", _parameters(one.arguments)
+    yield "Parameters", _parameters(one.arguments, constraint=one.constraint)
     yield "Shape", [*_fill(f"Input: {one.shapes}. Output: {one.output}."), *_fill(one.shape or "")]
     state = [line for kept in one.state for line in _entry(f"{kept.name} : {kept.type}", kept.doc, _state_facts(kept))]
     yield "Attributes", [*_parameters(one.attributes, short=True), *state]
@@ -72,10 +72,12 @@ def _class(one: Class) -> Iterator[tuple[str, list[str]]]:
 
 def _state_facts(kept: Kept) -> str:
     never = f" None when {kept.none_when}." if kept.none_when else ""
-    return f"Shape ({', '.join(kept.shape)}), initially {kept.init}.{never}"
+    return f"Shape ({', '.join(kept.shape)}), {kept.dtype_doc}, initially {kept.init}.{never}"
 
 
-def _parameters(arguments: Iterable[Argument], short: bool = False) -> list[str]:
+def _parameters(
+    arguments: Iterable[Argument], short: bool = False, constraint: Callable[[Argument], str] = lambda _: ""
+) -> list[str]:
     lines = []
     for one in arguments:
         head = f"{one.name} : {one.type}"
@@ -85,7 +87,8 @@ def _parameters(arguments: Iterable[Argument], short: bool = False) -> list[str]
         if one.default is not None:
             head += f", default {one.default}"
         spelled = f" Also spelled ``{one.twin}``." if one.twin else ""
-        lines += _entry(head, one.doc + spelled)
+        must = f"Must be {constraint(one)}." if constraint(one) else ""
+        lines += _entry(head, one.doc + spelled, must)
     return lines
 
 
@@ -103,7 +106,8 @@ def _examples(examples: Iterable[Example]) -> list[str]:
 
 
 def _bullet(text: str) -> list[str]:
-    return textwrap.fill(text, WIDTH - 8, initial_indent="* ", subsequent_indent="  ").split("\n") if text else []
+    lines = _fill(text, 2)
+    return [f"* {lines[0][2:]}", *lines[1:]] if lines else []
 
 
 def _fill(text: str, indent: int = 0) -> list[str]:

@@ -111,6 +111,10 @@ class Callable_:
         return names
 
     @property
+    def signature_parts(self) -> list[str]:
+        return _starred(self.arguments)
+
+    @property
     def twins(self) -> dict[str, str]:
         return {one.name: one.twin for one in self.arguments if one.twin}
 
@@ -121,7 +125,7 @@ class Callable_:
 
     def signature(self, first: str | None = "self") -> str:
         """The ``def`` line, or lines, as a formatter would leave them."""
-        texts = ([first] if first else []) + (_starred(self.arguments) if self.kind == "function" else [])
+        texts = ([first] if first else []) + (self.signature_parts if self.kind == "function" else [])
         line = f"def {self.name}({', '.join(texts)}) -> {self.annotation}:"
         indent = "    " if first else ""
         if len(indent + line) <= WIDTH:
@@ -155,6 +159,13 @@ class Kept:
         return self.annotation
 
     @property
+    def dtype_doc(self) -> str:
+        """Its element type, in words."""
+        wide = self.dtype == "at_least_float32" or (self.canonical == "count" and self.dtype == "parameter")
+        own = "the parameters' element type"
+        return f"{own} but float32 at least" if wide else own if self.dtype == "parameter" else self.dtype
+
+    @property
     def none_when(self) -> str:
         return " or ".join(f"{switch}=False" for switch in self.switches)
 
@@ -167,6 +178,8 @@ class Condition:
     phase: str
     doc: str
     fields: tuple[str, ...]
+    of: str | None  # the parameter that is misused
+    needs: str | None  # what it must be instead
     raises: str | None
     text: str | None
     never: str | None
@@ -219,6 +232,28 @@ class Class:
     call_returns: str
     imports: tuple[str, ...]
     qualified: str
+    meanings: Mapping[str, str]  # of the canonical parameters and states, in the operator's words
+
+    @property
+    def learns(self) -> bool:
+        return bool(self.fixed("learns"))
+
+    @property
+    def spoken(self) -> dict[str, str]:
+        """The names of arguments and states, by what they are canonically."""
+        named: list[Argument | Kept] = [*self.arguments, *self.state]
+        return {one.canonical: one.name for one in named}
+
+    def fixed(self, canonical: str) -> object:
+        """The value of a canonical parameter that is no argument."""
+        return next((one.value for one in self.bindings if one.canonical == canonical and not one.argument), None)
+
+    def nullable(self, canonical: str) -> bool:
+        """Whether the argument for a canonical parameter may be None."""
+        return any("None" in one.type for one in self.arguments if one.canonical == canonical)
+
+    def kept(self, canonical: str) -> Kept | None:
+        return next((one for one in self.state if one.canonical == canonical), None)
 
     @property
     def shapes(self) -> str:
@@ -226,7 +261,7 @@ class Class:
         return " or ".join(f"({', '.join(shape.split())})" for shape in self.inputs)
 
     @property
-    def signature(self) -> list[str]:
+    def signature_parts(self) -> list[str]:
         return _starred(self.arguments)
 
     @property
@@ -240,6 +275,11 @@ class Class:
     @property
     def attributes(self) -> list[Argument]:
         return [one for one in self.arguments if one.attribute]
+
+    def constraint(self, argument: Argument) -> str:
+        """What an argument must be, as far as the dialect refuses anything else: ``an integer, zero or more``."""
+        needs = (one.needs for one in self.conditions if one.of == argument.canonical and one.raises)
+        return ", ".join(need for need in needs if need)
 
     @property
     def raises(self) -> list[Condition]:

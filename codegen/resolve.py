@@ -98,7 +98,12 @@ def _check_operator(reader: Reader, operator: OperatorSpec) -> None:
                 reader.complain(
                     state.where, f"{name!r} names {word!r}, which is no parameter{hint(word, operator.parameters)}"
                 )
-
+    for name, condition in operator.conditions.items():
+        if condition.of is not None and condition.of not in operator.parameters:
+            problem = f"{name!r} is of {condition.of!r}, which is no parameter"
+            reader.complain(condition.where, problem + hint(condition.of, operator.parameters))
+        if (condition.of is None) != (condition.needs is None):
+            reader.complain(condition.where, f"{name!r} needs both 'of' and 'needs', or neither")
     for placeholder in _placeholders(operator.equation or "", reader, operator.where):
         if placeholder not in operator.parameters and placeholder not in operator.state:
             known = [*operator.parameters, *operator.state]
@@ -240,6 +245,7 @@ class _Resolver:
             call_returns=spelled.returns or self.spec.call.returns,
             imports=self.spec.imports,
             qualified=".".join(part for part in (self.spec.dialect, variant.module, variant.variant) if part),
+            meanings={name: one.doc for name, one in (operator.parameters | operator.state).items()},
         )
 
     def _state(self, operator: OperatorSpec, spelled: SpelledSpec) -> tuple[Kept, ...]:
@@ -400,6 +406,8 @@ class _Resolver:
                 phase=known[name].phase,
                 doc=known[name].doc,
                 fields=known[name].fields,
+                of=known[name].of,
+                needs=known[name].needs,
                 raises=message.raises,
                 text=message.text,
                 never=message.never,

@@ -44,11 +44,13 @@ class StateSpec:
 
 @dataclass(frozen=True)
 class ConditionSpec:
-    """A misuse that is refused; ``fields`` may stand in a dialect's message."""
+    """A misuse that is refused; ``fields`` may stand in a dialect's message, ``of`` is the parameter that it is of."""
 
     phase: Literal["construct", "call", "load", "mode", "move"]
     fields: tuple[str, ...]
     doc: str
+    of: str | None = None
+    needs: str | None = None
     where: str = ""
 
 

@@ -13,14 +13,20 @@ def run(code: str, names: dict[str, Any], where: str) -> None:
 
     Unlike doctest, output may have blank lines, as documents have them.
     """
+    for source, shown, printed in execute(code, names, where):
+        assert not shown or printed == shown, f"{where}:\n{source}shows\n{shown}\nbut printed\n{printed}"
+
+
+def execute(code: str, names: dict[str, Any], where: str) -> Iterator[tuple[str, str, str]]:
+    """Each statement, the output that is shown below it, and what it printed now."""
     for source, shown in blocks(code.splitlines()):
-        if all(line.startswith("#") or not line for line in source.splitlines()):
-            continue
         printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
-            exec(compile(source, where, "single"), names)  # our own specs, not a user's: examples are what is tested
-        found = _trimmed(printed.getvalue())
-        assert not shown or found == shown, f"{where}:\n{source}shows\n{shown}\nbut printed\n{found}"
+        if not all(line.startswith("#") or not line for line in source.splitlines()):
+            with contextlib.redirect_stdout(printed):
+                exec(
+                    compile(source, where, "single"), names
+                )  # our own specs, not a user's: examples are what is tested
+        yield source, shown, _trimmed(printed.getvalue())
 
 
 def blocks(lines: Iterable[str]) -> Iterator[tuple[str, str]]:

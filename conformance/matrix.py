@@ -70,30 +70,38 @@ SIGNS = {"passed": "✓", "deviation": "Δ", "omitted": "–", "failed": "✗"}
 
 
 def page(cells: Sequence[Cell]) -> str:
-    """The matrix as Markdown, with every reason below it."""
+    """The matrix as Markdown; below it each clause, with the reason of everything that is not simply passed."""
     names = list(dict.fromkeys(cell.row for cell in cells))
     found = {(cell.row, cell.clause): cell for cell in cells}
     lines = [
         "<!-- Written by `normspec conformance`. -->",
         "# Conformance",
         "",
-        "✓ passed, Δ passed and knowingly different from the original, – does not apply, ✗ failed.",
+        "✓ passed, Δ passed and knowingly different from the original, – does not apply, ✗ failed. Below is each",
+        "clause, with every reason.",
         "",
-        f"| |{''.join(f' {clause} |' for clause in CLAUSES)}",
+        f"| class |{''.join(f' [{clause}](#{clause}) |' for clause in CLAUSES)}",
         f"|---|{'---|' * len(CLAUSES)}",
     ]
     for name in names:
         signs = "".join(f" {SIGNS[found[name, clause].result]} |" for clause in CLAUSES)
-        lines.append(f"| `{name}` |{signs}")
+        lines.append(f"| {_link(name)} |{signs}")
     lines += ["", "## Clauses", ""]
-    lines += [f"- **{name}**: {(check.__doc__ or '').strip()}" for name, check in CLAUSES.items()]
-    lines += ["", "## Reasons", ""]
-    reasons: dict[tuple[str, str], list[str]] = {}
-    for cell in cells:
-        if cell.reason:
-            reasons.setdefault((f"{SIGNS[cell.result]} {cell.clause}", cell.reason), []).append(f"`{cell.row}`")
-    lines += [f"- {sign}, {', '.join(names)}: {reason}" for (sign, reason), names in reasons.items()]
-    return "\n".join(lines) + "\n"
+    for clause, check in CLAUSES.items():
+        lines += [f"### {clause}", "", (check.__doc__ or "").strip(), ""]
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for cell in cells:
+            if cell.clause == clause and cell.reason:
+                reasons.setdefault((SIGNS[cell.result], cell.reason), []).append(_link(cell.row))
+        lines += [f"- {sign} {', '.join(names)}: {reason}" for (sign, reason), names in reasons.items()]
+        lines += [""] if reasons else []
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _link(name: str) -> str:
+    """The page of a class, from where the matrix is written."""
+    dialect, _, rest = name.partition(".")
+    return f"[`{name}`](../generated/docs/{dialect}/{rest}.md)"
 
 
 def table(cells: Sequence[Cell]) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 import numbers
-import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
-from normspec.runtime import Tensor
+from normspec.runtime import Tensor, foreign
 from normspec.runtime.arrays import Source, native
 from normspec.runtime.autograd import needed
 from normspec.runtime.dtypes import FLOATING
@@ -70,15 +69,19 @@ class Caller:
             return Given(value, self._tensor(argument, np.asarray(value)), "numpy", lambda array: array)
         if not hasattr(value, "__dlpack_device__"):
             self.fail(argument, "an array", type(value).__name__, TypeError)
+        kind = type(value)
         if value.__dlpack_device__()[0] != DLPACK_CPU:
-            self.fail(argument, "an array on the CPU, or a tensor of ours", f"a {type(value).__name__} elsewhere")
-        if getattr(value, "requires_grad", False):
-            self.fail(argument, "an array that requires no gradient", f"a {type(value).__name__} that does")
+            self.fail(argument, "an array on the CPU, or a tensor of ours", f"a {kind.__name__} elsewhere")
         try:
-            array = np.from_dlpack(value)
+            found = foreign.read(value)
         except (BufferError, RuntimeError, TypeError) as error:
-            self.fail(argument, "an array that DLPack can share", f"a {type(value).__name__}: {error}")
-        return Given(value, self._tensor(argument, array), type(value).__module__.split(".")[0], _exporter(value))
+            self.fail(argument, "an array that can be shared", f"a {kind.__name__} that cannot: {error}")
+        if found is None:
+            self.fail(argument, "an array", kind.__name__, TypeError)
+        if found.differentiated:
+            expected = "an array that requires no gradient (normspec.interop has a batch norm for those)"
+            self.fail(argument, expected, f"a {kind.__name__} that does")
+        return Given(value, self._tensor(argument, found.array), kind.__module__.partition(".")[0], found.wrap)
 
     def _tensor(self, argument: str, array: npt.NDArray[Any]) -> Tensor:
         if array.dtype.name not in FLOATING and array.dtype.kind not in "iub":
@@ -207,10 +210,3 @@ def _overlap(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
         return np.shares_memory(a, b, max_work=most)
     except np.exceptions.TooHardError:
         return True
-
-
-def _exporter(value: Any) -> Callable[[Any], Any]:
-    """What makes an array of ``value``'s library of one of NumPy's, by DLPack."""
-    if hasattr(value, "__array_namespace__"):
-        return value.__array_namespace__().from_dlpack  # type: ignore[no-any-return]
-    return sys.modules[type(value).__module__.split(".")[0]].from_dlpack  # type: ignore[no-any-return]

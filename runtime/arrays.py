@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from . import devices, memory
+from . import devices, foreign, memory
 from .dtypes import at_least_float32
-from .tensor import Tensor
+from .tensor import Tensor, dtype_name
 
 WIDE = ("float32", "float64")
 
@@ -38,7 +38,15 @@ def source(value: object) -> Source | None:
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):  # whose mask would be lost
         array = native(np.asarray(value))
         return Source(array, "cpu", _name(array.dtype), _same)
-    return None
+    found = None if isinstance(value, np.ndarray) else foreign.read(value)
+    if found is None:
+        return None
+    if found.differentiated:
+        raise ValueError(
+            "input: expected a tensor that needs no gradient, found one that requires grad: normspec.interop has a "
+            "batch norm for that, and its detach() is one that does not"
+        )
+    return Source(found.array, found.device, dtype_name(found.array), found.wrap)
 
 
 def native(array: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from . import autograd, devices
+from . import autograd, devices, foreign
 from .autograd import Variable
 from .dialect import Dialect
 from .dtypes import DType, DTypeLike
@@ -54,7 +54,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     def __init__(self, data: object, dtype: DTypeLike | None = None, device: str | None = None) -> None:
         array, where = _array(data, "int64" if self.dialect is None else self.dialect.rules.integer_dtype)
         wanted = where if device is None else devices.name(*devices.parse(device))
-        name = _dtype_name(array)
+        name = dtype_name(array)
         if dtype is not None and DType.of(dtype).name != name:
             array, where = _host(array, name).astype(DType.of(dtype).numpy), "cpu"
             name = DType.of(dtype).name
@@ -281,11 +281,9 @@ def _array(data: object, integers: str) -> tuple[Any, str]:
         return data.array, data.device
     if isinstance(data, (np.ndarray, np.generic)):
         return _numeric(np.asarray(data), data), "cpu"
-    if hasattr(data, "__cuda_array_interface__") or hasattr(data, "copy_to_host"):
-        array = devices.cuda().asarray(data)
-        return array, devices.name("cuda", array.device)
-    if hasattr(data, "__dlpack__"):
-        return _from_dlpack(data), "cpu"
+    found = foreign.read(data)
+    if found is not None:
+        return found.array, found.device
     array = _numeric(np.asarray(data), data)
     if array.dtype == np.float64:
         array = array.astype(np.float32)
@@ -301,16 +299,7 @@ def _numeric(array: npt.NDArray[Any], data: object) -> npt.NDArray[Any]:
     return array
 
 
-def _from_dlpack(data: Any) -> npt.NDArray[Any]:
-    """The memory of another library's array; what DLPack cannot carry, bfloat16, comes as a copy."""
-    if hasattr(data, "detach"):
-        data = data.detach()
-    if str(getattr(data, "dtype", "")).endswith("bfloat16"):
-        return np.from_dlpack(data.float()).astype(DType("bfloat16").numpy)
-    return np.from_dlpack(data)
-
-
-def _dtype_name(array: Any) -> str:
+def dtype_name(array: Any) -> str:
     """The element type of an array; 16-bit unsigned on a device is how bfloat16 travels."""
     name = str(array.dtype.name)
     return "bfloat16" if name == "uint16" and not isinstance(array, np.ndarray) else name

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -12,12 +14,13 @@ import simulator
 from cuda_cases import EPSILON, Array, all_elements
 from normspec.runtime.kernels.cuda import forward
 from normspec.runtime.kernels.cuda.primitives import ELEMENTS
+from normspec.runtime.kernels.cuda.program import Program
 
 simulator.install()
 
 KINDS = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
 LAYOUTS = [cases.contiguous, cases.offset, cases.padded, cases.scattered, cases.reversed_axes, cases.channels_last]
-THREADS = 64
+THREADS, UNROLL = 64, 2
 
 
 def kinds(*arrays: Array) -> tuple[str, ...]:
@@ -34,34 +37,340 @@ def width_of(element: str, *arrays: Array) -> int:
     return width
 
 
-def inferred(
-    x: Array,
-    y: Array,
-    mean: Array,
-    variance: Array,
-    weight: Array | None,
-    bias: Array | None,
-    *,
-    element: str,
-    slices: int = 1,
-    unroll: int = 2,
-) -> Array:
+def described(view: Array, width: int) -> tuple[Any, ...]:
+    """Pointer and strides."""
+    return cases.pointer(view), *cases.strides(view, width)
+
+
+def inferred(element: str, x: Array, y: Array, *statistics: Array | None, slices: int = 1) -> Array:
     width = width_of(element, x, y)
-    vectors = (mean, variance, cases.absent(weight), cases.absent(bias))
-    program = forward.inference(element, kinds(*vectors), width > 1, unroll, THREADS)
-    arguments: list[Any] = [cases.pointer(x), *cases.strides(x, width), cases.pointer(y), *cases.strides(y, width)]
-    sizes = x.shape[0], x.shape[2] // width
-    flags = cases.flags(weight=weight, bias=bias)
-    epsilon = cases.arithmetic(element)(EPSILON)
-    cases.run(program, (x.shape[1], slices), *arguments, *sizes, *vectors, epsilon, flags)
+    vectors = tuple(map(cases.absent, statistics))
+    program = forward.inference(element, kinds(*vectors), width > 1, UNROLL, THREADS)
+    given = cases.flags(weight=statistics[2], bias=statistics[3])
+    sizes, epsilon = (x.shape[0], x.shape[2] // width), cases.arithmetic(element)(EPSILON)
+    data = *described(x, width), *described(y, width), *sizes
+    cases.run(program, (x.shape[1], slices), *data, *vectors, epsilon, given)
     return y
 
 
+def poison(*shape: int, dtype: Any = np.float64) -> Array:
+    return np.full(shape, np.nan, dtype)
+
+
+class Trained(NamedTuple):
+    y: Array
+    mean: Array
+    invstd: Array
+    running_mean: Array | None
+    running_var: Array | None
+    tracked: int
+
+
+class Options(NamedTuple):
+    weight: Array | None = None
+    bias: Array | None = None
+    running_mean: Array | None = None
+    running_var: Array | None = None
+    rate: float = 0.1
+    unbiased: bool = True
+    tracked: bool = False
+
+
+def partials(element: str, x: Array, slices: int) -> Array:
+    width = width_of(element, x)
+    partial = poison(x.shape[1] * slices * 4, dtype=cases.arithmetic(element))
+    program = forward.statistics(element, width > 1, UNROLL, THREADS)
+    cases.run(program, (x.shape[1], slices), *described(x, width), x.shape[0], x.shape[2] // width, partial)
+    return partial
+
+
+Kernel = Callable[[str, Array, Array, Options], Trained]
+
+
+def split(slices: int) -> Kernel:
+    """Statistics, then normalize."""
+
+    def train(element: str, x: Array, y: Array, options: Options) -> Trained:
+        def program(kinds: Any, aligned: bool) -> Program:
+            return forward.normalize(element, kinds, aligned, UNROLL, THREADS)
+
+        return launched(program, (x.shape[1], slices), element, x, y, options, partials(element, x, slices))
+
+    return train
+
+
+def resident(cluster: int, threads: int = THREADS) -> Kernel:
+    """The whole feature on chip; how many pieces a thread keeps is as the feature needs."""
+
+    def train(element: str, x: Array, y: Array, options: Options) -> Trained:
+        def program(kinds: Any, aligned: bool) -> Program:
+            pieces = x[:, 0].size // (ELEMENTS[element].width if aligned else 1)
+            unroll = -(-pieces // (threads * cluster))
+            return forward.resident(element, kinds, aligned, cluster, unroll, threads)
+
+        return launched(program, (x.shape[1] * cluster, 1), element, x, y, options)
+
+    return train
+
+
+def launched(
+    make: Callable[[Any, bool], Program],
+    grid: tuple[int, int],
+    element: str,
+    x: Array,
+    y: Array,
+    options: Options,
+    *partial: Array,
+) -> Trained:
+    width = width_of(element, x, y)
+    vectors = [cases.absent(vector) for vector in options[:2]]
+    vectors += [cases.absent(None if vector is None else vector.copy()) for vector in options[2:4]]
+    program = make(kinds(*vectors), width > 1)
+    outputs = np.array([41], np.int64), poison(x.shape[1]), poison(x.shape[1])
+    moving = np.result_type(vectors[2], vectors[3]).type
+    scalars = cases.arithmetic(element)(EPSILON), moving(1 - options.rate), moving(options.rate)
+    given = cases.flags(**{**options._asdict(), "rate": None})
+    data = *described(x, width), *described(y, width), x.shape[0], x.shape[2] // width
+    cases.run(program, grid, *data, *partial, *vectors, *outputs, *scalars, given)
+    running = [new if old is not None else None for old, new in zip(options[2:4], vectors[2:], strict=True)]
+    return Trained(y, *outputs[1:], *running, int(outputs[0][0]))
+
+
+KERNELS = {"split1": split(1), "split3": split(3), "k1": resident(1), "k4": resident(4, 32)}
+all_kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=list(KERNELS))
+all_layouts = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+
+
+def train(kernel: Kernel, element: str, x: Array, layout: Any = cases.contiguous, **options: Any) -> Trained:
+    """In a layout, for x and y."""
+    return kernel(element, cases.filled(layout, x), layout(x.shape, x.dtype), Options(**options))
+
+
+def check(result: Trained, x: Array, element: str, **given: Any) -> None:
+    options = Options(**given)
+    mean, variance = cases.reference(x)
+    count = x.shape[0] * x.shape[2]
+    cases.check(result.y, cases.affine(x, mean, variance, options.weight, options.bias), element)
+    digits = 1e-13 if element == "f64" else 5e-7
+    spread = np.sqrt(variance.astype(float))
+    np.testing.assert_allclose(result.mean, mean.astype(float), rtol=0, atol=digits * spread.max() + 1e-30)
+    np.testing.assert_allclose(result.invstd, 1 / np.sqrt(variance + EPSILON).astype(float), rtol=digits)
+    assert result.tracked == 41 + options.tracked
+    rate = options.rate
+    if options.running_mean is not None and result.running_mean is not None:
+        moved = (1 - rate) * options.running_mean + rate * mean
+        np.testing.assert_allclose(result.running_mean, moved.astype(float), rtol=5e-7)
+    if options.running_var is not None and result.running_var is not None:
+        batch = variance * count / max(count - 1, 1) if options.unbiased else variance
+        moved = (1 - rate) * options.running_var + rate * batch
+        np.testing.assert_allclose(result.running_var, moved.astype(float), rtol=5e-7)
+
+
 @all_elements
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+@all_layouts
 def test_inference(layout: Any, element: str) -> None:
     for shape in [(3, 2, 48), (5, 3, 7), (1, 1, 1), (70, 1, 16)]:
         x = cases.filled(layout, cases.data(shape, element))
-        mean, variance, weight, bias = cases.vectors(shape[1], 4)
-        y = inferred(x, layout(shape, x.dtype), mean, variance, weight, bias, element=element, slices=2)
-        cases.check(y, cases.affine(x, mean, variance, weight, bias), element)
+        given = cases.vectors(shape[1], 4)
+        y = inferred(element, x, layout(shape, x.dtype), *given, slices=2)
+        cases.check(y, cases.affine(x, *given), element)
+
+
+SHAPES = [(1, 1, 1), (2, 3, 8), (5, 2, 56), (3, 2, 49), (1, 2, 520), (67, 1, 16)]
+
+
+SHAPES = [(1, 1, 1), (2, 3, 8), (5, 2, 56), (3, 2, 49), (1, 2, 520), (67, 1, 16)]
+AFFINE, RUNNING = ("weight", "bias"), ("running_mean", "running_var")
+
+
+def given(feature: int, dtype: Any = np.float32) -> dict[str, Array]:
+    return dict(zip((*AFFINE, *RUNNING), cases.vectors(feature, 4, dtype), strict=True))
+
+
+@all_kernels
+@all_elements
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_training(shape: tuple[int, int, int], element: str, kernel: Kernel) -> None:
+    x = cases.data(shape, element)
+    check(train(kernel, element, x, tracked=True, **given(shape[1])), x, element, tracked=True, **given(shape[1]))
+
+
+@pytest.mark.parametrize("element", ["f32", "bf16"])
+def test_clusters_of_sixteen_blocks(element: str) -> None:
+    x = cases.data((3, 1, 200), element)
+    check(train(resident(16, 32), element, x), x, element)
+
+
+@all_kernels
+@all_layouts
+def test_any_strides(layout: Any, kernel: Kernel) -> None:
+    for element in ("f32", "f16"):
+        x = cases.data((3, 2, 24), element)
+        result = train(kernel, element, x, layout)
+        check(result, x, element)
+        memory = cases.pointer(result.y).memory.view(x.dtype)
+        assert np.isfinite(memory.astype(float)).sum() == x.size, "written beside y"
+
+
+@all_kernels
+def test_a_repeated_input_has_strides_of_zero(kernel: Kernel) -> None:
+    x = np.broadcast_to(cases.data((1, 2, 12), "f32"), (5, 2, 12))
+    check(kernel("f32", x, cases.contiguous(x.shape, x.dtype), Options()), x, "f32")
+
+
+@all_kernels
+def test_y_may_be_x(kernel: Kernel) -> None:
+    x = cases.data((4, 2, 40), "f32")
+    both = cases.filled(cases.contiguous, x)
+    check(kernel("f32", both, both, Options()), x, "f32")
+
+
+@all_kernels
+@pytest.mark.parametrize("ratio", [1e3, 1e4, 1e5, -1e5])
+def test_mean_far_beyond_the_standard_deviation(ratio: float, kernel: Kernel) -> None:
+    x = cases.data((9, 2, 61), "f32", offset=ratio)
+    check(train(kernel, "f32", x), x, "f32")
+
+
+@all_kernels
+@pytest.mark.parametrize("place", [0, 1, 200])
+def test_one_far_element_spoils_nothing(place: int, kernel: Kernel) -> None:
+    """The first element is where deviations are measured from; it may be anything."""
+    x = cases.data((3, 1, 200), "f32", offset=1e4)
+    x.reshape(-1)[place] = 0
+    check(train(kernel, "f32", x), x, "f32")
+
+
+@all_kernels
+@all_elements
+@pytest.mark.parametrize("value", [0.1, 1000.3, -3e4, "largest"])
+def test_constant_features_give_exactly_the_bias(value: float | str, element: str, kernel: Kernel) -> None:
+    for shape in ((7, 2, 43), (2, 2, 64)):
+        limits = ml_dtypes.finfo(cases.DTYPES[element])
+        x = np.full(shape, limits.max if value == "largest" else value, cases.DTYPES[element])
+        options = {**given(2), "running_var": np.zeros(2, np.float32)}
+        result = train(kernel, element, x, **options)
+        bias = options["bias"][:, None].astype(x.dtype)
+        np.testing.assert_array_equal(result.y, np.broadcast_to(bias, shape))
+        np.testing.assert_array_equal(result.mean, x[0, :, 0].astype(float))
+        np.testing.assert_array_equal(result.running_var, np.zeros(2))
+
+
+@all_kernels
+@pytest.mark.parametrize("element", ["f32", "f16"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_stays_in_its_feature(value: float, element: str, kernel: Kernel) -> None:
+    x = cases.data((5, 3, 24), element)
+    x[3, 1, 20] = value
+    result = train(kernel, element, x, **given(3))
+    assert np.isnan(result.y[:, 1].astype(float)).all()
+    for vector in result[1:5]:
+        np.testing.assert_array_equal(np.isfinite(vector), [True, False, True])
+    rest = given(2)
+    rest = {name: vector[::2] for name, vector in given(3).items()}
+    check(result._replace(y=result.y[:, ::2], **selected(result)), x[:, ::2], element, **rest)
+
+
+def selected(result: Trained) -> dict[str, Any]:
+    return {name: getattr(result, name)[::2] for name in ("mean", "invstd", *RUNNING)}
+
+
+@all_kernels
+@pytest.mark.parametrize("present", range(4), ids="{:02b}".format)
+def test_vectors_are_optional(present: int, kernel: Kernel) -> None:
+    x = cases.data((3, 2, 20), "f32")
+    for names in (AFFINE, RUNNING):
+        options = {name: given(2)[name] for index, name in enumerate(names) if present >> index & 1}
+        result = train(kernel, "f32", x, unbiased=False, rate=0.25, **options)
+        check(result, x, "f32", unbiased=False, rate=0.25, **options)
+
+
+@all_kernels
+@pytest.mark.parametrize("element", ["f32", "f64"])
+def test_float64_vectors_keep_their_digits(element: str, kernel: Kernel) -> None:
+    x = cases.data((4, 2, 16), element)
+    options = given(2, np.float64)
+    result = train(kernel, element, x, **options, unbiased=False)
+    check(result, x, element, **options, unbiased=False)
+    for name, batch in zip(RUNNING, cases.reference(x), strict=True):
+        old, digits = options[name], 1e-15 if element == "f64" else 1e-8
+        np.testing.assert_allclose(getattr(result, name) - 0.9 * old, (0.1 * batch).astype(float), rtol=1e-6)
+        np.testing.assert_allclose(getattr(result, name), (0.9 * old + 0.1 * batch).astype(float), rtol=digits * 100)
+
+
+@all_kernels
+@pytest.mark.parametrize("rate", [0.0, 1.0])
+def test_rates_of_none_and_all_are_exact(rate: float, kernel: Kernel) -> None:
+    x = cases.data((3, 2, 8), "f32")
+    old = np.array([12345.678, 1e-3], np.float32)
+    result = train(kernel, "f32", x, running_mean=old, running_var=old, rate=rate, unbiased=False)
+    if rate == 0:
+        np.testing.assert_array_equal(result.running_mean, old)
+        np.testing.assert_array_equal(result.running_var, old)
+    else:
+        np.testing.assert_array_equal(result.running_mean, result.mean.astype(np.float32))
+        np.testing.assert_allclose(result.running_var, cases.reference(x)[1].astype(float), rtol=3e-7)
+
+
+@all_kernels
+def test_unbiased_variance_of_a_single_element_is_zero(kernel: Kernel) -> None:
+    result = train(kernel, "f32", np.full((1, 1, 1), 5, np.float32), running_var=np.ones(1, np.float32), rate=0.5)
+    np.testing.assert_array_equal(result.running_var, [0.5])
+    np.testing.assert_array_equal(result.y, np.zeros((1, 1, 1)))
+
+
+@all_kernels
+@all_elements
+def test_two_runs_give_the_same_bits(element: str, kernel: Kernel) -> None:
+    x = cases.data((3, 2, 72), element)
+    first, second = (train(kernel, element, x, **given(2)) for _ in range(2))
+    for one, other in zip(first[:5], second[:5], strict=True):
+        assert one.tobytes() == other.tobytes()
+
+
+@all_kernels
+def test_a_feature_does_not_depend_on_others(kernel: Kernel) -> None:
+    x = cases.data((4, 3, 20), "f32")
+    alone = train(kernel, "f32", x[:, 1:2].copy()).y
+    assert train(kernel, "f32", x).y[:, 1:2].tobytes() == alone.tobytes()
+
+
+@all_elements
+@pytest.mark.parametrize("slices", [1, 3, 40])
+def test_moments(slices: int, element: str) -> None:
+    x = cases.data((4, 2, 37 if slices == 3 else 40), element)
+    real, (mean, m2) = "f64" if element == "f64" else "f32", (poison(2), poison(2))
+    program = forward.moments(real, 64)
+    cases.run(program, (2, 1), partials(element, x, slices), slices, mean, m2)
+    exact_mean, variance = cases.reference(x)
+    digits = 1e-14 if element == "f64" else 5e-7
+    np.testing.assert_allclose(mean, exact_mean.astype(float), rtol=digits)
+    np.testing.assert_allclose(m2, (variance * x[:, 0].size).astype(float), rtol=digits)
+
+
+def test_a_float64_mean_is_not_rounded_to_the_arithmetic_of_x() -> None:
+    x = cases.data((3, 2, 20), "f32", offset=1e5)
+    mean, variance = (statistic.astype(float) for statistic in cases.reference(x))
+    y = inferred("f32", x, cases.contiguous(x.shape, x.dtype), mean, variance, None, None)
+    cases.check(y, cases.affine(x, mean, variance, None, None), "f32")
+
+
+@pytest.mark.parametrize("present", range(4), ids="{:02b}".format)
+def test_inference_without_weight_or_bias(present: int) -> None:
+    x = cases.filled(cases.contiguous, cases.data((3, 2, 20), "f32"))
+    mean, variance, *vectors = cases.vectors(2, 4)
+    options = [vector if present >> index & 1 else None for index, vector in enumerate(vectors)]
+    y = inferred("f32", x, cases.contiguous(x.shape, x.dtype), mean, variance, *options)
+    cases.check(y, cases.affine(x, mean, variance, *options), "f32")
+
+
+def test_every_bfloat16_is_read_and_written() -> None:
+    """Rounding to nearest even, infinities and NaN included: bfloat16 to bfloat16 through (x - 0) / 1 * weight."""
+    bits = np.arange(0, 1 << 16, 41)[:1592].astype(np.uint16)
+    x = cases.filled(cases.contiguous, bits.view(cases.BFLOAT16).reshape(1, 1, -1))
+    variance = np.full(1, 1 - EPSILON)
+    weight = np.array([1.2345679], np.float32)
+    y = inferred("bf16", x, cases.contiguous(x.shape, x.dtype), np.zeros(1), variance, weight, None)
+    with np.errstate(all="ignore"):
+        expected = (x.astype(np.float32) * weight).astype(cases.BFLOAT16)
+    np.testing.assert_array_equal(y.astype(float), expected.astype(float))

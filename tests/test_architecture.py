@@ -56,7 +56,7 @@ def test_generated_code_reaches_the_runtime_alone():
 LIGHT = """
 import sys
 from normspec import {0}
-heavy = {{"numba", "yaml", "jinja2", "normspec.codegen", "normspec.specs"}} & set(sys.modules)
+heavy = {{"numba", "yaml", "jinja2", "torch", "jax", "normspec.codegen", "normspec.specs"}} & set(sys.modules)
 assert not heavy, heavy
 """
 

@@ -41,12 +41,30 @@ def test_list_has_every_class(capsys):
 
 def test_show_finds_a_class_by_its_short_name(capsys):
     assert main(["show", "storch.BatchNorm1d"]) == 0
-    assert capsys.readouterr().out.startswith("## storch.nn.BatchNorm1d\n")
+    assert capsys.readouterr().out.startswith("normspec.storch.nn.BatchNorm1d(numFeatures: int, eps: float = 1e-05, ")
 
 
 def test_show_finds_a_function(capsys):
     assert main(["show", "torch.nn.functional.batch_norm"]) == 0
-    assert "| `running_var` |" in capsys.readouterr().out
+    assert "\nrunning_var : Array | None\n" in capsys.readouterr().out
+
+
+def test_show_finds_a_method_and_an_attribute(capsys):
+    assert main(["show", "storch.BatchNorm1d.load_state_dict"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(
+        "normspec.storch.nn.BatchNorm1d.load_state_dict(stateDict: Mapping[str, Tensor]) -> None\n"
+    )
+    assert main(["show", "storch.nn.BatchNorm1d.isTraining"]) == 0
+    assert "Whether the module is in training mode." in capsys.readouterr().out
+    assert main(["show", "storch.BatchNorm1d.nothing"]) == 1
+
+
+def test_show_tells_a_dialect(capsys):
+    assert main(["show", "storch"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("PyTorch for Scala 3")
+    assert "storch.nn.BatchNorm1d\n    Applies Batch Normalization over a 2D or 3D input.\n" in printed
 
 
 def test_doctor_says_what_works(capsys):

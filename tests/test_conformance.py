@@ -81,5 +81,6 @@ def test_the_page_has_every_cell_and_reason():
     ]
     page = matrix.page(cells)
     assert page.count(" ✓ |") == len(CLAUSES) - 1
-    assert "- – devices, `a.B`: no GPU" in page
+    assert "\n### devices\n\n" in page
+    assert "\n- – [`a.B`](../generated/docs/a/B.md): no GPU\n" in page
     assert "a.B" in matrix.table(cells)

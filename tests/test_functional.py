@@ -501,12 +501,18 @@ class TestErrors:
 
     def test_a_torch_tensor_that_requires_a_gradient(self):
         real = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
-        with pytest.raises(
-            ValueError, match="x: expected an array that requires no gradient, found a Tensor that does"
-        ):
+        with pytest.raises(ValueError, match=r"x: expected an array that requires no gradient .*found a Tensor that does"):
             batch_stats(real.zeros(3, 2, requires_grad=True))
-        with pytest.raises(ValueError, match="x: expected an array that DLPack can share, found a Tensor"):
-            batch_stats(real.zeros(3, 2, dtype=real.bfloat16))
+        with real.no_grad():
+            assert batch_stats(real.zeros(3, 2, requires_grad=True)).count.tolist() == [3, 3]
+        with pytest.raises(ValueError, match="x: expected an array that can be shared, found a Tensor that cannot"):
+            batch_stats(real.zeros(3, 2).to_sparse())
+
+    def test_torchs_bfloat16(self):
+        real = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
+        y = batch_norm(real.tensor([[1.0], [3.0]]).bfloat16(), training=True).output
+        assert y.dtype == real.bfloat16
+        assert y.tolist() == [[-1.0], [1.0]]
 
     def test_statistics_that_are_none(self):
         some = batch_stats(self.X)

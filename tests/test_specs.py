@@ -97,6 +97,8 @@ MISTAKES = [
     (DIALECT, "clause: state_dict", "clause: state", "about: num_batches_tracked", "there is no clause 'state'; did you mean 'state_dict'?"),
     (OPERATOR, "when: [affine]", "when: [afine]", "scale: {shape", "'scale' names 'afine', which is no parameter; did you mean 'affine'?"),
     (OPERATOR, "sqrt(variance + {epsilon})", "sqrt(variance + {epsilom})", "operator: batch_norm", "the equation has 'epsilom', which is nothing; did you mean 'epsilon'?"),
+    (OPERATOR, "of: epsilon, needs: a real", "of: epsilom, needs: a real", "epsilon_type:", "'epsilon_type' is of 'epsilom', which is no parameter; did you mean 'epsilon'?"),
+    (OPERATOR, "of: epsilon, needs: a real number, ", "of: epsilon, ", "epsilon_type:", "'epsilon_type' needs both 'of' and 'needs', or neither"),
     # messages
     (DIALECT, "  rank: {raises: RuntimeError,", "  rank: {raises: RuntimeEror,", "rank: {raises", "'RuntimeEror' is no exception"),
     (DIALECT, "  rank: {", "  rang: {", "rank: {raises", "there is no condition 'rang'; did you mean 'rank'?"),

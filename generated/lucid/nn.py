@@ -89,11 +89,12 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
     Parameters
     ----------
     num_features : int
-        Number of channels C.
+        Number of channels C. Must be an integer, zero or more.
     eps : float, default 1e-05
-        Small constant added to the variance for numerical stability.
+        Small constant added to the variance for numerical stability. Must be a real number.
     momentum : float | None, default 0.1
         Exponential moving average factor for running statistics. If None, uses cumulative moving average.
+        Must be a real number or None.
     affine : bool, default True
         If True, learns per-channel scale γ and shift β.
     track_running_stats : bool, default True
@@ -101,7 +102,7 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
     device : DeviceLike | None, default None
         Device for parameters and buffers.
     dtype : DTypeLike | None, default None
-        Data type for parameters and buffers.
+        Data type for parameters and buffers. Must be an element type, floating-point.
 
     Shape
     -----
@@ -120,20 +121,21 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
     track_running_stats : bool
         If True, maintains ``running_mean``, ``running_var``, and ``num_batches_tracked``.
     weight : Parameter | None
-        Learnable scale γ of shape (num_features,). Shape (features), initially ones. None when
-        affine=False.
+        Learnable scale γ of shape (num_features,). Shape (features), the parameters' element type,
+        initially ones. None when affine=False.
     bias : Parameter | None
-        Learnable shift β of shape (num_features,). Shape (features), initially zeros. None when
-        affine=False.
+        Learnable shift β of shape (num_features,). Shape (features), the parameters' element type,
+        initially zeros. None when affine=False.
     running_mean : Tensor | None
-        Running estimate of the per-channel mean, shape (num_features,). Shape (features), initially
-        zeros. None when track_running_stats=False.
+        Running estimate of the per-channel mean, shape (num_features,). Shape (features), the parameters'
+        element type but float32 at least, initially zeros. None when track_running_stats=False.
     running_var : Tensor | None
         Running estimate of the per-channel variance, shape (num_features,); each batch adds its unbiased
-        variance. Shape (features), initially ones. None when track_running_stats=False.
+        variance. Shape (features), the parameters' element type but float32 at least, initially ones.
+        None when track_running_stats=False.
     num_batches_tracked : Tensor | None
-        Scalar int64 counting the number of batches seen during training. Shape (), initially zero. None
-        when track_running_stats=False.
+        Scalar int64 counting the number of batches seen during training. Shape (), int64, initially zero.
+        None when track_running_stats=False.
 
     State
     -----
@@ -196,9 +198,9 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
     * shapes in messages: Written (3,) in errors of loading, [3,4] without blanks in ShapeMismatch. Here:
       Written [3] and [3, 4].
     * wording: BatchNorm2d says "If None, uses cumulative moving average" and "Running estimate of the
-      per-channel mean" where BatchNorm1d says "None uses a cumulative moving average" and "Running per-
-      channel mean"; only BatchNorm1d says that the counter is int64; the page of BatchNorm2d has lost its
-      formulas. Here: Both say the fuller of the two; the formulas are back.
+      per-channel mean" where BatchNorm1d says "None uses a cumulative moving average" and "Running
+      per-channel mean"; only BatchNorm1d says that the counter is int64; the page of BatchNorm2d has lost
+      its formulas. Here: Both say the fuller of the two; the formulas are back.
     * metal is left out: Apple's GPU; ``metal()`` and ``device="metal"`` need one.
     * forward hooks is left out: Modules have no hooks here.
 
@@ -308,11 +310,12 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
     Parameters
     ----------
     num_features : int
-        Number of channels C.
+        Number of channels C. Must be an integer, zero or more.
     eps : float, default 1e-05
-        Small constant added to the variance for numerical stability.
+        Small constant added to the variance for numerical stability. Must be a real number.
     momentum : float | None, default 0.1
         Exponential moving average factor for running statistics. If None, uses cumulative moving average.
+        Must be a real number or None.
     affine : bool, default True
         If True, learns per-channel scale γ and shift β.
     track_running_stats : bool, default True
@@ -320,7 +323,7 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
     device : DeviceLike | None, default None
         Device for parameters and buffers.
     dtype : DTypeLike | None, default None
-        Data type for parameters and buffers.
+        Data type for parameters and buffers. Must be an element type, floating-point.
 
     Shape
     -----
@@ -339,20 +342,21 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
     track_running_stats : bool
         If True, maintains ``running_mean``, ``running_var``, and ``num_batches_tracked``.
     weight : Parameter | None
-        Learnable scale γ of shape (num_features,). Shape (features), initially ones. None when
-        affine=False.
+        Learnable scale γ of shape (num_features,). Shape (features), the parameters' element type,
+        initially ones. None when affine=False.
     bias : Parameter | None
-        Learnable shift β of shape (num_features,). Shape (features), initially zeros. None when
-        affine=False.
+        Learnable shift β of shape (num_features,). Shape (features), the parameters' element type,
+        initially zeros. None when affine=False.
     running_mean : Tensor | None
-        Running estimate of the per-channel mean, shape (num_features,). Shape (features), initially
-        zeros. None when track_running_stats=False.
+        Running estimate of the per-channel mean, shape (num_features,). Shape (features), the parameters'
+        element type but float32 at least, initially zeros. None when track_running_stats=False.
     running_var : Tensor | None
         Running estimate of the per-channel variance, shape (num_features,); each batch adds its unbiased
-        variance. Shape (features), initially ones. None when track_running_stats=False.
+        variance. Shape (features), the parameters' element type but float32 at least, initially ones.
+        None when track_running_stats=False.
     num_batches_tracked : Tensor | None
-        Scalar int64 counting the number of batches seen during training. Shape (), initially zero. None
-        when track_running_stats=False.
+        Scalar int64 counting the number of batches seen during training. Shape (), int64, initially zero.
+        None when track_running_stats=False.
 
     State
     -----
@@ -419,9 +423,9 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
     * shapes in messages: Written (3,) in errors of loading, [3,4] without blanks in ShapeMismatch. Here:
       Written [3] and [3, 4].
     * wording: BatchNorm2d says "If None, uses cumulative moving average" and "Running estimate of the
-      per-channel mean" where BatchNorm1d says "None uses a cumulative moving average" and "Running per-
-      channel mean"; only BatchNorm1d says that the counter is int64; the page of BatchNorm2d has lost its
-      formulas. Here: Both say the fuller of the two; the formulas are back.
+      per-channel mean" where BatchNorm1d says "None uses a cumulative moving average" and "Running
+      per-channel mean"; only BatchNorm1d says that the counter is int64; the page of BatchNorm2d has lost
+      its formulas. Here: Both say the fuller of the two; the formulas are back.
     * GroupNorm, InstanceNorm2d: The document links to both. Here: They are named, but not part of this
       library.
     * metal is left out: Apple's GPU; ``metal()`` and ``device="metal"`` need one.
@@ -530,11 +534,12 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
     Parameters
     ----------
     num_features : int
-        Number of channels C.
+        Number of channels C. Must be an integer, zero or more.
     eps : float, default 1e-05
-        Small constant added to the variance for numerical stability.
+        Small constant added to the variance for numerical stability. Must be a real number.
     momentum : float | None, default 0.1
         Exponential moving average factor for running statistics. If None, uses cumulative moving average.
+        Must be a real number or None.
     affine : bool, default True
         If True, learns per-channel scale γ and shift β.
     track_running_stats : bool, default True
@@ -542,7 +547,7 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
     device : DeviceLike | None, default None
         Device for parameters and buffers.
     dtype : DTypeLike | None, default None
-        Data type for parameters and buffers.
+        Data type for parameters and buffers. Must be an element type, floating-point.
 
     Shape
     -----
@@ -561,20 +566,21 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
     track_running_stats : bool
         If True, maintains ``running_mean``, ``running_var``, and ``num_batches_tracked``.
     weight : Parameter | None
-        Learnable scale γ of shape (num_features,). Shape (features), initially ones. None when
-        affine=False.
+        Learnable scale γ of shape (num_features,). Shape (features), the parameters' element type,
+        initially ones. None when affine=False.
     bias : Parameter | None
-        Learnable shift β of shape (num_features,). Shape (features), initially zeros. None when
-        affine=False.
+        Learnable shift β of shape (num_features,). Shape (features), the parameters' element type,
+        initially zeros. None when affine=False.
     running_mean : Tensor | None
-        Running estimate of the per-channel mean, shape (num_features,). Shape (features), initially
-        zeros. None when track_running_stats=False.
+        Running estimate of the per-channel mean, shape (num_features,). Shape (features), the parameters'
+        element type but float32 at least, initially zeros. None when track_running_stats=False.
     running_var : Tensor | None
         Running estimate of the per-channel variance, shape (num_features,); each batch adds its unbiased
-        variance. Shape (features), initially ones. None when track_running_stats=False.
+        variance. Shape (features), the parameters' element type but float32 at least, initially ones.
+        None when track_running_stats=False.
     num_batches_tracked : Tensor | None
-        Scalar int64 counting the number of batches seen during training. Shape (), initially zero. None
-        when track_running_stats=False.
+        Scalar int64 counting the number of batches seen during training. Shape (), int64, initially zero.
+        None when track_running_stats=False.
 
     State
     -----
@@ -638,9 +644,9 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
     * shapes in messages: Written (3,) in errors of loading, [3,4] without blanks in ShapeMismatch. Here:
       Written [3] and [3, 4].
     * wording: BatchNorm2d says "If None, uses cumulative moving average" and "Running estimate of the
-      per-channel mean" where BatchNorm1d says "None uses a cumulative moving average" and "Running per-
-      channel mean"; only BatchNorm1d says that the counter is int64; the page of BatchNorm2d has lost its
-      formulas. Here: Both say the fuller of the two; the formulas are back.
+      per-channel mean" where BatchNorm1d says "None uses a cumulative moving average" and "Running
+      per-channel mean"; only BatchNorm1d says that the counter is int64; the page of BatchNorm2d has lost
+      its formulas. Here: Both say the fuller of the two; the formulas are back.
     * metal is left out: Apple's GPU; ``metal()`` and ``device="metal"`` need one.
     * forward hooks is left out: Modules have no hooks here.
 

@@ -96,12 +96,13 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     Parameters
     ----------
     numFeatures : int
-        Number of features or channels C of the input. Also spelled ``num_features``.
+        Number of features or channels C of the input. Also spelled ``num_features``. Must be an integer,
+        zero or more.
     eps : float, default 1e-05
-        A value added to the denominator for numerical stability.
+        A value added to the denominator for numerical stability. Must be a real number.
     momentum : float | None, default 0.1
         The value used for the runningMean and runningVar computation. Can be set to None for cumulative
-        moving average (i.e. simple average).
+        moving average (i.e. simple average). Must be a real number or None.
     affine : bool, default True
         A boolean value that when set to true, this module has learnable affine parameters.
     trackRunningStats : bool, default True
@@ -111,7 +112,7 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         statistics, in both training and eval modes. Also spelled ``track_running_stats``.
     dtype : dtype | None, default None
         The type parameter ParamType, which Scala gives in brackets: ``BatchNorm1d[torch.float64](3)`` is
-        ``BatchNorm1d(3, dtype=torch.float64)``.
+        ``BatchNorm1d(3, dtype=torch.float64)``. Must be an element type, floating-point.
 
     Shape
     -----
@@ -135,19 +136,22 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         runningMean and runningVar as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Tensor | None
-        The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
-        affine=False.
+        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
+        initially ones. None when affine=False.
     bias : Tensor | None
-        The learnable vector β of size C, zeros at first. Shape (features), initially zeros. None when
-        affine=False.
+        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
+        initially zeros. None when affine=False.
     running_mean : Tensor | None
         The running mean of each channel, zeros at first; the documents write runningMean. Shape
-        (features), initially zeros. None when trackRunningStats=False.
+        (features), the parameters' element type but float32 at least, initially zeros. None when
+        trackRunningStats=False.
     running_var : Tensor | None
         The running (unbiased) variance of each channel, ones at first; the documents write runningVar.
-        Shape (features), initially ones. None when trackRunningStats=False.
+        Shape (features), the parameters' element type but float32 at least, initially ones. None when
+        trackRunningStats=False.
     num_batches_tracked : Tensor | None
-        Number of batches seen in training. Shape (), initially zero. None when trackRunningStats=False.
+        Number of batches seen in training. Shape (), the parameters' element type but float32 at least,
+        initially zero. None when trackRunningStats=False.
 
     State
     -----
@@ -355,12 +359,13 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     Parameters
     ----------
     numFeatures : int
-        Number of features or channels C of the input. Also spelled ``num_features``.
+        Number of features or channels C of the input. Also spelled ``num_features``. Must be an integer,
+        zero or more.
     eps : float, default 1e-05
-        A value added to the denominator for numerical stability.
+        A value added to the denominator for numerical stability. Must be a real number.
     momentum : float | None, default 0.1
         The value used for the runningMean and runningVar computation. Can be set to None for cumulative
-        moving average (i.e. simple average).
+        moving average (i.e. simple average). Must be a real number or None.
     affine : bool, default True
         A boolean value that when set to true, this module has learnable affine parameters.
     trackRunningStats : bool, default True
@@ -370,7 +375,7 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         statistics, in both training and eval modes. Also spelled ``track_running_stats``.
     dtype : dtype | None, default None
         The type parameter ParamType, which Scala gives in brackets: ``BatchNorm1d[torch.float64](3)`` is
-        ``BatchNorm1d(3, dtype=torch.float64)``.
+        ``BatchNorm1d(3, dtype=torch.float64)``. Must be an element type, floating-point.
 
     Shape
     -----
@@ -394,19 +399,22 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         runningMean and runningVar as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Tensor | None
-        The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
-        affine=False.
+        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
+        initially ones. None when affine=False.
     bias : Tensor | None
-        The learnable vector β of size C, zeros at first. Shape (features), initially zeros. None when
-        affine=False.
+        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
+        initially zeros. None when affine=False.
     running_mean : Tensor | None
         The running mean of each channel, zeros at first; the documents write runningMean. Shape
-        (features), initially zeros. None when trackRunningStats=False.
+        (features), the parameters' element type but float32 at least, initially zeros. None when
+        trackRunningStats=False.
     running_var : Tensor | None
         The running (unbiased) variance of each channel, ones at first; the documents write runningVar.
-        Shape (features), initially ones. None when trackRunningStats=False.
+        Shape (features), the parameters' element type but float32 at least, initially ones. None when
+        trackRunningStats=False.
     num_batches_tracked : Tensor | None
-        Number of batches seen in training. Shape (), initially zero. None when trackRunningStats=False.
+        Number of batches seen in training. Shape (), the parameters' element type but float32 at least,
+        initially zero. None when trackRunningStats=False.
 
     State
     -----
@@ -617,12 +625,13 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     Parameters
     ----------
     numFeatures : int
-        Number of features or channels C of the input. Also spelled ``num_features``.
+        Number of features or channels C of the input. Also spelled ``num_features``. Must be an integer,
+        zero or more.
     eps : float, default 1e-05
-        A value added to the denominator for numerical stability.
+        A value added to the denominator for numerical stability. Must be a real number.
     momentum : float | None, default 0.1
         The value used for the runningMean and runningVar computation. Can be set to None for cumulative
-        moving average (i.e. simple average).
+        moving average (i.e. simple average). Must be a real number or None.
     affine : bool, default True
         A boolean value that when set to true, this module has learnable affine parameters.
     trackRunningStats : bool, default True
@@ -632,7 +641,7 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         statistics, in both training and eval modes. Also spelled ``track_running_stats``.
     dtype : dtype | None, default None
         The type parameter ParamType, which Scala gives in brackets: ``BatchNorm1d[torch.float64](3)`` is
-        ``BatchNorm1d(3, dtype=torch.float64)``.
+        ``BatchNorm1d(3, dtype=torch.float64)``. Must be an element type, floating-point.
 
     Shape
     -----
@@ -657,19 +666,22 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         runningMean and runningVar as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Tensor | None
-        The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
-        affine=False.
+        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
+        initially ones. None when affine=False.
     bias : Tensor | None
-        The learnable vector β of size C, zeros at first. Shape (features), initially zeros. None when
-        affine=False.
+        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
+        initially zeros. None when affine=False.
     running_mean : Tensor | None
         The running mean of each channel, zeros at first; the documents write runningMean. Shape
-        (features), initially zeros. None when trackRunningStats=False.
+        (features), the parameters' element type but float32 at least, initially zeros. None when
+        trackRunningStats=False.
     running_var : Tensor | None
         The running (unbiased) variance of each channel, ones at first; the documents write runningVar.
-        Shape (features), initially ones. None when trackRunningStats=False.
+        Shape (features), the parameters' element type but float32 at least, initially ones. None when
+        trackRunningStats=False.
     num_batches_tracked : Tensor | None
-        Number of batches seen in training. Shape (), initially zero. None when trackRunningStats=False.
+        Number of batches seen in training. Shape (), the parameters' element type but float32 at least,
+        initially zero. None when trackRunningStats=False.
 
     State
     -----

@@ -74,11 +74,14 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     Parameters
     ----------
     num_features : int
-        The number of feature channels in the input tensor (the size of the second dimension).
+        The number of feature channels in the input tensor (the size of the second dimension). Must be an
+        integer, zero or more.
     dtype : dtype, default float32
-        The data type to use for the weight, bias, running_mean and running_var parameters.
+        The data type to use for the weight, bias, running_mean and running_var parameters. Must be an
+        element type, floating-point.
     eps : float, default 1e-05
-        ε value added to the denominator to prevent division by zero during normalization.
+        ε value added to the denominator to prevent division by zero during normalization. Must be a real
+        number.
 
     Shape
     -----
@@ -94,15 +97,17 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     eps : float
         ε value added to the denominator to prevent division by zero during normalization.
     weight : Parameter
-        The γ parameter of shape [num_features]. Shape (features), initially arange.
+        The γ parameter of shape [num_features]. Shape (features), the parameters' element type, initially
+        arange.
     bias : Parameter
-        The β parameter of shape [num_features]. Shape (features), initially arange.
+        The β parameter of shape [num_features]. Shape (features), the parameters' element type, initially
+        arange.
     running_mean : Parameter
-        The running mean for the feature channels of shape [num_features]. Shape (features), initially
-        arange.
+        The running mean for the feature channels of shape [num_features]. Shape (features), the
+        parameters' element type, initially arange.
     running_var : Parameter
-        The running variance for the feature channels of shape [num_features]. Shape (features), initially
-        arange.
+        The running variance for the feature channels of shape [num_features]. Shape (features), the
+        parameters' element type, initially arange.
 
     State
     -----

@@ -96,12 +96,13 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     Parameters
     ----------
     num_features : int
-        Number of features or channels C of the input.
+        Number of features or channels C of the input. Must be an integer, zero or more.
     eps : float, default 1e-05
-        A value added to the denominator for numerical stability.
+        A value added to the denominator for numerical stability. Must be a real number, above zero in
+        training, zero or more in evaluation.
     momentum : float | None, default 0.1
         The value used for the running_mean and running_var computation. Can be set to None for cumulative
-        moving average (i.e. simple average).
+        moving average (i.e. simple average). Must be a real number or None.
     affine : bool, default True
         A boolean value that when set to True, this module has learnable affine parameters.
     track_running_stats : bool, default True
@@ -112,7 +113,7 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     device : device | None, default None
         Where parameters and buffers live.
     dtype : dtype | None, default None
-        Element type of parameters and running statistics.
+        Element type of parameters and running statistics. Must be an element type, floating-point.
     bias : bool, default True
         If set to False, the layer will not learn an additive bias (only relevant if affine is True).
 
@@ -138,19 +139,20 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
         running_mean and running_var as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Parameter | None
-        The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
-        affine=False.
+        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
+        initially ones. None when affine=False.
     bias : Parameter | None
-        The learnable vector β of size C, zeros at first. Shape (features), initially zeros. None when
-        affine=False or bias=False.
+        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
+        initially zeros. None when affine=False or bias=False.
     running_mean : Tensor | None
-        The running mean of each channel, zeros at first. Shape (features), initially zeros. None when
-        track_running_stats=False.
+        The running mean of each channel, zeros at first. Shape (features), the parameters' element type
+        but float32 at least, initially zeros. None when track_running_stats=False.
     running_var : Tensor | None
-        The running unbiased variance of each channel, ones at first. Shape (features), initially ones.
-        None when track_running_stats=False.
+        The running unbiased variance of each channel, ones at first. Shape (features), the parameters'
+        element type but float32 at least, initially ones. None when track_running_stats=False.
     num_batches_tracked : Tensor | None
-        Number of batches seen in training. Shape (), initially zero. None when track_running_stats=False.
+        Number of batches seen in training. Shape (), int64, initially zero. None when
+        track_running_stats=False.
 
     State
     -----
@@ -213,8 +215,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
       with the input; with track_running_stats=False the message names weight instead of running_mean.
       Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: NumPy arrays are taken and come back; arrays of other
-      libraries must be made into one of the two first.
+    * input: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and whatever else
+      speaks DLPack are taken, and come back as what they were.
     * mixed element types: The message is "expect parameter to have scalar type of Float" where the
       parameters are not float32 Here: The message is the one for float32 parameters.
     * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
@@ -353,12 +355,13 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     Parameters
     ----------
     num_features : int
-        Number of features or channels C of the input.
+        Number of features or channels C of the input. Must be an integer, zero or more.
     eps : float, default 1e-05
-        A value added to the denominator for numerical stability.
+        A value added to the denominator for numerical stability. Must be a real number, above zero in
+        training, zero or more in evaluation.
     momentum : float | None, default 0.1
         The value used for the running_mean and running_var computation. Can be set to None for cumulative
-        moving average (i.e. simple average).
+        moving average (i.e. simple average). Must be a real number or None.
     affine : bool, default True
         A boolean value that when set to True, this module has learnable affine parameters.
     track_running_stats : bool, default True
@@ -369,7 +372,7 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     device : device | None, default None
         Where parameters and buffers live.
     dtype : dtype | None, default None
-        Element type of parameters and running statistics.
+        Element type of parameters and running statistics. Must be an element type, floating-point.
     bias : bool, default True
         If set to False, the layer will not learn an additive bias (only relevant if affine is True).
 
@@ -394,19 +397,20 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
         running_mean and running_var as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Parameter | None
-        The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
-        affine=False.
+        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
+        initially ones. None when affine=False.
     bias : Parameter | None
-        The learnable vector β of size C, zeros at first. Shape (features), initially zeros. None when
-        affine=False or bias=False.
+        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
+        initially zeros. None when affine=False or bias=False.
     running_mean : Tensor | None
-        The running mean of each channel, zeros at first. Shape (features), initially zeros. None when
-        track_running_stats=False.
+        The running mean of each channel, zeros at first. Shape (features), the parameters' element type
+        but float32 at least, initially zeros. None when track_running_stats=False.
     running_var : Tensor | None
-        The running unbiased variance of each channel, ones at first. Shape (features), initially ones.
-        None when track_running_stats=False.
+        The running unbiased variance of each channel, ones at first. Shape (features), the parameters'
+        element type but float32 at least, initially ones. None when track_running_stats=False.
     num_batches_tracked : Tensor | None
-        Number of batches seen in training. Shape (), initially zero. None when track_running_stats=False.
+        Number of batches seen in training. Shape (), int64, initially zero. None when
+        track_running_stats=False.
 
     State
     -----
@@ -469,8 +473,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
       with the input; with track_running_stats=False the message names weight instead of running_mean.
       Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: NumPy arrays are taken and come back; arrays of other
-      libraries must be made into one of the two first.
+    * input: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and whatever else
+      speaks DLPack are taken, and come back as what they were.
     * mixed element types: The message is "expect parameter to have scalar type of Float" where the
       parameters are not float32 Here: The message is the one for float32 parameters.
     * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
@@ -608,12 +612,13 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     Parameters
     ----------
     num_features : int
-        Number of features or channels C of the input.
+        Number of features or channels C of the input. Must be an integer, zero or more.
     eps : float, default 1e-05
-        A value added to the denominator for numerical stability.
+        A value added to the denominator for numerical stability. Must be a real number, above zero in
+        training, zero or more in evaluation.
     momentum : float | None, default 0.1
         The value used for the running_mean and running_var computation. Can be set to None for cumulative
-        moving average (i.e. simple average).
+        moving average (i.e. simple average). Must be a real number or None.
     affine : bool, default True
         A boolean value that when set to True, this module has learnable affine parameters.
     track_running_stats : bool, default True
@@ -624,7 +629,7 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     device : device | None, default None
         Where parameters and buffers live.
     dtype : dtype | None, default None
-        Element type of parameters and running statistics.
+        Element type of parameters and running statistics. Must be an element type, floating-point.
     bias : bool, default True
         If set to False, the layer will not learn an additive bias (only relevant if affine is True).
 
@@ -649,19 +654,20 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
         running_mean and running_var as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Parameter | None
-        The learnable vector γ of size C, ones at first. Shape (features), initially ones. None when
-        affine=False.
+        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
+        initially ones. None when affine=False.
     bias : Parameter | None
-        The learnable vector β of size C, zeros at first. Shape (features), initially zeros. None when
-        affine=False or bias=False.
+        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
+        initially zeros. None when affine=False or bias=False.
     running_mean : Tensor | None
-        The running mean of each channel, zeros at first. Shape (features), initially zeros. None when
-        track_running_stats=False.
+        The running mean of each channel, zeros at first. Shape (features), the parameters' element type
+        but float32 at least, initially zeros. None when track_running_stats=False.
     running_var : Tensor | None
-        The running unbiased variance of each channel, ones at first. Shape (features), initially ones.
-        None when track_running_stats=False.
+        The running unbiased variance of each channel, ones at first. Shape (features), the parameters'
+        element type but float32 at least, initially ones. None when track_running_stats=False.
     num_batches_tracked : Tensor | None
-        Number of batches seen in training. Shape (), initially zero. None when track_running_stats=False.
+        Number of batches seen in training. Shape (), int64, initially zero. None when
+        track_running_stats=False.
 
     State
     -----
@@ -725,8 +731,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
       with the input; with track_running_stats=False the message names weight instead of running_mean.
       Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: NumPy arrays are taken and come back; arrays of other
-      libraries must be made into one of the two first.
+    * input: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and whatever else
+      speaks DLPack are taken, and come back as what they were.
     * mixed element types: The message is "expect parameter to have scalar type of Float" where the
       parameters are not float32 Here: The message is the one for float32 parameters.
     * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message

@@ -6,7 +6,7 @@ uint16 holds bfloat16. Work is queued on the current stream of the library that 
 
 from .arrays import DeviceArray, asarray, empty, empty_like, to_device, to_host
 from .device import available, describe, require
-from .launch import batch_statistics, forward_training, normalize
+from .plans import batch_statistics, forward_training, normalize
 
 __all__ = [
     "DeviceArray",

@@ -1,55 +1,43 @@
 """Kernels of the forward pass on memory where a feature's elements lie side by side (channels first).
 
-``x`` and ``y`` are (outer, feature, inner). A thread moves a *piece* at once: a packet of 16 bytes where an array's
-base, strides and ``inner`` allow, else one element. Kernels get ``inner`` in pieces, and strides in elements, that of
-``inner`` from piece to piece. A feature's ``outer * inner`` pieces are numbered row by row; a block works on a slice.
+T is the bytes of x in what is said of their traffic. ``pieces`` says how x and y are described to a kernel.
 """
 
 from __future__ import annotations
 
 import math
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import types
 
-from .primitives import ELEMENTS, access, cuda, device, fma, pointer
-from .program import BIAS, WEIGHT, Program
-from .reduction import slice_bounds
+from .pieces import SIZES, STRIDES, Integer, Number, Pointer, Walk, advance, slice_bounds, walk_from
+from .primitives import (
+    ELEMENTS,
+    LANES,
+    access,
+    cluster_wait,
+    cuda,
+    device,
+    fma,
+    launch_next,
+    load,
+    pointer,
+    wait_for_previous,
+)
+from .program import BIAS, RUNNING_MEAN, RUNNING_VAR, TRACKED, UNBIASED, WEIGHT, Program
+from .reduction import Sample, read_sample, reduction, write_sample
 
-Number = Any
-Integer = Any  # 64 bits, on the device
-Pointer = Any
-STRIDES = (types.int64,) * 3  # of outer, feature and inner
-SIZES = (types.int64,) * 2  # of outer and inner
-
-
-def label(kernel: str, element: str, vectors: tuple[str, ...], aligned: bool, unroll: int, threads: int) -> str:
-    """Name a program."""
-    kinds = vectors[0] if len(set(vectors)) == 1 else "".join(vectors)
-    return f"{kernel}_{element}_{kinds}_{'packets' if aligned else 'elements'}_u{unroll}_t{threads}"
-
-
-@device
-def locate(place: Integer, inner: Integer, outer_stride: Integer, inner_stride: Integer) -> tuple[Integer, Integer]:
-    """Offset and column of a feature's piece."""
-    row = place // inner
-    column = place - row * inner
-    return row * outer_stride + column * inner_stride, column
+Vectors = tuple[str, str, str, str]  # types of four vectors, "f32" or "f64"
 
 
-@device
-def advance(
-    offset: Integer, column: Integer, step: Integer, columns: Integer, inner: Integer, wrap: Integer
-) -> tuple[Integer, Integer]:
-    """Go on by the step of which ``locate`` told offset and columns; ``wrap`` is from a row's end to the next."""
-    offset += step
-    column += columns
-    if column >= inner:
-        offset += wrap
-        column -= inner
-    return offset, column
+class Affine(NamedTuple):
+    """``y = (x - mean) * scale + shift``."""
+
+    mean: Number
+    scale: Number
+    shift: Number
 
 
 @cache
@@ -58,11 +46,17 @@ def affine(real: Any) -> Any:
 
     @device
     def affine_map(
-        residue: Number, invstd: Number, weight: Pointer, bias: Pointer, feature: Integer, flags: Integer
-    ) -> tuple[Number, Number]:
-        """Scale and shift of ``y = (x - mean) * scale + shift``.
+        mean: Number,
+        residue: Number,
+        invstd: Number,
+        weight: Pointer,
+        bias: Pointer,
+        feature: Integer,
+        flags: Integer,
+    ) -> Affine:
+        """Normalize, then scale and shift.
 
-        The residue of the mean is part of the shift: ``x - mean`` is exact where the residue matters.
+        The residue of the mean becomes a part of the shift: where it matters, x - mean is exact.
         """
         scale = invstd
         if flags & WEIGHT:
@@ -70,74 +64,146 @@ def affine(real: Any) -> Any:
         shift = -residue * scale
         if flags & BIAS:
             shift += real(bias[feature])
-        return scale, shift
+        return Affine(mean, scale, shift)
 
     return affine_map
 
 
 @cache
-def writer(element: str, aligned: bool, unroll: int) -> Any:
-    """Build the device function that normalizes a slice: x is read once and y written once."""
-    kind = access(element, aligned)
-    width, packed, numbers = kind.width, unroll * kind.words, kind.width
-    load, store, unpack, pack, word, real = kind.load, kind.store, kind.unpack, kind.pack, kind.word, kind.real
+def training(real: Any) -> Any:
+    """Build the device function that commits the statistics of a batch."""
 
     @device
-    def write(
-        x: Pointer,
-        x_start: Integer,
-        x_outer: Integer,
-        x_inner: Integer,
-        y: Pointer,
-        y_start: Integer,
-        y_outer: Integer,
-        y_inner: Integer,
-        inner: Integer,
-        start: Integer,
-        stop: Integer,
-        mean: Number,
-        scale: Number,
-        shift: Number,
+    def commit(
+        sample: Sample,
+        invstd: Number,
+        feature: Integer,
+        running_mean: Pointer,
+        running_var: Pointer,
+        tracked: Pointer,
+        means: Pointer,
+        invstds: Pointer,
+        keep: Number,
+        rate: Number,
+        flags: Integer,
     ) -> None:
+        """Move the running statistics, count the batch, and leave the mean and 1 / standard deviation; one thread."""
+        means[feature] = np.float64(sample.mean) + np.float64(sample.residue)
+        invstds[feature] = invstd
+        if flags & RUNNING_MEAN:
+            running_mean[feature] = keep * running_mean[feature] + rate * sample.mean + rate * sample.residue
+        if flags & RUNNING_VAR:
+            count = sample.count
+            if flags & UNBIASED and count > real(1):
+                count -= real(1)
+            running_var[feature] = keep * running_var[feature] + rate * (sample.m2 / count)
+        if flags & TRACKED and feature == 0:
+            tracked[0] += 1
+
+    return commit
+
+
+@cache
+def writer(element: str, aligned: bool, unroll: int, threads: int) -> Any:
+    """Build the device function that normalizes a thread's pieces: x is read once and y written once."""
+    kind = access(element, aligned)
+    width, packed, word, real = kind.width, unroll * kind.words, kind.word, kind.real
+    load_piece, store_piece, unpack, pack = kind.load, kind.store, kind.unpack, kind.pack
+
+    @device
+    def write(x: Pointer, x_walk: Walk, y: Pointer, y_walk: Walk, left: Integer, to: Affine) -> None:
+        """Normalize what is ``left`` of a slice, from this thread's piece on."""
         packets = cuda.local.array(packed, word)
-        values = cuda.local.array(numbers, real)
-        threads = np.int64(cuda.blockDim.x)
-        place = start + np.int64(cuda.threadIdx.x)
-        x_offset, x_column = locate(place, inner, x_outer, x_inner)
-        y_offset, y_column = locate(place, inner, y_outer, y_inner)
-        x_step, columns = locate(threads, inner, x_outer, x_inner)
-        y_step, columns = locate(threads, inner, y_outer, y_inner)
-        x_wrap, y_wrap = x_outer - inner * x_inner, y_outer - inner * y_inner
-        while place < stop:
+        values = cuda.local.array(width, real)
+        while left > 0:
             for u in range(unroll):
-                if place + u * threads < stop:
-                    load(x, x_start + x_offset, packets, u)
-                x_offset, x_column = advance(x_offset, x_column, x_step, columns, inner, x_wrap)
+                if u * threads < left:
+                    load_piece(x, x_walk.offset, packets, u)
+                x_walk = advance(x_walk)
             for u in range(unroll):
-                if place < stop:
+                if u * threads < left:
                     unpack(packets, u, values, 0)
                     for item in range(width):
-                        values[item] = fma(values[item] - mean, scale, shift)
+                        values[item] = fma(values[item] - to.mean, to.scale, to.shift)
                     pack(values, 0, packets, u)
-                    store(y, y_start + y_offset, packets, u)
-                y_offset, y_column = advance(y_offset, y_column, y_step, columns, inner, y_wrap)
-                place += threads
+                    store_piece(y, y_walk.offset, packets, u)
+                y_walk = advance(y_walk)
+            left -= unroll * threads
 
     return write
 
 
 @cache
-def inference(
-    element: str, vectors: tuple[str, str, str, str], aligned: bool, unroll: int = 4, threads: int = 256
-) -> Program:
-    """Normalize by given statistics: mean, variance, weight and bias of the types in ``vectors``.
+def sampler(element: str, aligned: bool, unroll: int, threads: int) -> Any:
+    """Build the device function that makes a sample of a thread's pieces: x is read once."""
+    kind = access(element, aligned)
+    width, packed, numbers, word = kind.width, unroll * kind.words, unroll * kind.width, kind.word
+    real, load_piece, unpack = kind.real, kind.load, kind.unpack
+    combine, chunk = reduction(real, threads).combine, unroll * threads
 
-    The grid is (feature, slices). It moves 2T, T the bytes of x.
+    @device
+    def extend(x: Pointer, walk: Walk, left: Integer, sample: Sample) -> tuple[Walk, Sample]:
+        """Merge the next pieces, ``unroll`` or what is left, into a sample; its mean is the pivot."""
+        packets = cuda.local.array(packed, word)
+        values = cuda.local.array(numbers, real)
+        for u in range(unroll):
+            if u * threads < left:
+                load_piece(x, walk.offset, packets, u)
+            walk = advance(walk)
+        count = total = square = real(0)
+        unpack(packets, 0, values, 0)
+        pivot = sample.mean if sample.count > real(0) else values[0]
+        for u in range(unroll):
+            if u * threads < left:
+                unpack(packets, u, values, u * width)
+                count += real(width)
+                for item in range(u * width, (u + 1) * width):
+                    values[item] -= pivot
+                    total += values[item]
+        distance = total / count
+        for u in range(unroll):
+            if u * threads < left:
+                for item in range(u * width, (u + 1) * width):
+                    square = fma(values[item] - distance, values[item] - distance, square)
+        return walk, combine(
+            Sample(sample.count, pivot, sample.residue, sample.m2), count, distance - sample.residue, square
+        )
+
+    @device
+    def gather(x: Pointer, walk: Walk, left: Integer) -> Sample:
+        """Sample of what is ``left`` of a slice, from this thread's piece on."""
+        sample = Sample(real(0), real(0), real(0), real(0))
+        while left > chunk - threads:
+            walk, sample = extend(x, walk, chunk, sample)
+            left -= chunk
+        if left > 0:
+            walk, sample = extend(x, walk, left, sample)
+        return sample
+
+    return gather
+
+
+def name_of(kernel: str, element: str, vectors: tuple[str, ...], *numbers: str) -> str:
+    """Name a program."""
+    kinds = vectors if len(set(vectors)) > 1 else vectors[:1]
+    return "_".join((kernel, element, *kinds, *numbers))
+
+
+def piece(aligned: bool) -> str:
+    """Say what a thread moves at once."""
+    return "packets" if aligned else "elements"
+
+
+@cache
+def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = 4, threads: int = 256) -> Program:
+    """Normalize by given statistics: mean, variance, weight and bias, of the types in ``vectors``.
+
+    Reads x once and writes y once, 2T, whatever the shape. The grid is (feature, slices).
     """
     real = ELEMENTS[element].real
-    write, affine_map = writer(element, aligned, unroll), affine(real)
+    write, affine_map = writer(element, aligned, unroll, threads), affine(real)
 
-    def infer(
+    def kernel(
         x: Pointer,
         x_outer: Integer,
         x_feature: Integer,
@@ -157,16 +223,263 @@ def inference(
     ) -> None:
         feature = np.int64(cuda.blockIdx.x)
         start, stop = slice_bounds(outer * inner, np.int64(cuda.gridDim.y), np.int64(cuda.blockIdx.y))
+        place = start + np.int64(cuda.threadIdx.x)
         mean = real(means[feature])
         residue = real(means[feature] - mean)
         invstd = real(1) / real(math.sqrt(real(variances[feature]) + epsilon))
-        scale, shift = affine_map(residue, invstd, weight, bias, feature, flags)
-        x_start, y_start = feature * x_feature, feature * y_feature
-        write(
-            x, x_start, x_outer, x_inner, y, y_start, y_outer, y_inner, inner, start, stop, mean, scale, shift
-        )  # fmt: skip
+        to = affine_map(mean, residue, invstd, weight, bias, feature, flags)
+        x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
+        y_walk = walk_from(place, feature * y_feature, inner, y_outer, y_inner)
+        write(x, x_walk, y, y_walk, stop - place, to)
 
-    number = ELEMENTS["f64" if element == "f64" else "f32"].storage
     data = (pointer(element), *STRIDES)
-    signature = (*data, *data, *SIZES, *map(pointer, vectors), number, types.int64)
-    return Program(label("inference", element, vectors, aligned, unroll, threads), infer, signature, threads)
+    signature = (*data, *data, *SIZES, *map(pointer, vectors), scalar(element), types.int64)
+    return Program(
+        name_of("inference", element, vectors, piece(aligned), f"u{unroll}", f"t{threads}"), kernel, signature, threads
+    )
+
+
+def scalar(*elements: str) -> Any:
+    """Type of the arithmetic with elements: float64 if any of them is."""
+    return types.float64 if "f64" in elements else types.float32
+
+
+SAMPLE = 4  # numbers of a sample in memory
+
+
+@cache
+def statistics(element: str, aligned: bool, unroll: int = 4, threads: int = 256) -> Program:
+    """Count, mean, residue and M2 of every slice, into ``partial``: (feature, slices, 4) of the arithmetic's type.
+
+    Reads x once, T. The grid is (feature, slices).
+    """
+    real = ELEMENTS[element].real
+    gather, merge_block = sampler(element, aligned, unroll, threads), reduction(real, threads).merge_block
+
+    def kernel(
+        x: Pointer,
+        x_outer: Integer,
+        x_feature: Integer,
+        x_inner: Integer,
+        outer: Integer,
+        inner: Integer,
+        partial: Pointer,
+    ) -> None:
+        feature, index, slices = np.int64(cuda.blockIdx.x), np.int64(cuda.blockIdx.y), np.int64(cuda.gridDim.y)
+        start, stop = slice_bounds(outer * inner, slices, index)
+        place = start + np.int64(cuda.threadIdx.x)
+        sample = gather(x, walk_from(place, feature * x_feature, inner, x_outer, x_inner), stop - place)
+        sample = merge_block(sample)
+        if cuda.threadIdx.x == 0:
+            write_sample(partial, SAMPLE * (feature * slices + index), sample)
+        launch_next()
+
+    signature = (pointer(element), *STRIDES, *SIZES, types.CPointer(scalar(element)))
+    name = name_of("statistics", element, (), piece(aligned), f"u{unroll}", f"t{threads}")
+    return Program(name, kernel, signature, threads)
+
+
+@cache
+def slice_merger(real: Any, threads: int) -> Any:
+    """Build the device function that merges the samples of a feature's slices."""
+    merge_block = reduction(real, threads).merge_block
+
+    @device
+    def merge_slices(partial: Pointer, feature: Integer, slices: Integer) -> Sample:
+        """Merge the slices, of which there are no more than threads; every thread gets the result."""
+        sample = Sample(real(0), real(0), real(0), real(0))
+        if cuda.threadIdx.x < slices:
+            sample = read_sample(partial, SAMPLE * (feature * slices + cuda.threadIdx.x))
+        merged: Sample = merge_block(sample)
+        return merged
+
+    return merge_slices
+
+
+@cache
+def moments(real: str, threads: int = 32) -> Program:
+    """Mean and M2 of each feature, from what ``statistics`` left; the grid is (feature,), ``threads`` >= slices."""
+    merge_slices = slice_merger(ELEMENTS[real].real, threads)
+
+    def kernel(partial: Pointer, slices: Integer, means: Pointer, m2s: Pointer) -> None:
+        feature = np.int64(cuda.blockIdx.x)
+        wait_for_previous()
+        sample = merge_slices(partial, feature, slices)
+        if cuda.threadIdx.x == 0:
+            means[feature] = np.float64(sample.mean) + np.float64(sample.residue)
+            m2s[feature] = sample.m2
+
+    signature = (pointer(real), types.int64, pointer("f64"), pointer("f64"))
+    return Program(f"moments_{real}_t{threads}", kernel, signature, threads)
+
+
+@cache
+def normalize(element: str, vectors: Vectors, aligned: bool, unroll: int = 4, threads: int = 256) -> Program:
+    """Normalize by the statistics that ``statistics`` left, and commit them.
+
+    ``vectors`` are the types of weight, bias, running mean and running variance. Every block merges its feature's
+    slices again by itself, no more than ``threads``: no atomics, nothing to zero. The grid is (feature, slices), and
+    blocks go from the last to the first: what ``statistics`` read last may still be in the L2 cache. Together they
+    read x twice and write y once, 3T less what was cached, whatever the shape.
+    """
+    real = ELEMENTS[element].real
+    write, affine_map = writer(element, aligned, unroll, threads), affine(real)
+    merge_slices, commit = slice_merger(real, threads), training(real)
+
+    def kernel(
+        x: Pointer,
+        x_outer: Integer,
+        x_feature: Integer,
+        x_inner: Integer,
+        y: Pointer,
+        y_outer: Integer,
+        y_feature: Integer,
+        y_inner: Integer,
+        outer: Integer,
+        inner: Integer,
+        partial: Pointer,
+        weight: Pointer,
+        bias: Pointer,
+        running_mean: Pointer,
+        running_var: Pointer,
+        tracked: Pointer,
+        means: Pointer,
+        invstds: Pointer,
+        epsilon: Number,
+        keep: Number,
+        rate: Number,
+        flags: Integer,
+    ) -> None:
+        slices = np.int64(cuda.gridDim.y)
+        feature, index = np.int64(cuda.gridDim.x - 1 - cuda.blockIdx.x), slices - 1 - np.int64(cuda.blockIdx.y)
+        start, stop = slice_bounds(outer * inner, slices, index)
+        place = start + np.int64(cuda.threadIdx.x)
+        x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
+        y_walk = walk_from(place, feature * y_feature, inner, y_outer, y_inner)
+        wait_for_previous()
+        sample = merge_slices(partial, feature, slices)
+        invstd = real(1) / real(math.sqrt(sample.m2 / sample.count + epsilon))
+        to = affine_map(sample.mean, sample.residue, invstd, weight, bias, feature, flags)
+        if index == 0 and cuda.threadIdx.x == 0:
+            commit(
+                sample, invstd, feature, running_mean, running_var, tracked, means, invstds, keep, rate, flags
+            )  # fmt: skip
+        write(x, x_walk, y, y_walk, stop - place, to)
+
+    data = (pointer(element), *STRIDES)
+    signature = (*data, *data, *SIZES, types.CPointer(scalar(element)), *committed(element, vectors))
+    name = name_of("normalize", element, vectors, piece(aligned), f"u{unroll}", f"t{threads}")
+    return Program(name, kernel, signature, threads)
+
+
+def committed(element: str, vectors: Vectors) -> tuple[Any, ...]:
+    """Types of a training kernel's last arguments, from weight on."""
+    outputs = (types.CPointer(types.int64), pointer("f64"), pointer("f64"))
+    moving = scalar(*vectors[2:])
+    return (*map(pointer, vectors), *outputs, scalar(element), moving, moving, types.int64)
+
+
+@cache
+def resident(
+    element: str, vectors: Vectors, aligned: bool, cluster: int = 1, unroll: int = 8, threads: int = 512
+) -> Program:
+    """Normalize by the statistics of x, and commit them; ``vectors`` as for ``normalize``.
+
+    A feature is kept on chip by the blocks of a cluster, a slice each: x is read once and y written once, 2T, in one
+    launch. The grid is (feature * cluster,), and a feature may have ``cluster * unroll * threads`` pieces. Clusters of
+    more than one block need compute capability 9.0.
+    """
+    kind = access(element, aligned)
+    width, packed, word, real = kind.width, unroll * kind.words, kind.word, kind.real
+    load_piece, store_piece, unpack, pack = kind.load, kind.store, kind.unpack, kind.pack
+    functions = reduction(real, threads, cluster)
+    sum_warp, sum_block, centred = functions.sum_warp, functions.sum_block, functions.centred
+    merge_cluster = functions.merge_cluster
+    affine_map, commit = affine(real), training(real)
+    warps, sums = threads // LANES, 3 * threads // LANES
+
+    def kernel(
+        x: Pointer,
+        x_outer: Integer,
+        x_feature: Integer,
+        x_inner: Integer,
+        y: Pointer,
+        y_outer: Integer,
+        y_feature: Integer,
+        y_inner: Integer,
+        outer: Integer,
+        inner: Integer,
+        weight: Pointer,
+        bias: Pointer,
+        running_mean: Pointer,
+        running_var: Pointer,
+        tracked: Pointer,
+        means: Pointer,
+        invstds: Pointer,
+        epsilon: Number,
+        keep: Number,
+        rate: Number,
+        flags: Integer,
+    ) -> None:
+        packets = cuda.local.array(packed, word)
+        values = cuda.local.array(width, real)
+        shared = cuda.shared.array(sums, real)
+        feature, rank = np.int64(cuda.blockIdx.x // cluster), np.int64(cuda.blockIdx.x % cluster)
+        start, stop = slice_bounds(outer * inner, cluster, rank)
+        place = start + np.int64(cuda.threadIdx.x)
+        left = stop - place
+        x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
+        pivot = load(x, feature * x_feature)
+        for u in range(unroll):
+            if u * threads < left:
+                load_piece(x, x_walk.offset, packets, u)
+            x_walk = advance(x_walk)
+
+        total = real(0)
+        for u in range(unroll):
+            if u * threads < left:
+                unpack(packets, u, values, 0)
+                for item in range(width):
+                    total += values[item] - pivot
+        sum_warp(total, shared, 0)
+        cuda.syncthreads()
+        count = real((stop - start) * width)
+        pivot += sum_block(shared, 0) / count
+
+        total = square = real(0)
+        for u in range(unroll):
+            if u * threads < left:
+                unpack(packets, u, values, 0)
+                for item in range(width):
+                    distance = values[item] - pivot
+                    total += distance
+                    square = fma(distance, distance, square)
+        sum_warp(total, shared, warps)
+        sum_warp(square, shared, 2 * warps)
+        cuda.syncthreads()
+        sample = centred(count, pivot, sum_block(shared, warps), sum_block(shared, 2 * warps))
+        if cluster > 1:
+            sample = merge_cluster(sample)
+
+        invstd = real(1) / real(math.sqrt(sample.m2 / sample.count + epsilon))
+        to = affine_map(sample.mean, sample.residue, invstd, weight, bias, feature, flags)
+        if rank == 0 and cuda.threadIdx.x == 0:
+            commit(
+                sample, invstd, feature, running_mean, running_var, tracked, means, invstds, keep, rate, flags
+            )  # fmt: skip
+        y_walk = walk_from(place, feature * y_feature, inner, y_outer, y_inner)
+        for u in range(unroll):
+            if u * threads < left:
+                unpack(packets, u, values, 0)
+                for item in range(width):
+                    values[item] = fma(values[item] - to.mean, to.scale, to.shift)
+                pack(values, 0, packets, u)
+                store_piece(y, y_walk.offset, packets, u)
+            y_walk = advance(y_walk)
+        if cluster > 1:
+            cluster_wait()
+
+    data = (pointer(element), *STRIDES)
+    signature = (*data, *data, *SIZES, *committed(element, vectors))
+    name = name_of("resident", element, vectors, piece(aligned), f"k{cluster}", f"u{unroll}", f"t{threads}")
+    return Program(name, kernel, signature, threads, cluster=cluster)

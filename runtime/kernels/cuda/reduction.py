@@ -1,9 +1,11 @@
-"""Statistics of elements that are spread over threads, warps and blocks.
+"""Statistics of elements that are spread over threads, warps, blocks and clusters.
 
-A sample is ``(count, mean, residue, M2)``: its mean is a pair, the nearest number and a residue below its last bit, so
-that ``(x - mean) - residue`` is right even where the standard deviation is a hundred thousandth of the mean, and just
-zero where x is constant. Samples are put together by Chan's formula in a fixed order: every run gives the same bits. Of
-two samples only the second may be empty, so the threads that have no elements come last.
+The mean of a sample is a pair, the nearest number and a residue below its last bit, so that ``(x - mean) - residue`` is
+right even where the standard deviation is a hundred thousandth of the mean, and exactly zero where x is constant.
+Samples are put together by Chan's formula in a fixed order: every run gives the same bits.
+
+Deviations are measured from a *pivot*: first from any element, then from about the mean. The mean of m of n elements
+is at most sqrt(n / m) standard deviations from that of all, so what is rounded off is small against the spread.
 """
 
 from __future__ import annotations
@@ -12,21 +14,32 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from .. import statistics
-from .primitives import LANES, cuda, device, shuffle_down, shuffle_from
+from .primitives import (
+    LANES,
+    cluster_arrive,
+    cluster_wait,
+    cuda,
+    device,
+    read_peer,
+    shuffle_down,
+    shuffle_from,
+    shuffle_xor,
+)
 
 Number = Any
 Integer = Any  # 64 bits, on the device
-Sample = tuple[Number, Number, Number, Number]
-WARPS = 32  # of a block, at most
+Array = Any
 
 merge = device(statistics.merge)
 
 
-@device
-def slice_bounds(total: Integer, slices: Integer, index: Integer) -> tuple[Integer, Integer]:
-    """First and end of a slice; empty slices, if any, come last."""
-    length = (total + slices - 1) // slices
-    return min(total, index * length), min(total, (index + 1) * length)
+class Sample(NamedTuple):
+    """Statistics of some elements; of two to be merged only the second may be empty."""
+
+    count: Number
+    mean: Number
+    residue: Number
+    m2: Number
 
 
 @device
@@ -37,59 +50,131 @@ def two_sum(a: Number, b: Number) -> tuple[Number, Number]:
     return total, (a - (total - shadow)) + (b - shadow)
 
 
+@device
+def broadcast(sample: Sample) -> Sample:
+    """The sample of the first lane of a warp."""
+    return Sample(
+        shuffle_from(sample.count, 0),
+        shuffle_from(sample.mean, 0),
+        shuffle_from(sample.residue, 0),
+        shuffle_from(sample.m2, 0),
+    )
+
+
 class Reduction(NamedTuple):
     """The device functions in one arithmetic."""
 
     combine: Any
-    merge_warp: Any
+    centred: Any
+    merge_lanes: Any
     merge_block: Any
+    merge_cluster: Any
+    sum_warp: Any
+    sum_block: Any
 
 
 @cache
-def reduction(real: Any) -> Reduction:
-    """Build the functions that compute in a type, ``numpy.float32`` or ``numpy.float64``."""
+def reduction(real: Any, threads: int, cluster: int = 1) -> Reduction:
+    """Build the functions that compute in a type, ``numpy.float32`` or ``numpy.float64``, for blocks of a size."""
+    warps, slots = threads // LANES, 4 * threads // LANES
 
     @device
-    def combine(
-        count: Number, mean: Number, residue: Number, m2: Number, more: Number, distance: Number, more_m2: Number
-    ) -> Sample:
-        """Merge a sample with another, of ``more`` elements, whose mean is ``distance`` away."""
-        total, step, m2 = merge(count, real(0), m2, more, distance, more_m2)
-        mean, residue = two_sum(mean, residue + step)
-        return total, mean, residue, m2
+    def combine(sample: Sample, count: Number, distance: Number, m2: Number) -> Sample:
+        """Merge a sample with another, whose mean is ``distance`` away."""
+        total, step, m2 = merge(sample.count, real(0), sample.m2, count, distance, m2)
+        mean, residue = two_sum(sample.mean, sample.residue + step)
+        return Sample(total, mean, residue, m2)
 
     @device
-    def merge_warp(count: Number, mean: Number, residue: Number, m2: Number) -> Sample:
-        """Merge the samples of a warp's lanes; only lane 0 gets the result."""
-        lanes = LANES >> 1
+    def centred(count: Number, pivot: Number, total: Number, square: Number) -> Sample:
+        """Sample of elements of which deviations from a pivot near their mean, and their squares, were summed."""
+        distance = total / count
+        mean, residue = two_sum(pivot, distance)
+        m2 = square - total * distance
+        return Sample(count, mean, residue, real(0) if m2 < real(0) else m2)
+
+    @device
+    def merge_lanes(sample: Sample, lanes: Integer) -> Sample:
+        """Merge the samples of a warp's first lanes, a power of 2; the first lane gets the result."""
+        lanes >>= 1
         while lanes > 0:
-            more = shuffle_down(count, lanes)
-            other = shuffle_down(mean, lanes)
-            distance = (other - mean) + (shuffle_down(residue, lanes) - residue)
-            more_m2 = shuffle_down(m2, lanes)
-            if more > real(0):
-                count, mean, residue, m2 = combine(count, mean, residue, m2, more, distance, more_m2)
+            count, m2 = shuffle_down(sample.count, lanes), shuffle_down(sample.m2, lanes)
+            distance = shuffle_down(sample.mean, lanes) - sample.mean
+            distance += shuffle_down(sample.residue, lanes) - sample.residue
+            if count > real(0):
+                sample = combine(sample, count, distance, m2)
             lanes >>= 1
-        return count, mean, residue, m2
+        return sample
 
     @device
-    def merge_block(count: Number, mean: Number, residue: Number, m2: Number) -> Sample:
+    def merge_block(sample: Sample) -> Sample:
         """Merge the samples of a block's threads; every thread gets the result."""
-        shared = cuda.shared.array(4 * WARPS, real)
-        thread, warps = cuda.threadIdx.x, cuda.blockDim.x // LANES
-        warp, lane = thread // LANES, thread % LANES
-        count, mean, residue, m2 = merge_warp(count, mean, residue, m2)
+        shared = cuda.shared.array(slots, real)
+        warp, lane = cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
+        sample = merge_lanes(sample, LANES)
         if lane == 0:
-            shared[4 * warp] = count
-            shared[4 * warp + 1] = mean
-            shared[4 * warp + 2] = residue
-            shared[4 * warp + 3] = m2
+            write_sample(shared, 4 * warp, sample)
         cuda.syncthreads()
-        count = mean = residue = m2 = real(0)
+        sample = Sample(real(0), real(0), real(0), real(0))
         if lane < warps:
-            count, mean = shared[4 * lane], shared[4 * lane + 1]
-            residue, m2 = shared[4 * lane + 2], shared[4 * lane + 3]
-        count, mean, residue, m2 = merge_warp(count, mean, residue, m2)
-        return shuffle_from(count, 0), shuffle_from(mean, 0), shuffle_from(residue, 0), shuffle_from(m2, 0)
+            sample = read_sample(shared, 4 * lane)
+        return broadcast(merge_lanes(sample, warps))
 
-    return Reduction(combine, merge_warp, merge_block)
+    @device
+    def merge_cluster(sample: Sample) -> Sample:
+        """Merge the samples of a cluster's blocks; every thread gets the result, and waits for the cluster at its end.
+
+        Until then its peers may read the block's shared memory.
+        """
+        shared = cuda.shared.array(4, real)
+        lane = cuda.threadIdx.x % LANES
+        if cuda.threadIdx.x == 0:
+            write_sample(shared, 0, sample)
+        cluster_arrive()
+        cluster_wait()
+        sample = Sample(real(0), real(0), real(0), real(0))
+        if lane < cluster:
+            sample = Sample(
+                read_peer(shared, 0, lane),
+                read_peer(shared, 1, lane),
+                read_peer(shared, 2, lane),
+                read_peer(shared, 3, lane),
+            )
+        cluster_arrive()
+        return broadcast(merge_lanes(sample, cluster))
+
+    @device
+    def sum_warp(value: Number, shared: Array, place: Integer) -> None:
+        """Leave each warp's sum in ``shared[place : place + warps]``, for ``sum_block`` after a barrier."""
+        warp, lane = cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
+        mask = LANES >> 1
+        while mask > 0:
+            value += shuffle_xor(value, mask)
+            mask >>= 1
+        if lane == 0:
+            shared[place + warp] = value
+
+    @device
+    def sum_block(shared: Array, place: Integer) -> Number:
+        """Sum over the warps."""
+        total = real(0)
+        for warp in range(warps):
+            total += shared[place + warp]
+        return total
+
+    return Reduction(combine, centred, merge_lanes, merge_block, merge_cluster, sum_warp, sum_block)
+
+
+@device
+def write_sample(array: Array, place: Integer, sample: Sample) -> None:
+    """Keep a sample in ``array[place : place + 4]``."""
+    array[place] = sample.count
+    array[place + 1] = sample.mean
+    array[place + 2] = sample.residue
+    array[place + 3] = sample.m2
+
+
+@device
+def read_sample(array: Array, place: Integer) -> Sample:
+    """Get a sample that was written there."""
+    return Sample(array[place], array[place + 1], array[place + 2], array[place + 3])

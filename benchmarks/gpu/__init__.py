@@ -1,0 +1,120 @@
+"""Ours beside torch, cuDNN and torch.compile on a GPU: ``normspec bench-gpu``."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import functools
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from normspec.cli.terminal import Line
+
+from .. import machine, shape
+from ..measure import every
+from ..rows import LAYOUTS
+from .rows import DTYPES, MODES, QUICK, SHAPES, combinations
+
+if TYPE_CHECKING:  # they need torch
+    from .measure import Bed, Result
+    from .peers import Peer
+
+SECONDS, QUICK_SECONDS = 540.0, 60.0
+
+
+def main(argv: Sequence[str]) -> int:
+    """Check, measure, print the tables, and write them with the numbers and a plot; 2 where there is no GPU."""
+    options = parser().parse_args(argv)
+    trouble = unfit()
+    if trouble:
+        print(f"normspec bench-gpu: {trouble}", file=sys.stderr)
+        return 2
+    import torch
+
+    from .measure import Bed, on_gpu
+    from .peers import PEERS, compiled
+
+    facts = torch.cuda.get_device_properties(0)
+    bed = Bed("cuda:0", facts.L2_cache_size, on_gpu)
+    peers = [peer for peer in PEERS if peer is not compiled or not options.no_compile]
+    return write(options, bed, peers, shlex.join(["normspec", "bench-gpu", *argv]), facts.name)
+
+
+def unfit() -> str | None:
+    """What is missing for this benchmark, or None."""
+    from normspec.runtime.kernels import cuda
+
+    try:
+        import torch
+    except ImportError:
+        return "needs torch with CUDA: pip install torch"
+    if not cuda.available():
+        return f"CUDA is {cuda.describe()}"
+    if not torch.cuda.is_available():
+        return f"torch {torch.__version__} finds no GPU"
+    return None
+
+
+def write(options: argparse.Namespace, bed: Bed, peers: Sequence[Peer], command: str, gpu: str) -> int:
+    """Measure, and write what there is, even if it is not all."""
+    from . import picture, report  # needs matplotlib, which is said before the time is spent
+    from .measure import measure
+
+    options.output.mkdir(parents=True, exist_ok=True)
+    default, dtypes = QUICK_SECONDS if options.quick else SECONDS, options.dtype or DTYPES
+    rows = list(combinations(options.shape or (QUICK if options.quick else SHAPES), dtypes))
+    rows = [row for row in rows if row.mode in (options.mode or MODES) and row.layout in (options.layout or LAYOUTS)]
+    seed = options.seed if options.seed is not None else time.time_ns() % 2**31
+    results: list[Result] = []
+    began, line = time.perf_counter(), Line()
+    seconds = default if options.seconds is None else options.seconds
+    interrupted = collect(results, every(rows, functools.partial(measure, peers, bed, seed), seconds, line))
+    line.done()
+    where = {
+        **machine.describe(),
+        "gpu": gpu,
+        "seed": seed,
+        "date": datetime.date.today().isoformat(),
+        "command": command,
+        "seconds": round(time.perf_counter() - began, 1),
+        "rows": len(results),
+        "wanted": len(rows),
+    }
+    data, table, plot = (options.output / f"bench-gpu.{suffix}" for suffix in ("json", "md", "png"))
+    data.write_text(json.dumps(report.data(results, where), indent=1) + "\n", encoding="utf-8")
+    page = report.page(results, where)
+    table.write_text(page, encoding="utf-8")
+    if any(result.timings for result in results):
+        picture.draw(results, plot)
+    print(f"{page}\nwritten to {options.output}: {data.name}, {table.name}, {plot.name}")
+    sound = all(result.timings and not result.wrong for result in results)
+    return 0 if sound and results and not interrupted else 1
+
+
+def collect(results: list[Result], found: Iterable[Result]) -> bool:
+    """Append what is found; whether that was interrupted."""
+    try:
+        results.extend(found)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(prog="normspec bench-gpu", description=__doc__)
+    made.add_argument("--quick", action="store_true", help="a handful of shapes")
+    made.add_argument("--seconds", type=float, help=f"time for all rows ({SECONDS:.0f}; quick: {QUICK_SECONDS:.0f})")
+    made.add_argument("--shape", type=shape, action="append", help="only this one, such as 32,64,112,112; repeatable")
+    made.add_argument("--dtype", choices=(*DTYPES, "float64"), action="append", help="only this one; repeatable")
+    made.add_argument("--mode", choices=MODES, action="append", help="only this one; repeatable")
+    made.add_argument("--layout", choices=LAYOUTS, action="append", help="only this one; repeatable")
+    made.add_argument("--no-compile", action="store_true", help="leave out torch.compile")
+    made.add_argument("--seed", type=int, help="of the data (fresh)")
+    made.add_argument("--output", type=Path, default=Path("out"), help="folder to write to (%(default)s)")
+    return made

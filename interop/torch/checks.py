@@ -1,0 +1,65 @@
+"""What kernels and their views rely on, checked before they see a pointer; a mistake is told in torch's words."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from normspec.runtime.dtypes import FLOATING
+from normspec.runtime.errors import listed, one_of
+from normspec.torch.nn.functional import _BATCH_NORM as SPOKEN
+
+DEVICES = ["cpu", "cuda"]
+DTYPES = {getattr(torch, name): name for name in FLOATING}
+
+
+def check(x: Tensor, vectors: Mapping[str, Tensor | None], training: bool, rate: float, epsilon: float) -> None:
+    """Everything that kernels and their views rely on."""
+    if not isinstance(x, Tensor):
+        found = type(x).__name__
+        SPOKEN.fail("input_type", "input", "a torch tensor", found, type=found)
+    if x.layout is not torch.strided or x.device.type not in DEVICES:
+        SPOKEN.fail("input", "input", f"a strided tensor on {one_of(DEVICES)}", f"{x.layout} on {x.device.type}")
+    shape = tuple(x.shape)
+    if len(shape) < 2:
+        fields = {"ranks": "2D or more", "rank": len(shape), "shape": listed(shape)}
+        SPOKEN.fail("rank", "input", "(N, C, ...)", f"shape {shape}", **fields)
+    if x.dtype not in DTYPES:
+        name = str(x.dtype).removeprefix("torch.")
+        called = SPOKEN.dialect.printing.scalars.get(name, name)
+        SPOKEN.fail("input_float", "input", one_of(list(FLOATING)), name, dtype=called)
+    if training and shape[1] == x.numel() > 0:
+        wanted = "more than one value for each feature"
+        SPOKEN.fail("single_value", "input", wanted, f"shape {shape}", shape=listed(shape))
+    for name, vector in vectors.items():
+        if vector is not None:
+            _check_vector(x, name, vector)
+    _check_statistics(vectors["mean"], vectors["variance"], training)
+    if not isinstance(rate, numbers.Real):
+        found = type(rate).__name__
+        SPOKEN.fail("update_rate_type", "update_rate", "float", found, type=found)
+    if not (epsilon > 0 or (epsilon == 0 and not training)):
+        condition, wanted = ("epsilon", "more than zero") if training else ("epsilon_negative", "zero or more")
+        SPOKEN.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)
+
+
+def _check_vector(x: Tensor, name: str, vector: Tensor) -> None:
+    length = x.shape[1]
+    if tuple(vector.shape) != (length,):
+        sizes = {"expected": length, "found": vector.numel()}
+        SPOKEN.fail("vector_shape", name, f"shape {(length,)}", f"shape {tuple(vector.shape)}", **sizes)
+    if vector.dtype not in DTYPES:
+        SPOKEN.fail("vector_dtype", name, one_of(list(FLOATING)), str(vector.dtype), dtype=str(vector.dtype))
+    if vector.device != x.device:
+        SPOKEN.fail("device_mixed", name, str(x.device), str(vector.device))
+
+
+def _check_statistics(mean: Tensor | None, variance: Tensor | None, training: bool) -> None:
+    for name, one in ("mean", mean), ("variance", variance):
+        if one is None and (not training or mean is not variance):
+            SPOKEN.fail("statistics_missing", name, "running statistics", "None")
+        if one is not None and one.requires_grad and torch.is_grad_enabled():
+            SPOKEN.fail("requires_grad", name, "a tensor without gradient", "one that requires grad")

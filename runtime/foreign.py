@@ -1,0 +1,80 @@
+"""Arrays of other libraries: known by where their type comes from, read where they lie, given back as they came.
+
+No library is imported for that: whoever has an array of one has imported it.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Hashable
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+
+from . import devices
+from .dtypes import DType
+
+GPU = (2, 13)  # kDLCUDA and kDLCUDAManaged
+
+
+class Foreign(NamedTuple):
+    """The memory of another library's array: of NumPy, or of the device that it is on."""
+
+    array: Any
+    device: str
+    wrap: Callable[[Any], Any]  # from such an array to that library's
+    differentiated: bool = False  # whether that library is to know what is computed from it
+
+
+def read(value: Any) -> Foreign | None:
+    """What is behind a value that is neither ours nor NumPy's; None if it is no array."""
+    reader = _reader(cast(Hashable, type(value)))
+    return None if reader is None else reader(value)
+
+
+@functools.cache
+def _reader(kind: Any) -> Callable[[Any], Foreign] | None:
+    libraries = {one.__module__.partition(".")[0] for one in kind.__mro__}
+    if "torch" in libraries and hasattr(kind, "data_ptr"):
+        return _torch
+    if "jaxlib" in libraries and hasattr(kind, "__array__"):
+        return _jax
+    if hasattr(kind, "__cuda_array_interface__") or hasattr(kind, "copy_to_host"):
+        return _device
+    return _dlpack if hasattr(kind, "__dlpack__") else None
+
+
+def _torch(tensor: Any) -> Foreign:
+    torch = sys.modules["torch"]
+    differentiated = tensor.requires_grad and torch.is_grad_enabled()
+    tensor = tensor.detach()
+    if tensor.is_cuda:
+        return _device(tensor)._replace(differentiated=differentiated)
+    if tensor.dtype is not torch.bfloat16:
+        return Foreign(tensor.numpy(force=True), "cpu", torch.from_numpy, differentiated)
+    array = tensor.view(torch.int16).numpy(force=True).view(DType("bfloat16").numpy)
+    return Foreign(array, "cpu", lambda y: torch.from_numpy(y.view(np.int16)).view(torch.bfloat16), differentiated)
+
+
+def _jax(array: Any) -> Foreign:
+    """A JAX array is read-only; one on a GPU comes as a copy."""
+    return Foreign(np.asarray(array), "cpu", sys.modules["jax"].numpy.asarray)
+
+
+def _device(value: Any) -> Foreign:
+    array = devices.cuda().asarray(value)
+    return Foreign(array, devices.name("cuda", array.device), _unwrapped)
+
+
+def _unwrapped(array: Any) -> Any:
+    """The library's own array, if it allocated this one."""
+    return array if array.library.empty_like is None else array.owner
+
+
+def _dlpack(value: Any) -> Foreign:
+    """Any other producer; NumPy's array comes back if it tells of no functions to make one of its own."""
+    if int(value.__dlpack_device__()[0]) in GPU:
+        return _device(value)
+    namespace = getattr(value, "__array_namespace__", lambda: np)()
+    return Foreign(np.from_dlpack(value), "cpu", getattr(namespace, "from_dlpack", namespace.asarray))

@@ -1,0 +1,60 @@
+"""How a thread goes through the elements of a feature.
+
+``x`` is (outer, feature, inner). A thread moves a *piece* at once: a packet of 16 bytes where an array's base, strides
+and ``inner`` allow, else one element. Kernels get ``inner`` in pieces, and strides in elements, that of ``inner`` from
+piece to piece. A feature's ``outer * inner`` pieces are numbered row by row; a block works on a slice of them, side by
+side: its threads move neighbouring pieces, and then each goes on by as many as there are threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from numba import types
+
+from .primitives import cuda, device
+
+Number = Any
+Integer = Any  # 64 bits, on the device
+Pointer = Any
+
+STRIDES = (types.int64,) * 3  # of outer, feature and inner
+SIZES = (types.int64,) * 2  # outer and inner
+
+
+class Walk(NamedTuple):
+    """Where a thread is, and how it goes on."""
+
+    offset: Integer  # of the piece, in elements
+    column: Integer  # of the piece, in its row
+    step: Integer  # in elements
+    columns: Integer  # of a step, beyond whole rows
+    inner: Integer  # pieces of a row
+    wrap: Integer  # elements from the end of a row to the next row
+
+
+@device
+def slice_bounds(total: Integer, slices: Integer, index: Integer) -> tuple[Integer, Integer]:
+    """First and end of a slice; empty slices, if any, come last."""
+    length = (total + slices - 1) // slices
+    return min(total, index * length), min(total, (index + 1) * length)
+
+
+@device
+def walk_from(place: Integer, origin: Integer, inner: Integer, outer_stride: Integer, inner_stride: Integer) -> Walk:
+    """Start at a piece of the feature whose first element is at ``origin``."""
+    row, rows = place // inner, cuda.blockDim.x // inner
+    column, columns = place - row * inner, cuda.blockDim.x - rows * inner
+    offset = origin + row * outer_stride + column * inner_stride
+    step = rows * outer_stride + columns * inner_stride
+    return Walk(offset, column, step, columns, inner, outer_stride - inner * inner_stride)
+
+
+@device
+def advance(walk: Walk) -> Walk:
+    """Go on by as many pieces as the block has threads."""
+    offset, column = walk.offset + walk.step, walk.column + walk.columns
+    if column >= walk.inner:
+        offset += walk.wrap
+        column -= walk.inner
+    return Walk(offset, column, walk.step, walk.columns, walk.inner, walk.wrap)

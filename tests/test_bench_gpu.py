@@ -1,0 +1,282 @@
+"""The benchmark of the GPU without one: torch on the CPU computes, a fake clock tells the time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is what the GPU's benchmark measures beside ours: pip install torch")
+
+from normspec.benchmarks import gpu  # noqa: E402
+from normspec.benchmarks.gpu import measure, peers, report, rows, tensors  # noqa: E402
+from normspec.benchmarks.rows import LAYOUTS, Row  # noqa: E402
+from normspec.benchmarks.timing import Clock, Timing  # noqa: E402
+
+
+class Fake:
+    """Candidates that take what they are said to."""
+
+    def __init__(self):
+        self.time = 0.0
+        self.bed = measure.Bed("cpu", 1000, self.turn, Clock(lambda: self.time, lambda seconds: None))
+
+    def turn(self, call, before, clock):
+        began = self.time
+        call()
+        before.host.append((self.time - began) / 10)
+        return [self.time - began]
+
+    def peer(self, name, seconds, change=lambda one: one):
+        """Right results, or changed ones."""
+
+        def candidates(batch):
+            def compute(buffers):
+                self.time += seconds
+                return {key: change(one) for key, one in batch.expected(slice(0, buffers.x.shape[1])).items()}
+
+            yield peers.Candidate(name, compute, lambda outputs: outputs)
+
+        candidates.__name__ = name
+        return candidates
+
+    def measure(self, row, *candidates):
+        return measure.measure(candidates, self.bed, 1, row, 0.0)
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    made = Fake()
+    moved = peers.copy
+
+    def copy(batch):
+        return moved(batch)._replace(function=lambda buffers: setattr(made, "time", made.time + 1e-6))
+
+    monkeypatch.setattr(measure, "copy", copy)
+    return made
+
+
+ROW = Row("training", (4, 6, 5, 5), "float32", "channels first")
+
+
+def test_rows_are_the_layers_and_shapes_that_matter():
+    found = list(rows.combinations(rows.SHAPES, rows.DTYPES))
+    assert len(found) == len(set(found)) == 3 * 3 * (2 * (2 * 12 + 2 + 2) + 3)
+    assert Counter(one.mode for one in found) == dict.fromkeys(rows.MODES, len(found) // 3)
+    shapes = {one.shape for one in found}
+    assert {(32, 64, 112, 112), (256, 2048, 7, 7), (8, 32, 512, 512), (4, 64, 32, 64, 64), (64, 4096)} <= shapes
+
+
+SMALL = [(8, 6), (4, 6, 5, 3), (2, 6, 3, 2, 4)]
+
+
+@pytest.mark.parametrize("row", list(rows.combinations(SMALL, rows.DTYPES)), ids=str)
+def test_torch_computes_what_is_expected(row):
+    batch = tensors.batch(row, "cpu", 0, seed=3)
+    result = measure.Result(batch.row)
+    candidates = [*peers.native(batch), *peers.ours(batch)]
+    assert [one.name for one in candidates] == ["torch"] + ["ours"] * (row.mode != "backward")
+    errors = measure.check(batch, candidates, result)
+    assert not result.failed
+    for name, error in errors.items():
+        assert batch.right(error, 1 if name == "ours" else 30), name
+
+
+@pytest.mark.parametrize("output", ["y", "dx", "dweight", "dbias"])
+def test_an_error_anywhere_is_seen(output):
+    row = ROW._replace(mode="training" if output == "y" else "backward")
+    batch = tensors.batch(row, "cpu", 0, seed=0)
+    right = batch.expected(slice(0, 6))
+    assert batch.errors({"a": right}) == {"a": 0}
+    for wrong in (1e-3, float("nan")):
+        bad = {name: one.clone() for name, one in right.items()}
+        bad[output].view(-1)[-1] += wrong * 100
+        assert not batch.right(batch.errors({"a": bad})["a"])
+
+
+def test_buffers_take_turns_and_exceed_the_cache():
+    batch = tensors.batch(ROW, "cpu", 30_000, seed=0)
+    assert len(batch.sets) == 25, "4 × 30 000 bytes over 2 × 4 × 600"
+    assert len({one.x.data_ptr() for one in batch.sets}) == 25
+    assert all(torch.equal(one.x, batch.sets[0].x) for one in batch.sets)
+    seen = []
+    call = peers.Candidate("a", seen.append, dict).call(batch)
+    for _ in range(26):
+        call()
+    assert [id(one) for one in seen] == [id(one) for one in [*batch.sets, batch.sets[0]]]
+
+
+def test_data_are_fresh_and_can_be_had_again():
+    one, other, again = (tensors.batch(ROW, "cpu", 0, seed).sets[0].x for seed in (1, 2, 1))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def test_ratios_bandwidth_and_share(fake):
+    result = fake.measure(ROW, fake.peer("ours", 3e-6), fake.peer("kernels", 2e-6), fake.peer("torch", 6e-6))
+    size = 4 * 600
+    assert result.bandwidth("copy") == pytest.approx(2 * size / 1e-6)
+    assert result.bandwidth("kernels") == pytest.approx(2 * size / 2e-6)
+    assert result.share("kernels") == pytest.approx(0.5)
+    assert result.peers == {"torch": pytest.approx(2)}
+    assert result.best_peer == pytest.approx(2)
+    assert result.timings["ours"].host_median == pytest.approx(3e-7)
+    back = fake.measure(ROW._replace(mode="backward"), fake.peer("kernels", 2e-6), fake.peer("torch", 6e-6))
+    assert back.bandwidth("kernels") == pytest.approx(3 * size / 2e-6)
+    assert back.share("kernels") == pytest.approx(0.75)
+    assert back.peers == {"torch": pytest.approx(3)}
+
+
+def test_who_is_wrong_is_not_timed(fake):
+    wrong = fake.peer("torch", 1e-6, lambda one: one + 10)
+    result = fake.measure(ROW, fake.peer("ours", 1e-6), wrong)
+    assert result.wrong == ["torch"]
+    assert set(result.timings) == {"ours", "copy"}
+    result = fake.measure(ROW, fake.peer("ours", 1e-6, lambda one: one * float("nan")), fake.peer("torch", 1e-6))
+    assert (result.wrong, result.timings) == (["ours"], {})
+
+
+def test_who_fails_says_why_and_stops_nobody(fake):
+    def broken(batch):
+        raise RuntimeError("no such operator")
+
+    def late(batch):
+        yield peers.Candidate("late", lambda buffers: 1 / 0, dict)
+
+    result = fake.measure(ROW, fake.peer("ours", 1e-6), broken, late)
+    assert result.failed == {"broken": "RuntimeError: no such operator", "late": "ZeroDivisionError: division by zero"}
+    assert set(result.timings) == {"ours", "copy"}
+
+
+def test_a_row_that_does_not_fit_is_no_end(fake, monkeypatch):
+    def full(*_):
+        raise MemoryError("out of memory")
+
+    monkeypatch.setattr(measure, "batch", full)
+    assert fake.measure(ROW, fake.peer("ours", 1e-6)).failed == {"row": "MemoryError: out of memory"}
+
+
+class Event:
+    """An event of CUDA."""
+
+    now = 0.0
+    log: list[str] = []  # noqa: RUF012
+
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self):
+        self.at = Event.now
+        Event.log.append("record")
+
+    def synchronize(self):
+        Event.log.append("synchronize")
+
+    def elapsed_time(self, other):
+        return other.at - self.at
+
+
+def test_a_turn_queues_calls_between_two_events(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: Event.log.append("wait"))
+
+    def call():
+        Event.now += 0.5  # milliseconds
+        Event.log.append("call")
+
+    before = Timing()
+    (seconds,) = measure.on_gpu(call, before, Clock())
+    assert seconds == pytest.approx(0.5e-3)
+    assert Event.log == ["call", "wait", "record", "call", "call", "call", "record", "synchronize"]
+    before.turns.append([seconds])
+    Event.log.clear()
+    measure.on_gpu(call, before, Clock())
+    assert Event.log.count("call") == 5, "4 in 2 ms, and the first"
+    before.turns.append([1e-9])
+    Event.log.clear()
+    measure.on_gpu(call, before, Clock())
+    assert Event.log.count("call") == measure.CALLS + 1
+    assert len(before.host) == 3
+
+
+@pytest.fixture
+def written(fake, tmp_path, capsys):
+    def write(*arguments, candidates=None):
+        options = gpu.parser().parse_args(["--output", str(tmp_path), "--seconds", "0", *arguments])
+        mine = candidates or (fake.peer("ours", 3e-6), fake.peer("kernels", 2e-6), fake.peer("torch", 6e-6))
+        code = gpu.write(options, fake.bed, mine, "normspec bench-gpu --seconds 0", "a fake GPU")
+        return code, json.loads((tmp_path / "bench-gpu.json").read_text(encoding="utf-8")), capsys.readouterr().out
+
+    return write
+
+
+def test_numbers_tables_and_the_plot_are_written(written, tmp_path):
+    code, data, printed = written("--shape", "4,6,5,5", "--dtype", "float32", "--seed", "7")
+    assert code == 0
+    assert [(row["mode"], row["layout"]) for row in data["rows"]] == [
+        (mode, layout) for layout in LAYOUTS for mode in rows.MODES
+    ]
+    assert data["machine"]["gpu"] == "a fake GPU"
+    assert data["machine"]["seed"] == 7
+    for row in data["rows"]:
+        assert row["peers"]["torch"] == pytest.approx(2)
+        assert row["share"]["kernels"] == pytest.approx(0.75 if row["mode"] == "backward" else 0.5)
+        assert row["host"]["torch"] == pytest.approx(6e-7)
+        assert row["failed"] == {}
+    page = (tmp_path / "bench-gpu.md").read_text(encoding="utf-8")
+    assert page in printed
+    assert "a fake GPU" in page
+    assert "6 of 6 rows" in page
+    assert "| 4×6×5×5 | first  | float32 | 0.00 |      3.0 |         2.0 |    2 |        50 |" in page
+    assert "Rows where a peer is faster: 0 of 6." in page
+    assert (tmp_path / "bench-gpu.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_failed_row_leaves_the_others(written, fake):
+    calls = []
+
+    def sometimes(batch):
+        calls.append(batch)
+        if len(calls) == 1:
+            raise RuntimeError("no")
+        yield from fake.peer("ours", 1e-6)(batch)
+
+    code, data, printed = written("--shape", "4,6", "--dtype", "float32", candidates=(sometimes,))
+    assert code == 0, "the copy was timed; who fails is in the page"
+    assert "Failed: sometimes, training, float32, channels first, (4, 6): RuntimeError: no" in printed
+    assert [list(row["seconds"]) for row in data["rows"]] == [["copy"], ["ours", "copy"], ["ours", "copy"]]
+
+
+def test_an_interrupted_run_keeps_what_it_has(written, fake):
+    done = []
+
+    def impatient(batch):
+        done.append(batch)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        yield from fake.peer("ours", 1e-6)(batch)
+
+    code, data, printed = written("--shape", "4,6", "--dtype", "float32", candidates=(impatient,))
+    assert code == 1
+    assert len(data["rows"]) == 1
+    assert "1 of 3 rows" in printed
+
+
+def test_the_summary_counts_the_goals(fake):
+    large = Row("evaluation", (8, 64, 80, 80), "float32", "channels first")
+    good = fake.measure(large, fake.peer("kernels", 1.05e-6), fake.peer("torch", 1e-6))
+    bad = fake.measure(large, fake.peer("kernels", 4e-6), fake.peer("torch", 8e-6))
+    text = "\n".join(report.summary([good, bad]))
+    assert "at 90 % of a copy or more: 1 of 2; the least has 25 %" in text
+    assert "where a peer is faster: 1 of 2" in text
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_it_says_so():
+    command = [sys.executable, "-m", "normspec.cli.main", "bench-gpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("normspec bench-gpu: CUDA is unavailable: ")
