@@ -501,7 +501,9 @@ class TestErrors:
 
     def test_a_torch_tensor_that_requires_a_gradient(self):
         real = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
-        with pytest.raises(ValueError, match=r"x: expected an array that requires no gradient .*found a Tensor that does"):
+        with pytest.raises(
+            ValueError, match=r"x: expected an array that requires no gradient .*found a Tensor that does"
+        ):
             batch_stats(real.zeros(3, 2, requires_grad=True))
         with real.no_grad():
             assert batch_stats(real.zeros(3, 2, requires_grad=True)).count.tolist() == [3, 3]
