@@ -158,3 +158,43 @@ def run(program: Program, grid: tuple[int, int], *arguments: Any) -> None:
     assert len(arguments) == len(program.signature), f"{len(arguments)} arguments for {len(program.signature)}"
     assert grid[0] % program.cluster == 0
     simulate(program, grid, *arguments)
+
+
+def backward_statistics(x: Array, batch: bool) -> tuple[Array, Array]:
+    """Mean and 1 / standard deviation: those of x, or any."""
+    if not batch:
+        mean, variance = vectors(x.shape[1], 2, np.float64, seed=3)
+        return mean, 1 / np.sqrt(variance + EPSILON)
+    mean, variance = reference(x)
+    return mean.astype(float), (1 / np.sqrt(variance + EPSILON)).astype(float)
+
+
+def check_gradients(
+    x: Array,
+    dy: Array,
+    dx: Array | None,
+    dweight: Array,
+    dbias: Array,
+    mean: Array,
+    invstd: Array,
+    weight: Array | None,
+    batch: bool,
+    element: str,
+) -> None:
+    """Compare with the formula, in units of the terms that it adds up."""
+    exact = HALF_ULP["f64" if element == "f64" else "f32"]
+    slope, normal = dy.astype(np.longdouble), (x.astype(np.longdouble) - mean[:, None]) * invstd[:, None]
+    offset = slope.mean((0, 2))[:, None] if batch else 0
+    tilt = ((slope - offset) * normal).mean((0, 2))[:, None]  # with an offset, whatever the mean of x was rounded to
+    count = x.shape[0] * x.shape[2]
+    assert (np.abs(dbias - slope.sum((0, 2))) <= 4 * exact * np.abs(slope).sum((0, 2))).all()
+    assert (np.abs(dweight - count * tilt[:, 0]) <= 8 * exact * np.abs(slope * normal).sum((0, 2))).all()
+    if dx is None:
+        return
+    scale = invstd[:, None] if weight is None else (weight * invstd.astype(np.longdouble))[:, None]
+    expected = scale * (slope - offset - normal * tilt if batch else slope)
+    spread = np.abs(slope - offset)
+    terms = spread + spread.mean((0, 2))[:, None] + np.abs(normal) * (spread * np.abs(normal)).mean((0, 2))[:, None]
+    allowed = HALF_ULP[element] * np.abs(expected) + 4 * exact * np.abs(scale) * (terms if batch else spread)
+    worst = float((np.abs(dx - expected) / np.maximum(allowed, np.finfo(float).tiny)).max())
+    assert worst <= 1, f"an error is {worst:.3} times what is allowed"

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from numba import cuda
 
 # Bits of a kernel's flags: which of its optional vectors are there, and what is asked of it
-WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, TRACKED, UNBIASED = (1 << bit for bit in range(6))
+WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, TRACKED, UNBIASED, BATCH, INPUT = (1 << bit for bit in range(8))
 
 
 class Program(NamedTuple):

@@ -1,0 +1,570 @@
+"""Kernels on memory where the features of a row lie side by side: channels last, and (N, C).
+
+``x`` and ``y`` are matrices of rows, which are a pitch of elements apart. A thread has a *piece* of a row, a packet of
+16 bytes where base, pitch and the number of features allow, else one element. A block has a *slab*, the same
+``1 << shift`` pieces of every row, ``slab_limit`` at most; its threads are the slab's *ranks*, each with a row of its
+own at a time. Slabs are numbered along the grid's x axis, slices of the rows along its y axis. Sizes of blocks, slabs
+and clusters are powers of two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import types
+
+from .forward import Vectors, affine, committed, name_of, piece, scalar, training
+from .pieces import Integer, Number, Pointer, slice_bounds
+from .primitives import (
+    ELEMENTS,
+    access,
+    cluster_arrive,
+    cluster_wait,
+    cuda,
+    device,
+    fma,
+    launch_next,
+    pointer,
+    read_peer,
+    wait_for_previous,
+)
+from .program import Program
+from .reduction import Sample, reduction
+
+Array = Any
+
+THREADS = 256  # of a block, at most
+UNROLL = 4  # rows of a thread that are on their way at once
+SIZES = (types.int64,) * 4  # rows, features, shift of a slab's pieces, slices
+
+
+def matrix(element: str) -> tuple[Any, Any]:
+    """Types of a matrix in a kernel's signature: first element and pitch."""
+    return pointer(element), types.int64
+
+
+def slab_limit(aligned: bool) -> int:
+    """Pieces of a slab, at most: 256 bytes in packets, 128 to 512 in elements."""
+    return 16 if aligned else 64
+
+
+def title(kernel: str, element: str, vectors: tuple[str, ...], aligned: bool, unroll: int, threads: int) -> str:
+    """Name a program."""
+    return name_of(f"columns_{kernel}", element, vectors, piece(aligned), f"u{unroll}", f"t{threads}")
+
+
+@device
+def locate(slab: Integer, shift: Integer) -> tuple[Integer, Integer, Integer]:
+    """Piece of a thread in its rows, its rank, and the number of ranks."""
+    thread = np.int64(cuda.threadIdx.x)
+    piece = (slab << shift) + (thread & ((1 << shift) - 1))
+    return piece, thread >> shift, np.int64(cuda.blockDim.x) >> shift
+
+
+@device
+def share(start: Integer, stop: Integer, rank: Integer, ranks: Integer) -> Integer:
+    """How many rows of a slice are a rank's: every ``ranks``-th, from ``start + rank`` on."""
+    return max(np.int64(0), (stop - start - rank + ranks - 1) // ranks)
+
+
+class Trees(NamedTuple):
+    """Device functions that put samples together, in a fixed order."""
+
+    merge_ranks: Any
+    merge_cluster: Any
+
+
+def trees(merge: Callable[[Array, Array], None], size: int, real: Any, aligned: bool, threads: int) -> Trees:
+    """Build them, for samples that are local arrays of a size; ``merge(sample, other)`` adds to the first."""
+    slots, slab = threads // 2, slab_limit(aligned)
+    shared_size, slab_size = size * slots, size * slab
+
+    @device
+    def merge_ranks(sample: Array, shift: Integer, ranks: Integer) -> None:
+        """Merge the samples of a block's first ranks, a power of two, into those of rank 0."""
+        shared = cuda.shared.array(shared_size, real)
+        other = cuda.local.array(size, real)
+        thread, half = np.int64(cuda.threadIdx.x), (ranks << shift) >> 1
+        while half >> shift > 0:
+            if half <= thread < 2 * half:
+                for i in range(size):
+                    shared[i * slots + thread - half] = sample[i]
+            cuda.syncthreads()
+            if thread < half:
+                for i in range(size):
+                    other[i] = shared[i * slots + thread]
+                merge(sample, other)
+            cuda.syncthreads()
+            half >>= 1
+
+    @device
+    def merge_cluster(sample: Array, shift: Integer, blocks: Integer) -> None:
+        """Merge the samples of rank 0 of the blocks of a cluster, of which there are no more than ranks."""
+        shared = cuda.shared.array(slab_size, real)
+        thread = np.int64(cuda.threadIdx.x)
+        rank, lane = thread >> shift, thread & ((1 << shift) - 1)
+        if rank == 0:
+            for i in range(size):
+                shared[i * slab + lane] = sample[i]
+        cluster_arrive()
+        cluster_wait()
+        if rank < blocks:
+            for i in range(size):
+                sample[i] = read_peer(shared, i * slab + lane, rank)
+        cluster_arrive()
+        merge_ranks(sample, shift, blocks)
+        cluster_wait()  # no block may end while another reads what it shares
+
+    return Trees(merge_ranks, merge_cluster)
+
+
+@cache
+def broadcast(size: int, real: Any, aligned: bool) -> Any:
+    """Build the device function that gives all ranks a local array of rank 0's."""
+    slab = slab_limit(aligned)
+    shared_size = size * slab
+
+    @device
+    def from_first_rank(values: Array, shift: Integer) -> None:
+        shared = cuda.shared.array(shared_size, real)
+        thread = np.int64(cuda.threadIdx.x)
+        lane = thread & ((1 << shift) - 1)
+        if thread >> shift == 0:
+            for i in range(size):
+                shared[i * slab + lane] = values[i]
+        cuda.syncthreads()
+        for i in range(size):
+            values[i] = shared[i * slab + lane]
+
+    return from_first_rank
+
+
+class Moments(NamedTuple):
+    """Device functions on statistics: a sample is mean, residue and M2 of each feature of a piece, then their count."""
+
+    size: int
+    add_rows: Any
+    accumulate: Any
+    gather_slices: Any
+    merge_ranks: Any
+    merge_cluster: Any
+
+
+@cache
+def moments_of(element: str, aligned: bool, unroll: int, threads: int) -> Moments:
+    """Build them."""
+    moves, real = access(element, aligned), ELEMENTS[element].real
+    width, word, load, unpack = moves.width, moves.word, moves.load, moves.unpack
+    packed, counted, size = unroll * moves.words, 3 * width, 3 * width + 1
+    combine = reduction(real, threads).combine
+
+    @device
+    def merge(sample: Array, other: Array) -> None:
+        """Add a sample to another; either may be empty."""
+        count, more = sample[counted], other[counted]
+        if count == real(0):
+            for i in range(size):
+                sample[i] = other[i]
+        elif more > real(0):
+            for i in range(0, counted, 3):
+                mine = Sample(count, sample[i], sample[i + 1], sample[i + 2])
+                distance = (other[i] - mine.mean) + (other[i + 1] - mine.residue)
+                _, sample[i], sample[i + 1], sample[i + 2] = combine(mine, more, distance, other[i + 2])
+            sample[counted] = count + more
+
+    @device
+    def add_rows(packets: Array, rows: Integer, sample: Array) -> None:
+        """Add the rows in ``packets``, at least one, to a sample."""
+        values = cuda.local.array(width, real)
+        distances = cuda.local.array(width, real)
+        squares = cuda.local.array(width, real)
+        count, more = sample[counted], real(rows)
+        if count == real(0):
+            unpack(packets, 0, values, 0)
+            for j in range(width):  # only where the first distances are measured from
+                sample[3 * j], sample[3 * j + 1], sample[3 * j + 2] = values[j], real(0), real(0)
+        for j in range(width):
+            distances[j] = squares[j] = real(0)
+        for u in range(unroll):
+            if u < rows:
+                unpack(packets, u, values, 0)
+                for j in range(width):
+                    distances[j] += values[j] - sample[3 * j]
+        for j in range(width):
+            distances[j] /= more
+        for u in range(unroll):
+            if u < rows:
+                unpack(packets, u, values, 0)
+                for j in range(width):
+                    deviation = (values[j] - sample[3 * j]) - distances[j]
+                    squares[j] = fma(deviation, deviation, squares[j])
+        for j in range(width):
+            i = 3 * j
+            mine = Sample(count, sample[i], sample[i + 1], sample[i + 2])
+            _, sample[i], sample[i + 1], sample[i + 2] = combine(mine, more, distances[j] - mine.residue, squares[j])
+        sample[counted] = count + more
+
+    @device
+    def accumulate(x: Pointer, start: Integer, step: Integer, rows: Integer, sample: Array) -> None:
+        """Add rows whose pieces are ``step`` elements apart to a sample."""
+        packets = cuda.local.array(packed, word)
+        while rows > 0:
+            for u in range(unroll):
+                if u < rows:
+                    load(x, start, packets, u)
+                    start += step
+            add_rows(packets, min(rows, np.int64(unroll)), sample)
+            rows -= unroll
+
+    @device
+    def gather_slices(
+        partial: Pointer, rows: Integer, slices: Integer, features: Integer, feature: Integer,
+        rank: Integer, ranks: Integer, sample: Array,
+    ) -> None:  # fmt: skip
+        """Add a rank's slices, every ``ranks``-th, to a sample."""
+        other = cuda.local.array(size, real)
+        while rank < slices:
+            start, stop = slice_bounds(rows, slices, rank)
+            for j in range(width):
+                for k in range(3):
+                    other[3 * j + k] = partial[(3 * rank + k) * features + feature + j]
+            other[counted] = real(stop - start)
+            merge(sample, other)
+            rank += ranks
+
+    return Moments(size, add_rows, accumulate, gather_slices, *trees(merge, size, real, aligned, threads))
+
+
+@cache
+def normalizer(element: str, aligned: bool, unroll: int) -> Any:
+    """Build the device functions that write ``y = (x - mean) * scale + shift``.
+
+    ``maps`` is a local array with mean, scale and shift of each feature of a piece.
+    """
+    moves, real = access(element, aligned), ELEMENTS[element].real
+    width, word, load, store, unpack, pack = moves.width, moves.word, moves.load, moves.store, moves.unpack, moves.pack
+    packed = unroll * moves.words
+
+    @device
+    def apply(packets: Array, packet: Integer, maps: Array) -> None:
+        """Normalize a packet."""
+        values = cuda.local.array(width, real)
+        unpack(packets, packet, values, 0)
+        for j in range(width):
+            values[j] = fma(values[j] - maps[3 * j], maps[3 * j + 1], maps[3 * j + 2])
+        pack(values, 0, packets, packet)
+
+    @device
+    def write(
+        x: Pointer, x_place: Integer, x_step: Integer, y: Pointer, y_place: Integer, y_step: Integer,
+        rows: Integer, maps: Array,
+    ) -> None:  # fmt: skip
+        """Normalize rows, the last one first: it was read last, and may still be in the cache."""
+        packets = cuda.local.array(packed, word)
+        x_place += (rows - 1) * x_step
+        y_place += (rows - 1) * y_step
+        while rows > 0:
+            for u in range(unroll):
+                if u < rows:
+                    load(x, x_place, packets, u)
+                    x_place -= x_step
+            for u in range(unroll):
+                if u < rows:
+                    apply(packets, u, maps)
+                    store(y, y_place, packets, u)
+                    y_place -= y_step
+            rows -= unroll
+
+    return apply, write
+
+
+@cache
+def statistics(element: str, aligned: bool, unroll: int = UNROLL, threads: int = THREADS) -> Program:
+    """Mean, residue and M2 of each slice: ``partial[slice, (mean, residue, M2), feature]``, of the arithmetic's type.
+
+    Reads x once, T. The grid is (slabs, slices).
+    """
+    width, real = access(element, aligned).width, ELEMENTS[element].real
+    size, _, accumulate, _, merge_ranks, _ = moments_of(element, aligned, unroll, threads)
+
+    def kernel(
+        x: Pointer,
+        pitch: Integer,
+        rows: Integer,
+        features: Integer,
+        shift: Integer,
+        slices: Integer,
+        partial: Pointer,
+    ) -> None:
+        sample = cuda.local.array(size, real)
+        sample[size - 1] = real(0)
+        index = np.int64(cuda.blockIdx.y)
+        start, stop = slice_bounds(rows, slices, index)
+        column, rank, ranks = locate(np.int64(cuda.blockIdx.x), shift)
+        feature = width * column
+        if feature < features:
+            accumulate(x, (start + rank) * pitch + feature, ranks * pitch, share(start, stop, rank, ranks), sample)
+        merge_ranks(sample, shift, ranks)
+        if rank == 0 and feature < features:
+            for j in range(width):
+                for k in range(3):
+                    partial[(3 * index + k) * features + feature + j] = sample[3 * j + k]
+        launch_next()
+
+    signature = (*matrix(element), *SIZES, types.CPointer(scalar(element)))
+    return Program(title("statistics", element, (), aligned, unroll, threads), kernel, signature, threads)
+
+
+@cache
+def moments(element: str, aligned: bool, threads: int = THREADS) -> Program:
+    """Mean and M2 of each feature, float64, from what ``statistics`` left; the grid is (slabs,)."""
+    width, real = access(element, aligned).width, ELEMENTS[element].real
+    size, _, _, gather_slices, merge_ranks, _ = moments_of(element, aligned, 1, threads)
+
+    def kernel(
+        rows: Integer,
+        features: Integer,
+        shift: Integer,
+        slices: Integer,
+        partial: Pointer,
+        means: Pointer,
+        m2s: Pointer,
+    ) -> None:
+        sample = cuda.local.array(size, real)
+        sample[size - 1] = real(0)
+        column, rank, ranks = locate(np.int64(cuda.blockIdx.x), shift)
+        feature = width * column
+        wait_for_previous()
+        if feature < features:
+            gather_slices(partial, rows, slices, features, feature, rank, ranks, sample)
+        merge_ranks(sample, shift, ranks)
+        if rank == 0 and feature < features:
+            for j in range(width):
+                means[feature + j] = np.float64(sample[3 * j]) + np.float64(sample[3 * j + 1])
+                m2s[feature + j] = sample[3 * j + 2]
+
+    signature = (*SIZES, types.CPointer(scalar(element)), pointer("f64"), pointer("f64"))
+    return Program(title("moments", element, (), aligned, 1, threads), kernel, signature, threads)
+
+
+@cache
+def finisher(element: str, aligned: bool) -> Any:
+    """Build the device function that makes maps of the statistics of all rows, and commits them."""
+    width, real = access(element, aligned).width, ELEMENTS[element].real
+    counted = 3 * width
+    (parameters, affine_map), commit = affine(real), training(real)
+
+    @device
+    def finish(
+        sample: Array,
+        maps: Array,
+        first: Integer,
+        committing: bool,
+        weight: Pointer,
+        bias: Pointer,
+        running_mean: Pointer,
+        running_var: Pointer,
+        tracked: Pointer,
+        means: Pointer,
+        invstds: Pointer,
+        epsilon: Number,
+        keep: Number,
+        rate: Number,
+        flags: Integer,
+    ) -> None:
+        for j in range(width):
+            i, feature = 3 * j, first + j
+            one = Sample(sample[counted], sample[i], sample[i + 1], sample[i + 2])
+            invstd = real(1) / real(math.sqrt(one.m2 / one.count + epsilon))
+            gain, offset = parameters(weight, bias, feature, flags)
+            maps[i], maps[i + 1], maps[i + 2] = affine_map(one.mean, one.residue, invstd, gain, offset)
+            if committing:
+                commit(
+                    one, invstd, feature, running_mean, running_var, tracked, means, invstds, keep, rate, flags
+                )  # fmt: skip
+
+    return finish
+
+
+@cache
+def normalize(element: str, vectors: Vectors, aligned: bool, unroll: int = UNROLL, threads: int = THREADS) -> Program:
+    """Normalize by the statistics that ``statistics`` left, and commit them.
+
+    ``vectors`` are the types of weight, bias, running mean and running variance. The grid is that of ``statistics``;
+    every block merges the slices of its slab again by itself. Together they read x twice and write y once, 3T less
+    what was cached.
+    """
+    width, real = access(element, aligned).width, ELEMENTS[element].real
+    size, _, _, gather_slices, merge_ranks, _ = moments_of(element, aligned, unroll, threads)
+    maps_size = 3 * width
+    finish, from_first_rank = finisher(element, aligned), broadcast(maps_size, real, aligned)
+    _, write = normalizer(element, aligned, unroll)
+
+    def kernel(
+        x: Pointer,
+        x_pitch: Integer,
+        y: Pointer,
+        y_pitch: Integer,
+        rows: Integer,
+        features: Integer,
+        shift: Integer,
+        slices: Integer,
+        partial: Pointer,
+        weight: Pointer,
+        bias: Pointer,
+        running_mean: Pointer,
+        running_var: Pointer,
+        tracked: Pointer,
+        means: Pointer,
+        invstds: Pointer,
+        epsilon: Number,
+        keep: Number,
+        rate: Number,
+        flags: Integer,
+    ) -> None:
+        sample = cuda.local.array(size, real)
+        maps = cuda.local.array(maps_size, real)
+        sample[size - 1] = real(0)
+        index = slices - 1 - np.int64(cuda.blockIdx.y)  # what was read last may still be in the L2 cache
+        start, stop = slice_bounds(rows, slices, index)
+        column, rank, ranks = locate(np.int64(cuda.blockIdx.x), shift)
+        feature = width * column
+        wait_for_previous()
+        if feature < features:
+            gather_slices(partial, rows, slices, features, feature, rank, ranks, sample)
+        merge_ranks(sample, shift, ranks)
+        if rank == 0 and feature < features:
+            finish(
+                sample, maps, feature, index == 0, weight, bias, running_mean, running_var, tracked,
+                means, invstds, epsilon, keep, rate, flags,
+            )  # fmt: skip
+        from_first_rank(maps, shift)
+        if feature < features:
+            x_place, y_place = (start + rank) * x_pitch + feature, (start + rank) * y_pitch + feature
+            write(x, x_place, ranks * x_pitch, y, y_place, ranks * y_pitch, share(start, stop, rank, ranks), maps)
+
+    signature = (
+        *matrix(element), *matrix(element), *SIZES, types.CPointer(scalar(element)), *committed(element, vectors)
+    )  # fmt: skip
+    return Program(title("normalize", element, vectors, aligned, unroll, threads), kernel, signature, threads)
+
+
+@cache
+def resident(
+    element: str, vectors: Vectors, aligned: bool, cluster: int = 1, unroll: int = 8, threads: int = THREADS
+) -> Program:
+    """Normalize by the statistics of x, and commit them; ``vectors`` as for ``normalize``.
+
+    A slab is kept on chip by the blocks of a cluster, a slice each: x is read once and y written once, 2T, in one
+    launch. The grid is (slabs * cluster,); there may be ``cluster * unroll * ranks`` rows, and no more blocks in a
+    cluster than ranks, which are ``threads >> shift``. Clusters of several blocks need compute capability 9.0.
+    """
+    moves, real = access(element, aligned), ELEMENTS[element].real
+    width, word, load, store, packed = moves.width, moves.word, moves.load, moves.store, unroll * moves.words
+    size, add_rows, _, _, merge_ranks, merge_cluster = moments_of(element, aligned, unroll, threads)
+    maps_size = 3 * width
+    finish, from_first_rank = finisher(element, aligned), broadcast(maps_size, real, aligned)
+    apply, _ = normalizer(element, aligned, unroll)
+
+    def kernel(
+        x: Pointer,
+        x_pitch: Integer,
+        y: Pointer,
+        y_pitch: Integer,
+        rows: Integer,
+        features: Integer,
+        shift: Integer,
+        weight: Pointer,
+        bias: Pointer,
+        running_mean: Pointer,
+        running_var: Pointer,
+        tracked: Pointer,
+        means: Pointer,
+        invstds: Pointer,
+        epsilon: Number,
+        keep: Number,
+        rate: Number,
+        flags: Integer,
+    ) -> None:
+        sample = cuda.local.array(size, real)
+        maps = cuda.local.array(maps_size, real)
+        packets = cuda.local.array(packed, word)
+        sample[size - 1] = real(0)
+        slab, block = np.int64(cuda.blockIdx.x // cluster), np.int64(cuda.blockIdx.x % cluster)
+        start, stop = slice_bounds(rows, cluster, block)
+        column, rank, ranks = locate(slab, shift)
+        feature, row = width * column, start + rank
+        mine = share(start, stop, rank, ranks) if feature < features else 0
+        for u in range(unroll):
+            if u < mine:
+                load(x, (row + u * ranks) * x_pitch + feature, packets, u)
+        if mine > 0:
+            add_rows(packets, mine, sample)
+        merge_ranks(sample, shift, ranks)
+        if cluster > 1:
+            merge_cluster(sample, shift, cluster)
+        if rank == 0 and feature < features:
+            finish(
+                sample, maps, feature, block == 0, weight, bias, running_mean, running_var, tracked,
+                means, invstds, epsilon, keep, rate, flags,
+            )  # fmt: skip
+        from_first_rank(maps, shift)
+        for u in range(unroll):
+            if u < mine:
+                apply(packets, u, maps)
+                store(y, (row + u * ranks) * y_pitch + feature, packets, u)
+
+    signature = (*matrix(element), *matrix(element), *SIZES[:3], *committed(element, vectors))
+    name = title(f"resident_k{cluster}", element, vectors, aligned, unroll, threads)
+    return Program(name, kernel, signature, threads, cluster=cluster)
+
+
+@cache
+def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = UNROLL, threads: int = THREADS) -> Program:
+    """Normalize by given statistics: mean, variance, weight and bias, of the types in ``vectors``.
+
+    Reads x once and writes y once, 2T. The grid is (slabs, slices).
+    """
+    width, real = access(element, aligned).width, ELEMENTS[element].real
+    size = 3 * width
+    (parameters, affine_map), (_, write) = affine(real), normalizer(element, aligned, unroll)
+
+    def kernel(
+        x: Pointer,
+        x_pitch: Integer,
+        y: Pointer,
+        y_pitch: Integer,
+        rows: Integer,
+        features: Integer,
+        shift: Integer,
+        slices: Integer,
+        means: Pointer,
+        variances: Pointer,
+        weight: Pointer,
+        bias: Pointer,
+        epsilon: Number,
+        flags: Integer,
+    ) -> None:
+        maps = cuda.local.array(size, real)
+        start, stop = slice_bounds(rows, slices, np.int64(cuda.blockIdx.y))
+        column, rank, ranks = locate(np.int64(cuda.blockIdx.x), shift)
+        first = width * column
+        if first < features:
+            for j in range(width):
+                feature = first + j
+                mean = real(means[feature])
+                residue = real(means[feature] - mean)
+                invstd = real(1) / real(math.sqrt(real(variances[feature]) + epsilon))
+                gain, offset = parameters(weight, bias, feature, flags)
+                maps[3 * j], maps[3 * j + 1], maps[3 * j + 2] = affine_map(mean, residue, invstd, gain, offset)
+            x_place, y_place = (start + rank) * x_pitch + first, (start + rank) * y_pitch + first
+            write(x, x_place, ranks * x_pitch, y, y_place, ranks * y_pitch, share(start, stop, rank, ranks), maps)
+
+    signature = (
+        *matrix(element), *matrix(element), *SIZES, *map(pointer, vectors), scalar(element), types.int64
+    )  # fmt: skip
+    return Program(title("inference", element, vectors, aligned, unroll, threads), kernel, signature, threads)
