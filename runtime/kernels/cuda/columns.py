@@ -356,7 +356,7 @@ def finisher(element: str, aligned: bool) -> Any:
     """Build the device function that makes maps of the statistics of all rows, and commits them."""
     width, real = access(element, aligned).width, ELEMENTS[element].real
     counted = 3 * width
-    affine_map, commit = affine(real), training(real)
+    (parameters, affine_map), commit = affine(real), training(real)
 
     @device
     def finish(
@@ -381,7 +381,7 @@ def finisher(element: str, aligned: bool) -> Any:
             one = Sample(sample[counted], sample[i], sample[i + 1], sample[i + 2])
             invstd = real(1) / real(math.sqrt(one.m2 / one.count + epsilon))
             maps[i], maps[i + 1], maps[i + 2] = affine_map(
-                one.mean, one.residue, invstd, weight, bias, feature, flags
+                one.mean, one.residue, invstd, *parameters(weight, bias, feature, flags)
             )  # fmt: skip
             if committing:
                 commit(
@@ -532,7 +532,7 @@ def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = UNROL
     """
     width, real = access(element, aligned).width, ELEMENTS[element].real
     size = 3 * width
-    affine_map, (_, write) = affine(real), normalizer(element, aligned, unroll)
+    (parameters, affine_map), (_, write) = affine(real), normalizer(element, aligned, unroll)
 
     def kernel(
         x: Pointer,
@@ -561,7 +561,7 @@ def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = UNROL
                 residue = real(means[feature] - mean)
                 invstd = real(1) / real(math.sqrt(real(variances[feature]) + epsilon))
                 maps[3 * j], maps[3 * j + 1], maps[3 * j + 2] = affine_map(
-                    mean, residue, invstd, weight, bias, feature, flags
+                    mean, residue, invstd, *parameters(weight, bias, feature, flags)
                 )
             x_place, y_place = (start + rank) * x_pitch + first, (start + rank) * y_pitch + first
             write(x, x_place, ranks * x_pitch, y, y_place, ranks * y_pitch, share(start, stop, rank, ranks), maps)
