@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from . import choose, forward, planes
 from .device import gpu
-from .operands import Array, Plan, flags, letter, letters, number, steps, workspace
+from .operands import Array, Plan, flags, letter, letters, number, numbers, steps, workspace
 from .primitives import ELEMENTS
 from .program import BIAS, RUNNING_MEAN, RUNNING_VAR, UNBIASED, WEIGHT
 
@@ -56,7 +56,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
     def plan(stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
         x, y, *others = pointers
         run(
-            stream, x, *xs, y, *ys, outer, pieces, *others, real(epsilon), moving(1 - rate), moving(rate), given
+            stream, x, *xs, y, *ys, outer, pieces, *others, *numbers(real, moving, epsilon, rate), given
         )  # fmt: skip
 
     return plan
@@ -81,7 +81,7 @@ def split(
         first(stream, x, *xs, outer, pieces, partial)
         second(
             stream, x, *xs, y, *ys, outer, pieces, partial, *others,
-            real(epsilon), moving(1 - rate), moving(rate), given,
+            *numbers(real, moving, epsilon, rate), given,
         )  # fmt: skip
 
     return plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -37,6 +38,12 @@ def flags(vectors: Sequence[Array | None], bits: Sequence[int]) -> int:
 def number(*kinds: str) -> Any:
     """The type of numbers beside arrays of some dtypes; a launch takes float for float64."""
     return float if "f64" in kinds else np.float32
+
+
+@functools.lru_cache(256)
+def numbers(real: Any, moving: Any, epsilon: float, rate: float) -> tuple[Any, Any, Any]:
+    """Epsilon, and the parts of the old and the new in running statistics; making NumPy's numbers takes a while."""
+    return real(epsilon), moving(1 - rate), moving(rate)
 
 
 def steps(x: Array) -> tuple[int, ...]:

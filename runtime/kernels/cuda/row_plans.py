@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from . import choose, columns, columns_backward
 from .device import gpu
-from .operands import Array, Plan, flags, letter, letters, number, steps, workspace
+from .operands import Array, Plan, flags, letter, letters, number, numbers, steps, workspace
 from .primitives import ELEMENTS
 from .program import BATCH, BIAS, INPUT, RUNNING_MEAN, RUNNING_VAR, UNBIASED, WEIGHT
 
@@ -71,7 +71,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
             x, y, *others = pointers
             run(
                 stream, x, x_pitch, y, y_pitch, *sizes[:3], *others,
-                real(epsilon), moving(1 - rate), moving(rate), given,
+                *numbers(real, moving, epsilon, rate), given,
             )  # fmt: skip
 
         return plan
@@ -86,7 +86,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
         first(stream, x, x_pitch, *sizes, partial)
         second(
             stream, x, x_pitch, y, y_pitch, *sizes, partial, *others,
-            real(epsilon), moving(1 - rate), moving(rate), given,
+            *numbers(real, moving, epsilon, rate), given,
         )  # fmt: skip
 
     return plan_split
