@@ -470,7 +470,7 @@ def test_a_plan_is_looked_up(driver, monkeypatch):
     given = arrays((2, 3, 16))
     plans._plans.clear()
     cuda.forward_training(*given, 0.5, 0.25, True)
-    monkeypatch.setattr(plans, "_layout", lambda *_: pytest.fail("planned again"))
+    monkeypatch.setattr(plans, "layout", lambda *_: pytest.fail("planned again"))
     cuda.forward_training(*arrays((2, 3, 16)), 0.125, 0.5, True)
     assert len(driver.launches()) == 2
 

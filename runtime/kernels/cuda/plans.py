@@ -24,7 +24,7 @@ def batch_statistics(x: Array) -> tuple[Array, Array]:
     key = ("statistics", x.device, x.dtype, x.shape, x.strides, x.pointer % 16)
     plan = _plans.get(key)
     if plan is None:
-        plan = _plans[key] = _layout(x).statistics(x)
+        plan = _plans[key] = layout(x).statistics(x)
     mean, m2 = _results(x)
     _launch(plan, x, (), (x.pointer, mean.pointer, m2.pointer))
     return mean, m2
@@ -47,7 +47,7 @@ def normalize(
     )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:
-        plan = _plans[key] = _layout(x, y).inference(x, y, vectors)
+        plan = _plans[key] = layout(x, y).inference(x, y, vectors)
     _launch(
         plan, x, (y, *vectors), (x.pointer, y.pointer, *[0 if one is None else one.pointer for one in vectors]), epsilon
     )
@@ -73,7 +73,7 @@ def forward_training(
     )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:
-        plan = _plans[key] = _layout(x, y).training(x, y, vectors, unbiased)
+        plan = _plans[key] = layout(x, y).training(x, y, vectors, unbiased)
     mean, invstd = _results(x)
     pointers = (
         x.pointer,
@@ -97,8 +97,8 @@ def backward(
     )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:
-        layout = _layout(x, dy) if dx is None else _layout(x, dy, dx)
-        plan = _plans[key] = layout.backward(x, dy, dx, weight, batch)
+        made = layout(x, dy) if dx is None else layout(x, dy, dx)
+        plan = _plans[key] = made.gradients(x, dy, dx, weight, batch)
     dweight, dbias = _results(x)
     others = dy, dx, mean, invstd, weight
     _launch(plan, x, others, (x.pointer, *map(_pointer, others), dweight.pointer, dbias.pointer))
@@ -114,7 +114,7 @@ def forced(choice: choose.Choice | choose.Rule, layout: str = "features") -> Ite
     _plans.clear()
 
 
-def _layout(*arrays: Array) -> Any:
+def layout(*arrays: Array) -> Any:
     """Where plans for such arrays are made."""
     return row_plans if row_plans.fit(*arrays) else feature_plans
 
