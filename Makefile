@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := $(shell find benchmarks cli codegen conformance demo generated interop runtime specs -type d -not -name __pycache__ | sed 's|$$|/.|')
+SOURCES := $(shell find benchmarks cli codegen conformance demo functional generated interop runtime specs -type d -not -name __pycache__ | sed 's|$$|/.|')
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24

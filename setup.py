@@ -9,6 +9,7 @@ FOLDERS = {
     "normspec.codegen": "codegen",
     "normspec.conformance": "conformance",
     "normspec.demo": "demo",
+    "normspec.functional": "functional",
     "normspec.interop": "interop",
     "normspec.runtime": "runtime",
     "normspec.specs": "specs",

@@ -1,4 +1,4 @@
-"""``normspec generate | list | show | demo | doctor | conformance | bench | bench-gpu``."""
+"""``normspec generate | list | show | demo | doctor | conformance | bench | bench-training | bench-gpu``."""
 
 from __future__ import annotations
 
@@ -110,6 +110,13 @@ def bench(arguments: Sequence[str]) -> int:
     return run(list(arguments))
 
 
+def bench_training(arguments: Sequence[str]) -> int:
+    """time a training step inside torch, with its batch norm and with ours"""
+    from normspec.benchmarks.training import main as run
+
+    return run(list(arguments))
+
+
 def bench_gpu(arguments: Sequence[str]) -> int:
     """time the CUDA kernels beside torch, cuDNN and torch.compile"""
     from normspec.benchmarks.gpu import main as run
@@ -125,6 +132,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "doctor": doctor.main,
     "conformance": conformance,
     "bench": bench,
+    "bench-training": bench_training,
     "bench-gpu": bench_gpu,
 }
 
@@ -133,6 +141,7 @@ EXTRAS = {
     "conformance": "codegen",
     "demo": "demo",
     "bench": "bench",
+    "bench-training": "bench",
     "bench-gpu": "bench",
 }
 

@@ -61,13 +61,17 @@ def _same(result: Any) -> Any:
     return result
 
 
-def feature_views(x: npt.NDArray[Any], axis: int) -> tuple[Any, Any, Any]:
-    """``x``, an output for it, and both as (outer, feature, inner).
+def feature_views(x: npt.NDArray[Any], axis: int, out: npt.NDArray[Any] | None = None) -> tuple[Any, Any, Any]:
+    """An output for ``x``, and both as (outer, feature, inner).
 
     The axes are taken in the order of memory, which a reduction does not mind: so channels first, channels last and
     any transposition of them are read where they lie, and the output has the layout of the input. What steps through
-    memory unevenly, like every second row, is copied first.
+    memory unevenly, like every second row, is copied first. The output is ``out`` if its strides allow that.
     """
+    if out is not None:
+        order, shape = feature_order(out, axis)
+        if np.may_share_memory(out, as_features(out, order, shape)):
+            return out, as_features(x, order, shape), as_features(out, order, shape)
     y = memory.empty_like(x)
     if x.flags.c_contiguous:
         plain = _around(x.shape, axis)
@@ -108,9 +112,9 @@ def _product(x: Any, axes: Iterable[int]) -> int:
     return math.prod(x.shape[one] for one in axes)
 
 
-def device_views(x: Any, axis: int, empty_like: Callable[[Any], Any]) -> tuple[Any, Any, Any]:
+def device_views(x: Any, axis: int, out: Any = None) -> tuple[Any, Any, Any]:
     """The same for a contiguous array on a device."""
-    y = empty_like(x)
+    y = devices.cuda().empty_like(x) if out is None else out
     shape = _around(x.shape, axis)
     return y, x.reshape(shape), y.reshape(shape)
 

@@ -12,7 +12,7 @@ import pytest
 import cuda_cases as cases
 import simulator
 from cuda_cases import EPSILON, Array, all_elements
-from normspec.runtime.kernels.cuda import forward
+from normspec.runtime.kernels.cuda import forward, planes
 from normspec.runtime.kernels.cuda.primitives import ELEMENTS
 from normspec.runtime.kernels.cuda.program import Program
 
@@ -113,6 +113,19 @@ def resident(cluster: int, threads: int = THREADS) -> Kernel:
     return train
 
 
+def small_planes(element: str, x: Array, y: Array, options: Options) -> Trained:
+    outer, feature, inner = x.shape
+    group = planes.group_of(element, inner)
+    room = planes.room_for(element, group, outer, inner)
+    assert room is not None
+    assert feature % group == 0
+
+    def program(kinds: Any, aligned: bool) -> Program:
+        return planes.planes(element, kinds, group, room, UNROLL, 32 * group)
+
+    return launched(program, (feature // group, 1), element, x, y, options, width=1)
+
+
 def launched(
     make: Callable[[Any, bool], Program],
     grid: tuple[int, int],
@@ -121,8 +134,9 @@ def launched(
     y: Array,
     options: Options,
     *partial: Array,
+    width: int = 0,
 ) -> Trained:
-    width = width_of(element, x, y)
+    width = width or width_of(element, x, y)
     vectors = [cases.absent(vector) for vector in options[:2]]
     vectors += [cases.absent(None if vector is None else vector.copy()) for vector in options[2:4]]
     program = make(kinds(*vectors), width > 1)
@@ -374,3 +388,44 @@ def test_every_bfloat16_is_read_and_written() -> None:
     with np.errstate(all="ignore"):
         expected = (x.astype(np.float32) * weight).astype(cases.BFLOAT16)
     np.testing.assert_array_equal(y.astype(float), expected.astype(float))
+
+
+@all_elements
+@pytest.mark.parametrize("shape", [(3, 8, 7), (1, 16, 1), (5, 8, 49), (2, 8, 12)], ids=str)
+def test_small_planes(shape: tuple[int, int, int], element: str) -> None:
+    options = {**given(shape[1]), "tracked": True}
+    for offset in (3.0, 1e4 if element == "f32" else 10):
+        x = cases.data(shape, element, offset)
+        check(train(small_planes, element, x, **options), x, element, **options)
+
+
+def test_small_planes_of_a_part_of_the_features() -> None:
+    """Rows are contiguous, the stride between them is longer; y may be x."""
+    whole = cases.filled(cases.contiguous, cases.data((3, 16, 9), "f32"))
+    x = whole[:, 4:12].copy()
+    part = whole[:, 4:12]
+    check(small_planes("f32", part, part, Options()), x, "f32")
+    np.testing.assert_array_equal(whole[:, :4], cases.data((3, 16, 9), "f32")[:, :4])
+    np.testing.assert_array_equal(whole[:, 12:], cases.data((3, 16, 9), "f32")[:, 12:])
+
+
+def test_small_planes_one_far_element_spoils_nothing() -> None:
+    x = cases.data((40, 4, 9), "f32", offset=1e4)
+    x[0, :, 0] = 0
+    check(train(small_planes, "f32", x), x, "f32")
+
+
+@all_elements
+def test_small_planes_constant_or_not_finite(element: str) -> None:
+    x = cases.data((3, 8, 5), element)
+    x[:, 1], x[2, 3, 4], x[0, 5, 0] = 0.1, np.nan, np.inf
+    result = train(small_planes, element, x, **given(8))
+    bias = given(8)["bias"].astype(x.dtype)
+    np.testing.assert_array_equal(result.y[:, 1], np.full((3, 5), bias[1]))
+    assert np.isnan(result.y[:, [3, 5]].astype(float)).all()
+    fine = [0, 2, 4, 6, 7]
+    for vector in result[1:5]:
+        np.testing.assert_array_equal(np.isfinite(vector[[3, 5]]), [False, False])
+    some = {name: vector[fine] for name, vector in given(8).items()}
+    parts = {name: getattr(result, name)[fine] for name in ("mean", "invstd", *RUNNING)}
+    check(result._replace(y=result.y[:, fine], **parts), x[:, fine], element, **some)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import ml_dtypes
@@ -13,29 +13,75 @@ import numpy as np
 import pytest
 
 from normspec.runtime.kernels import cuda
-from normspec.runtime.kernels.cuda import launch
+from normspec.runtime.kernels.cuda import choose, device, plans
 from normspec.runtime.kernels.cuda.primitives import SIMULATED
 
 if SIMULATED:
     import simulator
+    from normspec.runtime.kernels.cuda.simulated import SimulatedGpu
 
     simulator.install()
+    SimulatedGpu.clusters = 16
 
 Array = np.ndarray[Any, Any]
 BFLOAT16 = ml_dtypes.bfloat16
 DTYPES = [np.float16, BFLOAT16, np.float32, np.float64]
 HALF_ULP = {np.float16: 2.0**-11, BFLOAT16: 2.0**-8, np.float32: 2.0**-24, np.float64: 2.0**-53}  # half of eps
 EPSILON = 1e-5
-MULTI_SLICE = (2, 1, launch.SLICE + 6)  # three slices, the last one ragged
-SHORT_SLICE = 512
-MANY_SLICES = (2, 2, SHORT_SLICE + 6)  # the same with short slices: quicker in the simulator
+LARGE = (2, 1, 650)  # ragged, and enough for several blocks
 
 all_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
 
 
-@pytest.fixture
-def short_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch, "SLICE", SHORT_SLICE)
+def block(features: int, pieces: int, gpu: Any, arrays: int) -> choose.Choice:
+    return choose.Choice("resident", 128, -(-pieces // 128))
+
+
+def cluster(features: int, pieces: int, gpu: Any, arrays: int) -> choose.Choice:
+    return choose.Choice("resident", 64, -(-pieces // 256), cluster=4)
+
+
+def split(features: int, pieces: int, gpu: Any, arrays: int) -> choose.Choice:
+    return choose.Choice("split", 64, 2, slices=3)
+
+
+@pytest.fixture(params=[choose.features_by_size, block, cluster, split], ids=lambda rule: rule.__name__)
+def kernel(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Each of the kernels in turn, in place of the one that is chosen for a shape."""
+    if request.param is cluster and device.gpu(0).clusters == 1:
+        pytest.skip("this GPU has no clusters")
+    with plans.forced(request.param):
+        yield
+
+
+all_kernels = pytest.mark.usefixtures("kernel")
+
+
+def rows_block(rows: int, pieces: int, gpu: Any, limit: int, arrays: int) -> choose.Choice:
+    return choose.Choice("resident", 32, -(-rows // 8), shift=2)
+
+
+def rows_cluster(rows: int, pieces: int, gpu: Any, limit: int, arrays: int) -> choose.Choice:
+    return choose.Choice("resident", 32, -(-rows // 32), cluster=4, shift=2)
+
+
+def rows_split(rows: int, pieces: int, gpu: Any, limit: int, arrays: int) -> choose.Choice:
+    return choose.Choice("split", 32, 2, slices=3, shift=2)
+
+
+ROW_RULES = [choose.rows_by_size, rows_block, rows_cluster, rows_split]
+
+
+@pytest.fixture(params=ROW_RULES, ids=lambda rule: rule.__name__)
+def row_kernel(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The same of the kernels on rows."""
+    if request.param is rows_cluster and device.gpu(0).clusters == 1:
+        pytest.skip("this GPU has no clusters")
+    with plans.forced(request.param, "rows"):
+        yield
+
+
+all_row_kernels = pytest.mark.usefixtures("row_kernel")
 
 
 class Placed:
@@ -162,9 +208,40 @@ def statistics(x: Array) -> tuple[Array, Array]:
     return cuda.to_host(mean), cuda.to_host(m2)
 
 
+def backward(shape: tuple[int, int, int], dtype: Any, batch: bool, weighted: bool, needed: bool) -> None:
+    """Gradients from host to host, beside those that are defined in ``normspec.runtime.kernels``."""
+    x, dy = data(shape, dtype, offset=0.1), data(shape, dtype, offset=0.1, seed=9)
+    weight = vectors(shape[1])[0] if weighted else None
+    mean, variance = (one.astype(float) for one in reference(x))
+    invstd = 1 / np.sqrt(variance + EPSILON)
+    dx = Placed(np.full(shape, np.nan, dtype)) if needed else None
+    given = None if weight is None else cuda.to_device(weight)
+    dweight, dbias = cuda.backward(
+        Placed(x).array,
+        Placed(dy).array,
+        None if dx is None else dx.array,
+        cuda.to_device(mean),
+        cuda.to_device(invstd),
+        given,
+        batch,
+    )
+    centred = (x.astype(np.longdouble) - mean[:, None]) * invstd[:, None]
+    wide, count = dy.astype(np.longdouble), shape[0] * shape[2]
+    exact_dweight, exact_dbias = (wide * centred).sum((0, 2)), wide.sum((0, 2))
+    tolerance = {"rtol": 1e-12, "atol": 1e-12} if dtype is np.float64 else {"rtol": 3e-6, "atol": 3e-6 * count**0.5}
+    np.testing.assert_allclose(cuda.to_host(dweight), exact_dweight.astype(float), **tolerance)
+    np.testing.assert_allclose(cuda.to_host(dbias), exact_dbias.astype(float), **tolerance)
+    scale = (invstd if weight is None else invstd * weight)[:, None]
+    if batch:
+        wide = wide - exact_dbias[:, None] / count - centred * (exact_dweight / count)[:, None]
+    if dx is not None:
+        check(dx.host(), scale * wide, dtype)
+
+
 SHAPES = [(1, 1, 1), (1, 3, 2), (5, 2, 1), (4, 3, 7), (3, 2, 49), (2, 1, 257), (300, 2, 1), (7, 1, 131)]
 
 
+@all_kernels
 @all_dtypes
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_training_of_any_shape(shape: tuple[int, int, int], dtype: Any) -> None:
@@ -183,8 +260,7 @@ def test_training_of_any_shape(shape: tuple[int, int, int], dtype: Any) -> None:
 
 @all_dtypes
 def test_training_in_several_slices(dtype: Any) -> None:
-    x = data(MULTI_SLICE, dtype)
-    assert launch._geometry(Placed(x).array)[0] == (1, 3)
+    x = data(LARGE, dtype)
     y, _, _, _, moved_var = train(x, running_var=np.ones(1, np.float32))
     exact_mean, variance = reference(x)
     check(y, affine(x, exact_mean, variance, None, None), dtype)
@@ -193,7 +269,7 @@ def test_training_in_several_slices(dtype: Any) -> None:
 
 
 @all_dtypes
-@pytest.mark.parametrize("shape", [(1, 2, 1), (4, 3, 37), MULTI_SLICE], ids=str)
+@pytest.mark.parametrize("shape", [(1, 2, 1), (4, 3, 37), LARGE], ids=str)
 def test_batch_statistics(shape: tuple[int, int, int], dtype: Any) -> None:
     x = data(shape, dtype)
     mean, m2 = statistics(x)
@@ -218,9 +294,9 @@ def test_normalize_by_given_statistics(dtype: Any, vector_dtype: Any) -> None:
     check(normalized(x, mean, variance, weight, bias), affine(x, mean, variance, weight, bias), dtype)
 
 
-@pytest.mark.usefixtures("short_slices")
+@all_kernels
 def test_normalize_in_several_slices() -> None:
-    x = data(MANY_SLICES, np.float32)
+    x = data((2, 2, 219), np.float32)
     weight, bias, mean, variance = vectors(2)
     check(normalized(x, mean, variance, weight, bias), affine(x, mean, variance, weight, bias), np.float32)
 
@@ -235,6 +311,7 @@ def test_a_float64_mean_is_not_rounded_to_the_arithmetic_of_x() -> None:
     )
 
 
+@all_kernels
 @pytest.mark.parametrize("given", range(4), ids=lambda bits: f"weight={bits & 1},bias={bits >> 1}")
 def test_weight_and_bias_are_optional(given: int) -> None:
     x = data((3, 2, 19), np.float32)
@@ -244,6 +321,7 @@ def test_weight_and_bias_are_optional(given: int) -> None:
     check(train(x, *options)[0], affine(x, *reference(x), *options), np.float32)
 
 
+@all_kernels
 @pytest.mark.parametrize("given", range(4), ids=lambda bits: f"mean={bits & 1},variance={bits >> 1}")
 def test_running_statistics_are_optional(given: int) -> None:
     x = data((3, 2, 19), np.float32)
@@ -272,7 +350,7 @@ def test_rates_of_none_and_all_are_exact(rate: float) -> None:
     old = np.array([12345.678, 1e-3], np.float32)
     moved = train(x, None, None, old, old, rate=rate, unbiased=False)[3:]
     for new, batch in zip(moved, (mean, m2.astype(np.float32) / np.float32(15)), strict=True):
-        np.testing.assert_array_equal(new, batch.astype(np.float32) if rate else old)
+        np.testing.assert_allclose(new, batch if rate else old, rtol=2e-7 if rate else 0)
 
 
 def test_unbiased_variance_of_a_single_element_is_zero() -> None:
@@ -281,6 +359,7 @@ def test_unbiased_variance_of_a_single_element_is_zero() -> None:
     np.testing.assert_array_equal(y, np.zeros((1, 1, 1)))
 
 
+@all_kernels
 @all_dtypes
 @all_layouts
 def test_any_strides(layout: Callable[[Array], Array], dtype: Any) -> None:
@@ -293,10 +372,34 @@ def test_any_strides(layout: Callable[[Array], Array], dtype: Any) -> None:
     assert np.isfinite(cuda.to_host(y.memory).view(dtype)).sum() == x.size, "written beside y"
 
 
-def test_rows_of_features() -> None:
+@all_dtypes
+@all_row_kernels
+@pytest.mark.parametrize("shape", [(70, 5), (33, 16), (1, 9)], ids=str)
+def test_rows_of_features(shape: tuple[int, int], dtype: Any) -> None:
     """Channels-last memory comes as (rows, feature, 1)."""
-    x = data((70, 5, 1), np.float32)
-    check(train(x)[0], affine(x, *reference(x), None, None), np.float32)
+    x = data((*shape, 1), dtype, offset=0.1)
+    weight, bias, running_mean, running_var = vectors(shape[1])
+    y, mean, invstd, moved_mean, _ = train(x, weight, bias, running_mean, running_var)
+    exact_mean, variance = reference(x)
+    expected = affine(x, exact_mean, variance, weight, bias)
+    check(y, expected, dtype)
+    np.testing.assert_allclose(mean, exact_mean.astype(float), rtol=5e-7, atol=1e-7)
+    np.testing.assert_allclose(invstd, 1 / np.sqrt(variance + EPSILON).astype(float), rtol=5e-7)
+    assert moved_mean is not None
+    np.testing.assert_allclose(moved_mean, (0.9 * running_mean + 0.1 * exact_mean).astype(float), rtol=5e-7)
+    check(normalized(x, exact_mean.astype(float), variance.astype(float), weight, bias), expected, dtype)
+    found, m2 = statistics(x)
+    np.testing.assert_allclose(found, exact_mean.astype(float), rtol=5e-7, atol=1e-7)
+    np.testing.assert_allclose(m2, (variance * shape[0]).astype(float), rtol=2e-6, atol=1e-6)
+
+
+@all_dtypes
+@all_row_kernels
+@pytest.mark.parametrize("batch", [True, False])
+def test_rows_of_gradients(batch: bool, dtype: Any) -> None:
+    backward((37, 12, 1), dtype, batch, weighted=True, needed=True)
+    backward((37, 5, 1), dtype, batch, weighted=False, needed=True)
+    backward((9, 5, 1), dtype, batch, weighted=True, needed=False)
 
 
 def test_a_repeated_input_has_stride_zero() -> None:
@@ -304,8 +407,8 @@ def test_a_repeated_input_has_stride_zero() -> None:
     check(train(x)[0], affine(x, *reference(x), None, None), np.float32)
 
 
-@pytest.mark.usefixtures("short_slices")
-@pytest.mark.parametrize("shape", [(4, 3, 21), MANY_SLICES], ids=str)
+@all_kernels
+@pytest.mark.parametrize("shape", [(4, 3, 21), (2, 2, 219)], ids=str)
 def test_y_may_be_x(shape: tuple[int, int, int]) -> None:
     x = data(shape, np.float32)
     expected = affine(x, *reference(x), None, None)
@@ -313,26 +416,28 @@ def test_y_may_be_x(shape: tuple[int, int, int]) -> None:
     check(train(both, y=both)[0], expected, np.float32)
 
 
+@all_kernels
 @pytest.mark.parametrize("ratio", [1e3, 1e4, 1e5, -1e5])
-@pytest.mark.parametrize("shape", [(9, 2, 61), MULTI_SLICE], ids=str)
+@pytest.mark.parametrize("shape", [(9, 2, 61), LARGE], ids=str)
 def test_mean_far_beyond_the_standard_deviation(shape: tuple[int, int, int], ratio: float) -> None:
     x = data(shape, np.float32, offset=ratio)
     check(train(x)[0], affine(x, *reference(x), None, None), np.float32)
 
 
-@pytest.mark.parametrize("place", [0, 1, 2 * launch.SLICE])
+@all_kernels
+@pytest.mark.parametrize("place", [0, 1, 600])
 def test_one_far_element_spoils_nothing(place: int) -> None:
     """The first element is where a feature's first distances are measured from; it may be anything."""
-    x = data(MULTI_SLICE, np.float32, offset=1e4)
+    x = data(LARGE, np.float32, offset=1e4)
     x.reshape(-1)[place] = 0
     check(train(x)[0], affine(x, *reference(x), None, None), np.float32)
 
 
-@pytest.mark.usefixtures("short_slices")
+@all_kernels
 @all_dtypes
 @pytest.mark.parametrize("value", [0.1, 1000.3, -3e4])
 def test_constant_features_give_exactly_the_bias(value: float, dtype: Any) -> None:
-    for shape in ((7, 3, 43), MANY_SLICES):
+    for shape in ((7, 3, 43), (2, 2, 219)):
         x = np.full(shape, value, dtype)
         weight, bias, *_ = vectors(shape[1])
         y, mean, _, _, moved = train(x, weight, bias, None, np.zeros(shape[1], np.float32))
@@ -341,6 +446,7 @@ def test_constant_features_give_exactly_the_bias(value: float, dtype: Any) -> No
         np.testing.assert_array_equal(moved, np.zeros(shape[1]))
 
 
+@all_kernels
 @all_dtypes
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_stays_in_its_feature(value: float, dtype: Any) -> None:
@@ -367,7 +473,7 @@ def test_every_bfloat16_is_read_and_written() -> None:
     np.testing.assert_array_equal(y.host().astype(float), expected.astype(float))
 
 
-@pytest.mark.usefixtures("short_slices")
+@all_kernels
 def test_every_nan_is_written_as_nan() -> None:
     """A GPU's own NaN, 0x7FFFFFFF, would round up to a bfloat16 zero."""
     x = data((1, 1, 2), BFLOAT16)
@@ -376,9 +482,10 @@ def test_every_nan_is_written_as_nan() -> None:
     assert np.isnan(normalized(x, zero, one, nan, None).astype(float)).all()
 
 
+@all_kernels
 @all_dtypes
 def test_two_runs_give_the_same_bits(dtype: Any) -> None:
-    x = data(MANY_SLICES, dtype)
+    x = data((2, 2, 219), dtype)
     running = vectors(2)[2:]
     first, second = train(x, None, None, *running), train(x, None, None, *running)
     for one, other in zip(first, second, strict=True):
@@ -387,6 +494,7 @@ def test_two_runs_give_the_same_bits(dtype: Any) -> None:
         assert one.tobytes() == other.tobytes()
 
 
+@all_kernels
 def test_a_feature_does_not_depend_on_others() -> None:
     x = data((4, 3, 21), np.float32)
     assert train(x)[0][:, 1:2].tobytes() == train(x[:, 1:2].copy())[0].tobytes()

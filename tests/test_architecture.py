@@ -17,6 +17,7 @@ ALLOWED = {
     "runtime/kernels": {"normspec.runtime.kernels", "numba", "numpy", "llvmlite", "cuda"},
     "conformance": {"normspec", "numpy"},
     "benchmarks": {"normspec", "numpy", "matplotlib", "torch", "onnx", "onnxruntime", "jax"},
+    "functional": {"normspec.functional", "normspec.runtime", "numpy"},
     "interop": {"normspec.interop", "normspec.runtime", "normspec.torch", "torch", "jax", "numpy"},
     "demo": {"normspec", "numpy", "sklearn", "matplotlib", "PIL"},
 }

@@ -15,7 +15,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from normspec.benchmarks import main, measure, peers, report, rows, timing
+from normspec.benchmarks import main, measure, peers, report, rows, timing, training
 
 
 class Fake:
@@ -229,3 +229,37 @@ def test_the_table_and_the_plot_are_of_these_numbers(quick):
     pixels = matplotlib.image.imread(folder / "bench.png")
     assert pixels.shape[1] > 1000
     assert pixels[..., :3].std() > 0.02
+
+
+needs_torch = pytest.mark.skipif(
+    importlib.util.find_spec("torch") is None, reason="torch is not installed: pip install torch==2.13.0"
+)
+
+
+@needs_torch
+def test_training_inside_torch_is_a_table(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "BLOCKS", ((2, 4, 3, 3),))
+    monkeypatch.setattr(timing, "PAUSE", 0.0)
+    assert training.main(["--quick", "--seconds", "0", "--output", str(tmp_path)]) == 0
+    page, data = (tmp_path / f"bench-training.{one}" for one in ("md", "json"))
+    assert page.read_text(encoding="utf-8").strip() in capsys.readouterr().out
+    found = json.loads(data.read_text(encoding="utf-8"))["rows"]
+    assert [one["what"] for one in found] == ["block", "layer"] * 2 + ["step", "training", "evaluation"]
+    for one in found:
+        names = {"torch", "ours"} | ({"NumPy", "kernel"} if one["what"] in ("training", "evaluation") else set())
+        assert set(one["seconds"]) == names
+        assert all(0 < each["minimum"] <= each["median"] for each in one["seconds"].values())
+
+
+@needs_torch
+def test_what_trains_another_way_is_not_timed(monkeypatch):
+    monkeypatch.setattr(training, "both", lambda model: {"torch": model, "ours": type(model)(4, eps=1.0)})
+    with pytest.raises(RuntimeError, match="differ by"):
+        training.steps((8, 4), "channels first")
+
+
+def test_ratios_are_of_medians_and_of_the_shortest_times():
+    row = training.Row("step", (2, 3), "channels first", training.steps)
+    calm, spinning = timing.Timing([[2.0, 2.0]]), timing.Timing([[1.0, 9.0, 9.0]])
+    assert training.Result(row, {"torch": spinning, "ours": calm}).over("torch", "ours") == "4.50 (0.50)"
+    assert training.Result(row, {"torch": calm}).over("torch", "ours") == "–"

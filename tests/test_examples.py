@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import runpy
 
@@ -54,3 +55,19 @@ def test_jax_grad(capsys):
     losses = [float(row.split()[1]) for row in capsys.readouterr().out.splitlines()[1:]]
     assert len(losses) == 5
     assert losses[-1] < 0.1 < 2 < losses[0]
+
+
+def test_numpy_only(capsys):
+    without, with_norm = example("numpy_only")["main"]()
+    assert with_norm.recalibrated > 0.99
+    assert max(with_norm.accuracy) > 0.9 > max(without.accuracy)
+    table = capsys.readouterr().out.splitlines()
+    assert table[0].split() == ["epoch", "without", "with", "batch", "norm"]
+    assert f"{with_norm.recalibrated:.1%}" in table[-1]
+    imported = {
+        name.partition(".")[0]
+        for node in ast.walk(ast.parse((ROOT / "examples" / "numpy_only.py").read_text(encoding="utf-8")))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+        for name in ([node.module] if isinstance(node, ast.ImportFrom) else [one.name for one in node.names])
+    }
+    assert imported == {"__future__", "itertools", "typing", "numpy", "normspec"}

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NoReturn, cast
 
 import numpy as np
 
-from .. import autograd, devices, kernels
+from .. import autograd, kernels
 from ..arrays import Source, device_views, feature_views, source, vector
 from ..dialect import Dialect
 from ..dtypes import FLOATING, HALF, DType, DTypeLike, at_least_float32
@@ -101,9 +101,9 @@ class BatchNorm(Module):
         self._check_call(given.array.shape, given.dtype, features, axis, epsilon, element.name, batch, training)
         self._check_vectors(state, features, given.device)
         if not given.array.size:
-            return _nothing(x, given, state, axis)
+            return nothing(x, given, state, axis)
         rate = _rate(update_rate, count) if training and state.mean is not None else None
-        y = _normalize(x, given, state, axis=axis, epsilon=epsilon, batch=batch, rate=rate, unbiased=unbiased)
+        y = normalize(x, given, state, axis=axis, epsilon=epsilon, batch=batch, rate=rate, unbiased=unbiased)
         if training and track and count is not None:
             np.add(count.array, 1, out=count.array)
         return y
@@ -242,9 +242,9 @@ def batch_norm(
         condition, wanted = ("epsilon", "more than zero") if training else ("epsilon_negative", "zero or more")
         speaker.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)
     if not x.array.size:
-        return _nothing(input, x, state, axis=1)
+        return nothing(input, x, state, axis=1)
     rate = update_rate if training and mean is not None else None
-    return _normalize(input, x, state, axis=1, epsilon=epsilon, batch=training, rate=rate, unbiased=True)
+    return normalize(input, x, state, axis=1, epsilon=epsilon, batch=training, rate=rate, unbiased=True)
 
 
 def _check_function_input(speaker: Speaker, x: Source, training: bool) -> None:
@@ -283,7 +283,7 @@ def _called(dialect: Dialect, dtype: str) -> str:
     return dialect.printing.scalars.get(dtype, dtype)
 
 
-def _nothing(x: ArrayT, given: Source, state: Vectors, axis: int) -> ArrayT:
+def nothing(x: ArrayT, given: Source, state: Vectors, axis: int) -> ArrayT:
     """What becomes of an input without elements; its gradients are zero."""
     result = cast(ArrayT, given.wrap(np.empty_like(given.array)))
     if isinstance(x, Tensor) and autograd.needed(x, state.scale, state.shift):
@@ -291,7 +291,7 @@ def _nothing(x: ArrayT, given: Source, state: Vectors, axis: int) -> ArrayT:
     return result
 
 
-def _normalize(
+def normalize(
     x: ArrayT,
     given: Source,
     state: Vectors,
@@ -301,12 +301,13 @@ def _normalize(
     batch: bool,
     rate: float | None,
     unbiased: bool,
+    out: Any = None,
 ) -> ArrayT:
     """Run the kernels. Vectors that a kernel cannot use go in as copies, and come back only after it succeeded."""
     on_cpu = given.device == "cpu"
     backend = kernels.on("cpu" if on_cpu else "cuda")
-    array = given.array
-    y, x3, y3 = feature_views(array, axis) if on_cpu else device_views(array, axis, devices.cuda().empty_like)
+    views = feature_views if on_cpu else device_views
+    y, x3, y3 = views(given.array, axis, out)
     scale, shift, mean, variance = [None if one is None else vector(one) for one in state]
     saved = None
     if not batch:
@@ -318,7 +319,9 @@ def _normalize(
         for moved, tensor in (mean, state.mean), (variance, state.variance):
             if moved is not None and tensor is not None and moved is not tensor.array:
                 tensor.copy_(Tensor(moved))
-    result = cast(ArrayT, given.wrap(y))
+    if out is not None and y is not out:  # whose strides no kernel takes
+        out[...] = y
+    result = cast(ArrayT, given.wrap(y if out is None else out))
     if isinstance(x, Tensor) and autograd.needed(x, state.scale, state.shift):
         record(cast(Tensor, result), x, state, saved, axis=axis, epsilon=epsilon)
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,12 +31,22 @@ class Saved(NamedTuple):
     axis: int
     epsilon: float
     batch: bool  # whether the statistics are the input's own, and so depend on it
+    mask: Any = None  # which values they are of, a NumPy array that broadcasts to the input; None is all
 
 
-def record(y: Tensor, x: Tensor, state: Vectors, batch: tuple[Any, Any] | None, *, axis: int, epsilon: float) -> None:
+def record(
+    y: Tensor,
+    x: Tensor,
+    state: Vectors,
+    batch: tuple[Any, Any] | None,
+    *,
+    axis: int,
+    epsilon: float,
+    mask: Any = None,
+) -> None:
     """Record a call; ``batch`` is mean and 1 / standard deviation of the input if it was normalized by these."""
-    mean, invstd = _running(state, epsilon) if batch is None else batch
-    saved = Saved(x, state.scale, mean, invstd, axis % x.ndim, epsilon, batch is not None)
+    mean, invstd = inverted(state, epsilon) if batch is None else batch
+    saved = Saved(x, state.scale, mean, invstd, axis % x.ndim, epsilon, batch is not None, mask)
     autograd.record(y, "batch_norm", [x, state.scale, state.shift], lambda g: _back(saved, g))
 
 
@@ -45,8 +56,8 @@ def record_nothing(y: Tensor, x: Tensor, state: Vectors, axis: int) -> None:
     autograd.record(y, "batch_norm", [x, state.scale, state.shift], lambda g: [g, g.sum(axes), g.sum(axes)])
 
 
-def _running(state: Vectors, epsilon: float) -> tuple[Any, Any]:
-    """Running mean and 1 / standard deviation as they are now."""
+def inverted(state: Vectors, epsilon: float) -> tuple[Any, Any]:
+    """Mean and 1 / standard deviation as they are now, where they are."""
     assert state.mean is not None  # checked by the call
     assert state.variance is not None
     mean, variance = (one.numpy().astype(np.float64) for one in (state.mean, state.variance))
@@ -59,45 +70,65 @@ def _running(state: Vectors, epsilon: float) -> tuple[Any, Any]:
 
 def _back(saved: Saved, dy: Tensor) -> list[Any]:
     """The gradients of input, scale and shift."""
-    return _composed(saved, dy) if gradients.wanted() else _by_kernel(saved, dy)
+    if gradients.wanted() or saved.mask is not None:
+        return composed(saved, dy)
+    x = saved.x
+    dx, *vectors = by_kernel(saved, dy, x.requires_grad)
+    return [None if dx is None else x._beside(dx), *(x.plain(one, device=x.device) for one in vectors)]
 
 
-def _by_kernel(saved: Saved, dy: Tensor) -> list[Any]:
-    x, axis, wanted = saved.x, saved.axis, saved.x.requires_grad
-    if x.device == "cpu":
+def by_kernel(saved: Saved, dy: Tensor, wanted: bool, out: Any = None) -> tuple[Any, Any, Any]:
+    """The gradients of input, if wanted, scale and shift; that of the input is written to ``out`` if it is given."""
+    x, axis = native(saved.x.array), saved.axis
+    if saved.x.device == "cpu":
         backend = kernels.on("cpu")
-        array = native(x.array)
-        dx = memory.empty_like(array) if wanted else None
-        order, shape = feature_order(array if dx is None else dx, axis)
-        x3, dy3 = (as_features(one, order, shape) for one in (array, native(dy.array)))
+        dx = out if out is not None or not wanted else memory.empty_like(x)
+        order, shape = feature_order(x if dx is None else dx, axis)
+        x3, dy3 = (as_features(one, order, shape) for one in (x, native(dy.array)))
         dx3 = None if dx is None else as_features(dx, order, shape)
     else:
         backend = kernels.on("cuda")
-        dx, x3, dx3 = device_views(x.array, axis, devices.cuda().empty_like)
+        dx, x3, dx3 = device_views(x, axis, out)
         dy3 = dy.array.reshape(x3.shape)
     scale = None if saved.scale is None else vector(saved.scale)
     dscale, dshift = backend.backward(x3, dy3, dx3 if wanted else None, saved.mean, saved.invstd, scale, saved.batch)
-    vectors = [x.plain(one, device=x.device) for one in (dscale, dshift)]
-    return [x._beside(dx) if wanted else None, *vectors]
+    if dx3 is not None and saved.x.device == "cpu" and not np.may_share_memory(dx, dx3):
+        dx[...] = dx3.reshape([dx.shape[one] for one in order]).transpose(np.argsort(order))
+    return dx if wanted else None, dscale, dshift
 
 
-def _composed(saved: Saved, dy: Tensor) -> list[Any]:
-    """The same in operations on tensors, float64."""
+def composed(saved: Saved, dy: Tensor) -> list[Any]:
+    """The same in operations on tensors, float64; and where the statistics are of a part of the input."""
     x, axis, axes = saved.x, saved.axis, _others(saved.x, saved.axis)
     column = [-1 if one == axis else 1 for one in range(x.ndim)]
     wide, dy = x.to(dtype="float64"), dy.to(dtype="float64")
+    part: Any = 1.0
+    count: Any = math.prod(x.shape[one] for one in axes)
+    alive: Any = 1.0
+    if saved.mask is not None:
+        part = saved.mask.astype(np.float64)
+        wide = _cleaned(wide, saved.mask)
+        count = np.broadcast_to(saved.mask, x.shape).sum(axes, keepdims=True)
+        alive, count = count > 0, np.maximum(count, 1)
     if saved.batch:
-        deviation = wide - wide.mean(axes, keepdims=True)
-        invstd = ((deviation * deviation).mean(axes, keepdims=True) + saved.epsilon) ** -0.5
+        deviation = wide - (wide * part).sum(axes, keepdims=True) / count
+        invstd = ((deviation * deviation * part).sum(axes, keepdims=True) / count + saved.epsilon) ** -0.5 * alive
     else:
         mean, invstd = (x.plain(one, device=x.device).reshape(column) for one in (saved.mean, saved.invstd))
         deviation = wide - mean
     normalized = deviation * invstd
-    dscale, dshift = (dy * normalized).sum(axes), dy.sum(axes)
+    dscale, dshift = (dy * normalized).sum(axes, keepdims=True), dy.sum(axes, keepdims=True)
     if saved.batch:
-        dy = dy - dy.mean(axes, keepdims=True) - normalized * (dy * normalized).mean(axes, keepdims=True)
+        dy = dy - part * (dshift + normalized * dscale) / count
     factor = invstd if saved.scale is None else invstd * saved.scale.to(dtype="float64").reshape(column)
-    return [factor * dy, dscale, dshift]
+    return [factor * dy, dscale.reshape(-1), dshift.reshape(-1)]
+
+
+def _cleaned(x: Tensor, mask: Any) -> Any:
+    """What is no number where nothing counts becomes zero: there, zero times it must be zero."""
+    kept = mask | np.isfinite(x.numpy())
+    result = x.plain(np.where(kept, x.numpy(), 0), device=x.device)
+    return autograd.record(result, "where", [x], lambda g: [g * kept]) if autograd.needed(x) else result
 
 
 def _others(x: Tensor, axis: int) -> tuple[int, ...]:

@@ -1,15 +1,27 @@
 """The loops: each is compiled once for a dtype and runs without the GIL.
 
-``x`` and ``y`` come as ``(address, *strides)`` in bytes and not as arrays, of which numba would compile for every
-layout and mutability anew. All arithmetic is in float64, and every vector is.
+Arrays come as their ``id`` and a table of their steps, and not as arrays, of which numba would compile for every
+layout and mutability anew, and which it takes longer to take than a small batch takes to normalize. All arithmetic is
+in float64, and every vector is.
 
-A *tile* is ``(row, last row, feature, last feature)``, the lasts excluded; a kernel works on tiles until ``turn``,
+A *tile* is ``(row, last row, feature, last feature)``, the lasts excluded; a kernel works on tiles until ``turns``,
 which all threads share, says that there are none left. There are two ways through a tile:
 
 * *along*: a row is a run of at most ``segment`` values of each feature, so that a long ``inner`` is cut like a long
   ``outer``. Runs may have any step.
 * *across*: a row is all values of all the tile's features, side by side in *columns* that each have numbers of their
-  own; of short rows, ``repeat`` are taken as one. Four rows at a time use the numbers that were loaded once.
+  own; of short rows, ``repeat`` are taken as one. Rows are taken one by one, in the order of memory.
+
+Backward passes go the same ways as forward ones, with one array more: ``dy``, or None.
+
+=========  ==========================================  =============================================================
+           first pass: sums of each feature            second pass
+=========  ==========================================  =============================================================
+forward    ``x - center`` and its square               ``y = (x - mean) * scale + shift``
+backward   ``dy`` and ``(x - mean) * dy``              ``dx = (x - mean) * scale + shift + dy * gain``
+=========  ==========================================  =============================================================
+
+A kernel allocates nothing and raises nothing: a tile that is taken is done, so no thread waits in vain.
 """
 
 from __future__ import annotations
@@ -21,36 +33,56 @@ import numba
 import numpy as np
 
 from normspec.runtime.kernels import statistics as formulas
-from normspec.runtime.kernels.cpu.simd import LANES, claim, load, loads, size_of, splat, store, stores
+from normspec.runtime.kernels.cpu.simd import (
+    LANES,
+    add,
+    data,
+    keep,
+    load,
+    loads,
+    size_of,
+    soon,
+    splat,
+    store,
+    stores,
+    streams,
+    total,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
-Place = tuple[int, int, int, int]
-Line = tuple[int, int]  # address and step
+Place = tuple[int, int, int, int]  # address and steps in bytes
+Table = tuple[int, int]  # address of a line of float64, and bytes to the next
 Tile = tuple[int, int, int, int]
-Cut = tuple[int, int, int, int, int, int, int]  # see ``Plan``
+Cut = tuple[int, int, int, int, int, int, int, int]  # see ``Plan``
+Vector = tuple[int, int]  # the ``id`` of an array of one number a feature, and the bytes of a number; or 0 and 0
 
 BLOCK = 4096  # values of a feature that are summed before they are merged
 GROWTH = 32  # times as many as there were before
-WORTH = 512  # values of a run from which on aligned stores save more than single values before them cost
-LINE = 64  # bytes; a store that straddles two lines of the cache costs two
+ROWS = 4  # that are summed at once, if it is of one array: of two, the processor loses track of so many
+AHEAD = 4  # rows that are asked for before they are needed
+LINE = 64  # bytes of a line of the cache
+PATIENCE = 2000  # times that a thread looks whether others are done before it lets them have its processor
+VECTORS = STREAMS = 4  # numbers of a feature and of a column that a tile needs at once
+SPARE = 3 * LANES  # columns beside those that there are
+
+# Rows of a table: what is kept of each feature. Two for each piece of rows follow.
+MEAN, SCALE, SHIFT, GAIN, INVERSE, M2, PARTS = range(7)
+DWEIGHT, DBIAS = INVERSE, M2
 
 
 def jit(**options: Any) -> Callable[[F], F]:
     """`numba.njit` as everything here wants it, typed. What is not said about fastmath, callers would decide."""
-    options = {"fastmath": False, "no_cfunc_wrapper": True, **options}
-    compiler: Callable[[F], F] = numba.njit(cache=True, nogil=True, error_model="numpy", **options)
+    options = {"fastmath": False, "cache": True, "no_cfunc_wrapper": True, **options}
+    compiler: Callable[[F], F] = numba.njit(nogil=True, error_model="numpy", **options)
     return compiler
 
 
 def helper(**options: Any) -> Callable[[F], F]:
-    """The same for what only kernels call."""
-    return jit(no_cpython_wrapper=True, **options)
+    """The same for what only kernels call, and are kept with."""
+    return jit(cache=False, no_cpython_wrapper=True, **options)
 
 
-# A loop is written once, as a template, and compiled twice into its user: with a step that LLVM knows, which it can
-# vectorize, and with one that it does not. NaN and infinity keep their meaning.
-template = helper(inline="always")
-user = helper(fastmath={"reassoc", "contract", "nsz"})
+inlined = helper(forceinline=True)
 contracted = helper(fastmath={"contract"}, forceinline=True)
 merge = helper()(formulas.merge)
 
@@ -58,13 +90,30 @@ merge = helper()(formulas.merge)
 # ------------------------------------------------------------------------------------------------------------- tiles
 
 
-@helper(forceinline=True)
-def next_tile(turn: Any, cut: Cut, backwards: bool) -> Tile:
+@inlined
+def plan_of(cut: Any) -> Cut:
+    """How a batch is cut."""
+    return cut[0], cut[1], cut[2], cut[3], cut[4], cut[5], cut[6], cut[7]
+
+
+@inlined
+def place(array: int, cut: Any, which: int) -> Place:
+    """Where an array lies, of which the table of steps is that."""
+    return data(array), cut[8 + 3 * which], cut[9 + 3 * which], cut[10 + 3 * which]
+
+
+@inlined
+def tiles(cut: Cut) -> int:
+    """How many there are."""
+    return (cut[3] + cut[4] - 1) // cut[4] * ((cut[5] + cut[6] - 1) // cut[6])
+
+
+@inlined
+def next_tile(turn: int, cut: Cut, backwards: bool) -> Tile:
     """The tile whose turn it is, in the order of memory or against it; an empty one if there is none left."""
-    rows, row_step, features, feature_step = cut[3:]
-    blocks = (features + feature_step - 1) // feature_step
-    count = (rows + row_step - 1) // row_step * blocks
-    tile = claim(turn.ctypes.data)
+    rows, row_step, features, feature_step = cut[3:7]
+    blocks, count = (features + feature_step - 1) // feature_step, tiles(cut)
+    tile = add(turn, 1)
     if tile >= count:
         return 0, 0, 0, 0
     if backwards:
@@ -73,447 +122,654 @@ def next_tile(turn: Any, cut: Cut, backwards: bool) -> Tile:
     return row, min(row + row_step, rows), feature, min(feature + feature_step, features)
 
 
-@helper(forceinline=True)
-def find(x: Place, row: int, feature: int, inner: int, segment: int) -> tuple[int, int]:
-    """Address and length of a feature's run in a row."""
-    segments = (inner + segment - 1) // segment
-    start = row % segments * segment
-    return x[0] + row // segments * x[1] + feature * x[2] + start * x[3], min(segment, inner - start)
+@inlined
+def moved(x: Any, offset: int) -> Any:
+    """A place so many bytes further, if there is one."""
+    if x is None:
+        return x
+    return x[0] + offset, x[1], x[2], x[3]
 
 
-@helper(forceinline=True)
+@inlined
+def corner(x: Any, row: int, feature: int) -> Any:
+    """The place from some row and feature on."""
+    if x is None:
+        return x
+    return moved(x, row * x[1] + feature * x[2])
+
+
+@inlined
+def joined(x: Any, repeat: int) -> Any:
+    """A place in which so many rows are one."""
+    if x is None:
+        return x
+    return x[0], repeat * x[1], x[2], x[3]
+
+
+@inlined
+def run_of(x: Any, row: int, feature: int, cut: Cut) -> Any:
+    """The place of a feature's run in a row."""
+    if x is None:
+        return x
+    segments = (cut[0] + cut[1] - 1) // cut[1]
+    return moved(x, row // segments * x[1] + feature * x[2] + row % segments * cut[1] * x[3])
+
+
+@inlined
+def packed(x: Any, dtype: Any) -> bool:
+    """Whether the values of a run are side by side."""
+    if x is None:
+        return True
+    side_by_side: bool = x[3] == size_of(dtype)
+    return side_by_side
+
+
+@inlined
+def values_before(row: int, cut: Cut) -> int:
+    """Values of a feature in the rows before."""
+    segments = (cut[0] + cut[1] - 1) // cut[1]
+    return row // segments * cut[0] + row % segments * cut[1]
+
+
+@inlined
 def origin(x: Place, dtype: Any, feature: int) -> float:
     """What a feature's values are measured from: one of them, so that a constant feature has no rounding at all."""
     value: float = load(x[0], feature * x[2], dtype)
     return value
 
 
-@helper()
-def lined(count: int, width: int, head: int) -> Any:
-    """Arrays of numbers of columns in which column ``head`` begins a line of the cache."""
-    step = (width + LANES - 1) // LANES * LANES
-    room = np.empty(count * step + LANES)
-    skip = -(room.ctypes.data // 8 + head) % LANES
-    return room[skip : skip + count * step].reshape((count, step))
+@inlined
+def entry(table: Table, row: int, feature: int) -> int:
+    """Where a table has a number."""
+    return table[0] + row * table[1] + 8 * feature
+
+
+@inlined
+def number(vector: int, i: int) -> float:
+    """The float64 there."""
+    value: float = load(vector, 8 * i, 1.0)
+    return value
+
+
+@inlined
+def put(vector: int, i: int, value: float) -> None:
+    """Write it."""
+    store(vector, 8 * i, 1.0, value)
+
+
+@inlined
+def rooms(scratch: Any, cut: Cut, held: int) -> tuple[Table, Table]:
+    """Room for so many features, and for numbers of columns, each kind of which begins at a line of the cache."""
+    start = scratch.ctypes.data
+    columns = start + VECTORS * 8 * held
+    width = cut[2] * min(cut[6], cut[5]) * cut[0]
+    return (start, 8 * held), ((columns + LINE - 1) // LINE * LINE, 8 * ((width + SPARE) // LANES * LANES))
 
 
 @helper()
-def spread(values: Any, inner: int, repeat: int, columns: Any) -> None:
-    """Give each column the number of its feature."""
-    column = 0
-    for _ in range(repeat):
-        if inner == 1:
-            for i in range(len(values)):
-                columns[column + i] = values[i]
-            column += len(values)
-        else:
-            for value in values:
-                for i in range(column, column + inner):
-                    columns[i] = value
-                column += inner
-
-
-@user
-def gather(columns: Any, inner: int, repeat: int, values: Any) -> None:
-    """Add up the columns of each feature."""
-    for i in range(len(values)):
-        values[i] = 0.0
-    column = 0
-    for _ in range(repeat):
-        if inner == 1:
-            for i in range(len(values)):
-                values[i] += columns[column + i]
-            column += len(values)
-        else:
-            for i in range(len(values)):
-                total = 0.0
-                for j in range(inner):
-                    total += columns[column + j]
-                values[i] += total
-                column += inner
-
-
-# -------------------------------------------------------------------------------------------------------- statistics
-
-
-@helper(forceinline=True)
-def difference(a: float, b: float) -> float:
-    """Subtract, exempt from the caller's leave to reassociate, which would sum first and cancel afterwards."""
-    return a - b
-
-
-@template
-def _each_sum_along(address: int, step: int, dtype: Any, count: int, center: float) -> tuple[float, float]:
-    total = squares = 0.0
+def read(vector: Vector, default: float, first: int, count: int, target: int) -> None:
+    """The numbers of features from the first on, or the default."""
+    address, size = data(vector[0]), vector[1]
     for i in range(count):
-        deviation = difference(load(address, i * step, dtype), center)
-        total += deviation
-        squares += deviation * deviation
-    return total, squares
-
-
-@user
-def sum_along(address: int, step: int, dtype: Any, count: int, center: float) -> tuple[float, float]:
-    """Sum of the deviations of a feature's run, and of their squares."""
-    if step == size_of(dtype):
-        return _each_sum_along(address, size_of(dtype), dtype, count, center)
-    return _each_sum_along(address, step, dtype, count, center)
+        value = default
+        if size == 8:
+            value = load(address, 8 * (first + i), 1.0)
+        elif size == 4:
+            value = load(address, 4 * (first + i), np.float32(0))
+        put(target, i, value)
 
 
 @helper()
-def sum_across(x: Line, rows: int, width: int, dtype: Any, center: Any, total: Any, squares: Any) -> None:
-    """Add the deviations in each column of rows, and their squares."""
-    size, whole, four = size_of(dtype), width // LANES * LANES, rows // 4 * 4
-    centers, totals, all_squares = center.ctypes.data, total.ctypes.data, squares.ctypes.data
-    for row in range(0, four, 4):
-        first = x[0] + row * x[1]
-        second, third, fourth = first + x[1], first + 2 * x[1], first + 3 * x[1]
-        for i in range(0, whole, LANES):
-            middle = loads(centers, 8 * i, 1.0)
-            a, b = loads(first, i * size, dtype) - middle, loads(second, i * size, dtype) - middle
-            c, d = loads(third, i * size, dtype) - middle, loads(fourth, i * size, dtype) - middle
-            stores(totals, 8 * i, 1.0, loads(totals, 8 * i, 1.0) + ((a + b) + (c + d)))
-            stores(all_squares, 8 * i, 1.0, loads(all_squares, 8 * i, 1.0) + ((a * a + b * b) + (c * c + d * d)))
-    for row in range(four, rows):
-        for i in range(0, whole, LANES):
-            a = loads(x[0] + row * x[1], i * size, dtype) - loads(centers, 8 * i, 1.0)
-            stores(totals, 8 * i, 1.0, loads(totals, 8 * i, 1.0) + a)
-            stores(all_squares, 8 * i, 1.0, loads(all_squares, 8 * i, 1.0) + a * a)
+def spread(numbers: int, count: int, inner: int, repeat: int, columns: int) -> None:
+    """Give each column the number of its feature; some that follow are overwritten, too."""
+    for _ in range(repeat):
+        if inner == 1:
+            for i in range(0, count, LANES):
+                stores(columns, 8 * i, 1.0, loads(numbers, 8 * i, 1.0, 0, min(count - i, LANES)), 0, LANES)
+            columns += 8 * count
+        else:
+            for i in range(count):
+                lanes = splat(number(numbers, i))
+                for j in range(0, inner, LANES):
+                    stores(columns, 8 * j, 1.0, lanes, 0, LANES)
+                columns += 8 * inner
+
+
+@helper()
+def gather(columns: int, inner: int, repeat: int, count: int, sums: int) -> None:
+    """Add up the columns of each feature."""
+    if inner == 1:
+        for i in range(0, count, LANES):
+            part, lanes = min(count - i, LANES), splat(0.0)
+            for j in range(repeat):
+                lanes = lanes + loads(columns, 8 * (j * count + i), 1.0, 0, part)
+            stores(sums, 8 * i, 1.0, lanes, 0, part)
+        return
+    for i in range(count):
+        lanes = splat(0.0)
+        for j in range(repeat):
+            start = (j * count + i) * inner
+            for k in range(0, inner, LANES):
+                lanes = lanes + loads(columns, 8 * (start + k), 1.0, 0, min(inner - k, LANES))
+        put(sums, i, total(lanes))
+
+
+# ---------------------------------------------------------------------------------------------------- the first pass
+
+
+@inlined
+def pair(x: Place, dy: Any, at: int, dtype: Any, center: Any, first: int, last: int) -> Any:
+    """Deviations from a center, and what they are multiplied by."""
+    deviation = keep(loads(x[0], at, dtype, first, last) - center, first, last)
+    if dy is None:
+        return deviation, deviation
+    return deviation, loads(dy[0], at, dtype, first, last)
+
+
+@inlined
+def ask(x: Any, at: int, rows: int) -> None:
+    """For values of a later row."""
+    if x is not None:
+        soon(x[0] + at + rows * x[1])
+
+
+@inlined
+def sum_columns(x: Place, dy: Any, rows: int, i: int, dtype: Any, columns: Table, first: int, last: int) -> None:
+    """Add to the sums of eight columns."""
+    at, (start, stream) = i * size_of(dtype), columns
+    center = loads(start, 8 * i, 1.0, 0, LANES)
+    sums, products = loads(start + stream, 8 * i, 1.0, 0, LANES), loads(start + 2 * stream, 8 * i, 1.0, 0, LANES)
     for row in range(rows):
-        for i in range(whole, width):
-            deviation = load(x[0] + row * x[1], i * size, dtype) - center[i]
-            total[i] += deviation
-            squares[i] += deviation * deviation
+        ask(x, at, row + AHEAD)
+        ask(dy, at, row + AHEAD)
+        deviation, factor = pair(corner(x, row, 0), corner(dy, row, 0), at, dtype, center, first, last)
+        sums, products = sums + factor, products + deviation * factor
+    stores(start + stream, 8 * i, 1.0, sums, 0, LANES)
+    stores(start + 2 * stream, 8 * i, 1.0, products, 0, LANES)
+
+
+@inlined
+def sum_rows(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: Table) -> None:
+    """Of all columns."""
+    whole = width // LANES * LANES
+    for i in range(0, whole, LANES):
+        sum_columns(x, dy, rows, i, dtype, columns, 0, LANES)
+    if whole < width:
+        sum_columns(x, dy, rows, whole, dtype, columns, 0, width - whole)
 
 
 @helper()
-def add_across(
-    x: Place, dtype: Any, inner: int, repeat: int, tile: Tile, center: Any, total: Any, squares: Any, columns: Any
-) -> int:
-    """Set the sums of a tile's features to those of their deviations; how many values of each there are."""
-    rows, width = tile[1] - tile[0], len(center) * inner
-    together = min(repeat, rows)
-    start, step = x[0] + tile[0] * x[1] + tile[2] * x[2], together * x[1]
-    for i in range(together * width):
-        columns[1, i] = columns[2, i] = 0.0
-    spread(center, inner, together, columns[0])
+def sum_across(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: Table) -> None:
+    """Add the values of rows to the sums of their columns."""
+    whole = 0
+    if dy is None:
+        whole = rows // ROWS * ROWS
+        for row in range(0, whole, ROWS):
+            sum_rows(corner(x, row, 0), dy, ROWS, width, dtype, columns)
+    for row in range(whole, rows):
+        sum_rows(corner(x, row, 0), corner(dy, row, 0), 1, width, dtype, columns)
+
+
+@helper()
+def add_across(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int, sums: Table, columns: Table) -> None:
+    """Set the sums of a tile's features."""
+    inner, rows, count = cut[0], tile[1] - tile[0], tile[3] - tile[2]
+    together, width, (start, stream) = min(cut[2], rows), count * inner, columns
+    spread(center, count, inner, together, start)
+    for i in range(0, together * width, LANES):
+        stores(start + stream, 8 * i, 1.0, splat(0.0), 0, LANES)
+        stores(start + 2 * stream, 8 * i, 1.0, splat(0.0), 0, LANES)
     whole = rows // together
-    sum_across((start, step), whole, together * width, dtype, columns[0], columns[1], columns[2])
+    lower, upper = joined(corner(x, tile[0], tile[2]), together), joined(corner(dy, tile[0], tile[2]), together)
+    sum_across(lower, upper, whole, together * width, dtype, columns)
     rest = rows - whole * together
-    sum_across((start + whole * step, step), min(rest, 1), rest * width, dtype, columns[0], columns[1], columns[2])
-    gather(columns[1], inner, together, total)
-    gather(columns[2], inner, together, squares)
-    return rows * inner
+    if rest:
+        sum_across(corner(lower, whole, 0), corner(upper, whole, 0), 1, rest * width, dtype, columns)
+    gather(start + stream, inner, together, count, sums[0])
+    gather(start + 2 * stream, inner, together, count, sums[0] + sums[1])
 
 
 @helper()
-def add_along(x: Place, dtype: Any, inner: int, segment: int, tile: Tile, center: Any, total: Any, squares: Any) -> int:
-    """The same along their runs."""
-    for i in range(len(center)):
-        total[i] = squares[i] = 0.0
-    added = 0
+def sum_along(x: Place, dy: Any, dtype: Any, count: int, center: float, ahead: int) -> tuple[float, float]:
+    """Of a run of a feature; values so many bytes ahead are asked for."""
+    if packed(x, dtype) and packed(dy, dtype):
+        size, middle = size_of(dtype), splat(center)
+        a = b = c = d = aa = bb = cc = dd = splat(0.0)
+        whole = count // (4 * LANES) * 4 * LANES
+        for i in range(0, whole, 4 * LANES):
+            for line in range(0, 4 * LANES * size, LINE):
+                ask(x, i * size + line + ahead, 0)
+                ask(dy, i * size + line + ahead, 0)
+            deviation, factor = pair(x, dy, i * size, dtype, middle, 0, LANES)
+            a, aa = a + factor, aa + deviation * factor
+            deviation, factor = pair(x, dy, (i + LANES) * size, dtype, middle, 0, LANES)
+            b, bb = b + factor, bb + deviation * factor
+            deviation, factor = pair(x, dy, (i + 2 * LANES) * size, dtype, middle, 0, LANES)
+            c, cc = c + factor, cc + deviation * factor
+            deviation, factor = pair(x, dy, (i + 3 * LANES) * size, dtype, middle, 0, LANES)
+            d, dd = d + factor, dd + deviation * factor
+        for i in range(whole, count, LANES):
+            deviation, factor = pair(x, dy, i * size, dtype, middle, 0, min(count - i, LANES))
+            a, aa = a + factor, aa + deviation * factor
+        return total((a + b) + (c + d)), total((aa + bb) + (cc + dd))
+    sums = products = 0.0
+    for i in range(count):
+        factor = deviation = load(x[0], i * x[3], dtype) - center
+        if dy is not None:
+            factor = load(dy[0], i * dy[3], dtype)
+        sums += factor
+        products += deviation * factor
+    return sums, products
+
+
+@helper()
+def add_along(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int, sums: Table) -> None:
+    """The same along the runs of features."""
+    features, products = tile[3] - tile[2], sums[0] + sums[1]
+    for i in range(features):
+        put(sums[0], i, 0.0)
+        put(products, i, 0.0)
     for row in range(tile[0], tile[1]):
-        address, count = find(x, row, tile[2], inner, segment)
-        for i in range(len(center)):
-            sums = sum_along(address + i * x[2], x[3], dtype, count, center[i])
-            total[i] += sums[0]
-            squares[i] += sums[1]
-        added += count
-    return added
+        count = values_before(row + 1, cut) - values_before(row, cut)
+        lower, upper = run_of(x, row, tile[2], cut), run_of(dy, row, tile[2], cut)
+        ahead = run_of(x, min(row + 1, tile[1] - 1), tile[2], cut)[0] - lower[0]
+        for i in range(features):
+            found = sum_along(corner(lower, 0, i), corner(upper, 0, i), dtype, count, number(center, i), ahead)
+            put(sums[0], i, number(sums[0], i) + found[0])
+            put(products, i, number(products, i) + found[1])
+
+
+@inlined
+def add_tile(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int, sums: Table, columns: Table) -> None:
+    """Either of them."""
+    if cut[2]:
+        add_across(x, dy, dtype, cut, tile, center, sums, columns)
+    else:
+        add_along(x, dy, dtype, cut, tile, center, sums)
 
 
 @helper()
-def measure(x: Place, dtype: Any, cut: Cut, tile: Tile, mean: Any, m2: Any) -> None:
+def measure(x: Place, dtype: Any, cut: Cut, tile: Tile, found: Table, vectors: Table, columns: Table) -> None:
     """Mean less origin, and M2, of each feature of a tile in that tile.
 
     A block is measured from the mean of those before it: its sum of squares then exceeds its M2 by no more than
     merging adds again, and nothing cancels. The first, measured from the origin, is short, for that may be an outlier.
     """
-    inner, segment, repeat = cut[:3]
     row, last_row, first, last = tile
-    origins, center, total, squares = np.empty((4, last - first))
-    columns = lined(3, repeat * (last - first) * inner, 0)
+    mean, m2 = entry(found, 0, 0), entry(found, 1, 0)
+    origins, center, sums, squares = (
+        entry(vectors, 0, 0),
+        entry(vectors, 1, 0),
+        entry(vectors, 2, 0),
+        entry(vectors, 3, 0),
+    )
     for i in range(last - first):
-        origins[i] = origin(x, dtype, first + i)
-        mean[i] = m2[i] = 0.0
-    before = 0
+        put(origins, i, origin(x, dtype, first + i))
+        put(mean, i, 0.0)
+        put(m2, i, 0.0)
+    before, start = 0, values_before(row, cut)
     while row < last_row:
-        stop = min(row + max(1, min(BLOCK // segment, GROWTH * (row - tile[0]))), last_row)
+        stop = min(row + max(1, min(BLOCK // cut[1], GROWTH * (row - tile[0]))), last_row)
         for i in range(last - first):
-            center[i] = origins[i] + mean[i]
-        block = row, stop, first, last
-        if repeat:
-            count = add_across(x, dtype, inner, repeat, block, center, total, squares, columns)
-        else:
-            count = add_along(x, dtype, inner, segment, block, center, total, squares)
+            put(center, i, number(origins, i) + number(mean, i))
+        add_tile(x, None, dtype, cut, (row, stop, first, last), center, (sums, vectors[1]), columns)
+        count = values_before(stop, cut) - start - before
         for i in range(last - first):
-            rest = total[i] / count
-            _, mean[i], m2[i] = merge(
-                before, mean[i], m2[i], count, center[i] - origins[i] + rest, squares[i] - total[i] * rest
-            )
+            rest = number(sums, i) / count
+            offset, own = number(center, i) - number(origins, i) + rest, number(squares, i) - number(sums, i) * rest
+            _, merged, merged_m2 = merge(before, number(mean, i), number(m2, i), count, offset, own)
+            put(mean, i, merged)
+            put(m2, i, merged_m2)
         before += count
         row = stop
 
 
-@jit()
-def combine(x: Place, dtype: Any, first: int, counts: Any, means: Any, m2s: Any, mean: Any, low: Any, m2: Any) -> None:
-    """Merge what was measured in tiles of the same features; ``mean + low`` is the mean in twice the digits."""
-    for i in range(len(mean)):
-        mean[i], m2[i] = means[0, i], m2s[0, i]
-    before = counts[0]
-    for tile in range(1, len(counts)):
-        for i in range(len(mean)):
-            _, mean[i], m2[i] = merge(before, mean[i], m2[i], counts[tile], means[tile, i], m2s[tile, i])
-        before += counts[tile]
-    for i in range(len(mean)):
-        start, offset = origin(x, dtype, first + i), mean[i]
-        mean[i] = start + offset
-        shifted = mean[i] - start
-        low[i] = (start - (mean[i] - shifted)) + (offset - shifted)
+@helper()
+def finish(
+    x: Place, dtype: Any, cut: Cut, first: int, last: int, weight: Vector, bias: Vector, epsilon: float, table: Table
+) -> None:
+    """From what was measured in pieces of rows to all that is known of features, and the numbers to normalize with.
+
+    What rounding the mean to float64 lost goes into the shift, where it costs no digit: it is less than the last of
+    the mean.
+    """
+    scale, shift = entry(table, SCALE, first), entry(table, SHIFT, first)
+    read(weight, 1.0, first, last - first, scale)
+    read(bias, 0.0, first, last - first, shift)
+    count, pieces = values_before(cut[3], cut), (cut[3] + cut[4] - 1) // cut[4]
+    for i in range(last - first):
+        offset, squares = number(entry(table, PARTS, first), i), number(entry(table, PARTS + 1, first), i)
+        for piece in range(1, pieces):
+            before, stop = values_before(piece * cut[4], cut), values_before(min((piece + 1) * cut[4], cut[3]), cut)
+            other = entry(table, PARTS + 2 * piece, first)
+            _, offset, squares = merge(
+                before, offset, squares, stop - before, number(other, i), number(other + table[1], i)
+            )
+        start = origin(x, dtype, first + i)
+        mean, inverse = start + offset, 1.0 / np.sqrt(squares / count + epsilon)
+        rounded = mean - start
+        low = (start - (mean - rounded)) + (offset - rounded)
+        put(entry(table, MEAN, first), i, mean)
+        put(entry(table, M2, first), i, squares)
+        put(entry(table, INVERSE, first), i, inverse)
+        put(scale, i, number(scale, i) * inverse)
+        if low != 0.0:
+            put(shift, i, number(shift, i) - low * number(scale, i))
 
 
-@jit()
-def statistics(x: Place, dtype: Any, cut: Cut, turn: Any, means: Any, m2s: Any) -> None:
-    """Measure tiles; a row of ``means`` and ``m2s`` belongs to a piece of rows."""
-    while True:
-        tile = next_tile(turn, cut, False)
-        if tile[0] == tile[1]:
-            return
-        own = slice(tile[2], tile[3])
-        measure(x, dtype, cut, tile, means[tile[0] // cut[4], own], m2s[tile[0] // cut[4], own])
-
-
-# ----------------------------------------------------------------------------------------------------- normalization
+# --------------------------------------------------------------------------------------------------- the second pass
 
 
 @contracted
-def normalized(value: Any, mean: Any, low: Any, scale: Any, bias: Any) -> Any:
-    """Of a number or of lanes. A mean folded into the bias would cancel digits."""
-    return ((value - mean) - low) * scale + bias
+def normalized(value: Any, mean: Any, scale: Any, shift: Any) -> Any:
+    """Of a number or of lanes. A mean folded into the shift would cancel digits."""
+    return (value - mean) * scale + shift
 
 
-@helper(forceinline=True)
-def aligned(y: int, count: int, size: int) -> tuple[int, int]:
-    """Between which elements whole vectors are, which begin at lines of the cache if there are enough to pay for it."""
-    head = -y % LINE // size if count >= WORTH else 0
-    return head, head + (count - head) // LANES * LANES
+@inlined
+def aligned(y: int, dtype: Any) -> int:
+    """Elements between an address and the one before it at which stores of eight do not straddle lines of the cache."""
+    size: int = size_of(dtype)
+    return y % (LANES * size) // size
 
 
-@helper()
-def normalize_each(
-    x: Line, y: Line, dtype: Any, start: int, stop: int, mean: float, low: float, scale: float, bias: float
+@inlined
+def write(x: Place, dy: Any, y: Place, at: int, dtype: Any, numbers: Any, first: int, last: int, past: bool) -> None:
+    """Eight values, some of them, or past the cache all."""
+    mean, scale, shift, gain = numbers
+    value = normalized(loads(x[0], at, dtype, first, last), mean, scale, shift)
+    if dy is not None:
+        value = value + loads(dy[0], at, dtype, first, last) * gain
+    if past:
+        streams(y[0], at, dtype, value)
+    else:
+        stores(y[0], at, dtype, value, first, last)
+
+
+@inlined
+def write_columns(
+    x: Place, dy: Any, y: Place, i: int, dtype: Any, columns: Table, first: int, last: int, past: bool
 ) -> None:
-    """Normalize some of a run of a feature one by one."""
-    for i in range(start, stop):
-        store(y[0], i * y[1], dtype, normalized(load(x[0], i * x[1], dtype), mean, low, scale, bias))
+    """Eight columns."""
+    at, (start, stream) = i * size_of(dtype), columns
+    ask(x, at, AHEAD)
+    ask(dy, at, AHEAD)
+    mean, scale = loads(start, 8 * i, 1.0, 0, LANES), loads(start + stream, 8 * i, 1.0, 0, LANES)
+    shift, gain = loads(start + 2 * stream, 8 * i, 1.0, 0, LANES), loads(start + 3 * stream, 8 * i, 1.0, 0, LANES)
+    write(x, dy, y, at, dtype, (mean, scale, shift, gain), first, last, past)
 
 
 @helper()
-def normalize_along(
-    x: Line, y: Line, dtype: Any, count: int, mean: float, low: float, scale: float, bias: float
+def write_across(
+    x: Place, dy: Any, y: Place, rows: int, skip: int, width: int, dtype: Any, past: bool, columns: Table
 ) -> None:
-    """Normalize a run of a feature."""
-    size = size_of(dtype)
-    head = stop = count
-    if x[1] == size and y[1] == size:
-        head, stop = aligned(y[0], count, size)
-        means, lows, scales, biases = splat(mean), splat(low), splat(scale), splat(bias)
-        for i in range(head, stop, LANES):
-            values = normalized(loads(x[0], i * size, dtype), means, lows, scales, biases)
-            stores(y[0], i * size, dtype, values)
-    normalize_each(x, y, dtype, 0, head, mean, low, scale, bias)
-    normalize_each(x, y, dtype, stop, count, mean, low, scale, bias)
-
-
-@helper()
-def normalize_columns(x: Line, y: Line, rows: int, start: int, stop: int, dtype: Any, numbers: Any) -> None:
-    """Normalize some columns one by one."""
-    size = size_of(dtype)
-    mean, low, scale, bias = numbers
+    """Rows by the numbers of their columns, which begin some elements behind the places of rows."""
+    end, begin, size = skip + width, LANES if skip else 0, size_of(dtype)
+    whole = end // LANES * LANES
     for row in range(rows):
-        for i in range(start, stop):
-            value = load(x[0] + row * x[1], i * size, dtype)
-            store(y[0] + row * y[1], i * size, dtype, normalized(value, mean[i], low[i], scale[i], bias[i]))
-
-
-@helper()
-def normalize_across(x: Line, y: Line, rows: int, width: int, dtype: Any, numbers: Any) -> None:
-    """Normalize rows by the numbers of their columns."""
-    size, four = size_of(dtype), rows // 4 * 4
-    head, stop = aligned(y[0], width, size)
-    means, lows = numbers[0].ctypes.data, numbers[1].ctypes.data
-    scales, biases = numbers[2].ctypes.data, numbers[3].ctypes.data
-    for row in range(0, four, 4):
-        x0, y0 = x[0] + row * x[1], y[0] + row * y[1]
-        x1, x2, x3 = x0 + x[1], x0 + 2 * x[1], x0 + 3 * x[1]
-        for i in range(head, stop, LANES):
-            mean, low = loads(means, 8 * i, 1.0), loads(lows, 8 * i, 1.0)
-            scale, bias = loads(scales, 8 * i, 1.0), loads(biases, 8 * i, 1.0)
-            a = normalized(loads(x0, i * size, dtype), mean, low, scale, bias)
-            b = normalized(loads(x1, i * size, dtype), mean, low, scale, bias)
-            c = normalized(loads(x2, i * size, dtype), mean, low, scale, bias)
-            d = normalized(loads(x3, i * size, dtype), mean, low, scale, bias)
-            stores(y0, i * size, dtype, a)
-            stores(y0 + y[1], i * size, dtype, b)
-            stores(y0 + 2 * y[1], i * size, dtype, c)
-            stores(y0 + 3 * y[1], i * size, dtype, d)
-    for row in range(four, rows):
-        for i in range(head, stop, LANES):
-            mean, low = loads(means, 8 * i, 1.0), loads(lows, 8 * i, 1.0)
-            scale, bias = loads(scales, 8 * i, 1.0), loads(biases, 8 * i, 1.0)
-            value = normalized(loads(x[0] + row * x[1], i * size, dtype), mean, low, scale, bias)
-            stores(y[0] + row * y[1], i * size, dtype, value)
-    normalize_columns(x, y, rows, 0, head, dtype, numbers)
-    normalize_columns(x, y, rows, stop, width, dtype, numbers)
+        lower, upper = moved(corner(x, row, 0), -skip * size), moved(corner(dy, row, 0), -skip * size)
+        target = moved(corner(y, row, 0), -skip * size)
+        if skip:
+            write_columns(lower, upper, target, 0, dtype, columns, skip, min(end, LANES), False)
+        if past and target[0] % (LANES * size) == 0:
+            for i in range(begin, whole, LANES):
+                write_columns(lower, upper, target, i, dtype, columns, 0, LANES, True)
+        else:
+            for i in range(begin, whole, LANES):
+                write_columns(lower, upper, target, i, dtype, columns, 0, LANES, False)
+        if begin <= whole < end:
+            write_columns(lower, upper, target, whole, dtype, columns, 0, end - whole, False)
 
 
 @helper()
 def rescale_across(
-    x: Place, y: Place, dtype: Any, inner: int, repeat: int, tile: Tile, mean: Any, low: Any, scale: Any, bias: Any
+    x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Table, columns: Table
 ) -> None:
-    """Write ``(x - mean - low) * scale + bias`` to a tile of y whose features lie side by side."""
-    row, last_row, first, last = tile
-    rows, width, own = last_row - row, (last - first) * inner, slice(first, last)
-    together = min(repeat, rows)
-    source, target = x[0] + row * x[1] + first * x[2], y[0] + row * y[1] + first * y[2]
-    head, _ = aligned(target, together * width, size_of(dtype))
-    numbers = lined(4, together * width, head)
-    spread(mean[own], inner, together, numbers[0])
-    spread(low[own], inner, together, numbers[1])
-    spread(scale[own], inner, together, numbers[2])
-    spread(bias[own], inner, together, numbers[3])
-    whole, steps = rows // together, (together * x[1], together * y[1])
-    normalize_across((source, steps[0]), (target, steps[1]), whole, together * width, dtype, numbers)
-    source, target, rest = source + whole * steps[0], target + whole * steps[1], rows - whole * together
-    normalize_across((source, steps[0]), (target, steps[1]), min(rest, 1), rest * width, dtype, numbers)
+    """A tile whose features lie side by side."""
+    inner, rows, count = cut[0], tile[1] - tile[0], tile[3] - tile[2]
+    together, width = min(cut[2], rows), count * inner
+    lower, target = joined(corner(x, tile[0], tile[2]), together), joined(corner(y, tile[0], tile[2]), together)
+    upper = joined(corner(dy, tile[0], tile[2]), together)
+    skip = aligned(target[0], dtype)
+    for kind in range(3 if dy is None else 4):
+        spread(entry(own, kind, 0), count, inner, together, entry(columns, kind, skip))
+    whole = rows // together
+    write_across(lower, upper, target, whole, skip, together * width, dtype, past, columns)
+    rest = rows - whole * together
+    if rest:
+        lower, upper, target = corner(lower, whole, 0), corner(upper, whole, 0), corner(target, whole, 0)
+        write_across(lower, upper, target, 1, skip, rest * width, dtype, past, columns)
 
 
 @helper()
-def rescale_along(
-    x: Place, y: Place, dtype: Any, inner: int, segment: int, tile: Tile, mean: Any, low: Any, scale: Any, bias: Any
-) -> None:
-    """The same where runs lie anywhere."""
-    for row in range(tile[0], tile[1]):
-        source, count = find(x, row, tile[2], inner, segment)
-        target, _ = find(y, row, tile[2], inner, segment)
-        for i in range(tile[2], tile[3]):
-            normalize_along((source, x[3]), (target, y[3]), dtype, count, mean[i], low[i], scale[i], bias[i])
-            source += x[2]
-            target += y[2]
-
-
-@helper()
-def rescale(x: Place, y: Place, dtype: Any, cut: Cut, tile: Tile, mean: Any, low: Any, scale: Any, bias: Any) -> None:
-    """Either of them."""
-    inner, segment, repeat = cut[:3]
-    if repeat:
-        rescale_across(x, y, dtype, inner, repeat, tile, mean, low, scale, bias)
-    else:
-        rescale_along(x, y, dtype, inner, segment, tile, mean, low, scale, bias)
-
-
-@jit()
-def normalize(
+def write_along(
     x: Place,
+    dy: Any,
     y: Place,
     dtype: Any,
-    cut: Cut,
-    turn: Any,
-    backwards: bool,
-    mean: Any,
-    low: Any,
-    scale: Any,
-    bias: Any,
+    count: int,
+    past: bool,
+    mean: float,
+    scale: float,
+    shift: float,
+    gain: float,
 ) -> None:
-    """Write ``(x - mean - low) * scale + bias`` to tiles of y."""
-    while True:
-        tile = next_tile(turn, cut, backwards)
-        if tile[0] == tile[1]:
-            return
-        rescale(x, y, dtype, cut, tile, mean, low, scale, bias)
+    """A run of a feature."""
+    if packed(x, dtype) and packed(dy, dtype) and packed(y, dtype):
+        size, skip = size_of(dtype), aligned(y[0], dtype)
+        end, begin = skip + count, LANES if skip else 0
+        whole = end // LANES * LANES
+        lower, upper, target = moved(x, -skip * size), moved(dy, -skip * size), moved(y, -skip * size)
+        numbers = splat(mean), splat(scale), splat(shift), splat(gain)
+        if skip:
+            write(lower, upper, target, 0, dtype, numbers, skip, min(end, LANES), False)
+        if past and target[0] % (LANES * size) == 0:
+            for i in range(begin, whole, LANES):
+                write(lower, upper, target, i * size, dtype, numbers, 0, LANES, True)
+        else:
+            for i in range(begin, whole, LANES):
+                write(lower, upper, target, i * size, dtype, numbers, 0, LANES, False)
+        if begin <= whole < end:
+            write(lower, upper, target, whole * size, dtype, numbers, 0, end - whole, False)
+        return
+    for i in range(count):
+        value = normalized(load(x[0], i * x[3], dtype), mean, scale, shift)
+        if dy is not None:
+            value = value + load(dy[0], i * dy[3], dtype) * gain
+        store(y[0], i * y[3], dtype, value)
 
 
-@jit()
-def invert(variance: Any, divisor: float, epsilon: float, weight: Any, inverse: Any, scale: Any) -> None:
-    """``1 / sqrt(variance / divisor + epsilon)``, and that times the weight."""
-    for i in range(len(variance)):
-        inverse[i] = 1.0 / np.sqrt(variance[i] / divisor + epsilon)
-        scale[i] = weight[i] * inverse[i]
+@helper()
+def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Table) -> None:
+    """The same where runs lie anywhere."""
+    for row in range(tile[0], tile[1]):
+        count = values_before(row + 1, cut) - values_before(row, cut)
+        lower, upper, target = run_of(x, row, tile[2], cut), run_of(dy, row, tile[2], cut), run_of(y, row, tile[2], cut)
+        for i in range(tile[3] - tile[2]):
+            places = corner(lower, 0, i), corner(upper, 0, i), corner(target, 0, i)
+            mean, scale, shift = (
+                number(entry(own, MEAN, i), 0),
+                number(entry(own, SCALE, i), 0),
+                number(entry(own, SHIFT, i), 0),
+            )
+            gain = 0.0 if dy is None else number(entry(own, GAIN, i), 0)
+            write_along(*places, dtype, count, past, mean, scale, shift, gain)
+
+
+@inlined
+def rescale(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, table: Table, columns: Table) -> None:
+    """Either of them."""
+    past, own = cut[7] != 0, (entry(table, 0, tile[2]), table[1])
+    if cut[2]:
+        rescale_across(x, dy, y, dtype, cut, tile, past, own, columns)
+    else:
+        rescale_along(x, dy, y, dtype, cut, tile, past, own)
+
+
+# ----------------------------------------------------------------------------------------------------------- kernels
+
+
+@inlined
+def waited(done: int, count: int) -> bool:
+    """Whether all tiles of the first pass are done, and what comes of them; other threads may have the last."""
+    looks = 0
+    while add(done, 0) <= count and looks < PATIENCE:
+        looks += 1
+    return looks < PATIENCE
 
 
 @jit()
 def train(
-    x: Place,
-    y: Place,
+    turns: Any,
+    scratch: Any,
+    x_id: int,
+    y_id: int,
     dtype: Any,
-    cut: Cut,
-    turn: Any,
-    count: int,
+    cut: Any,
+    weight: Vector,
+    bias: Vector,
     epsilon: float,
-    weight: Any,
-    bias: Any,
-    mean: Any,
-    low: Any,
-    m2: Any,
-    inverse: Any,
-    scale: Any,
-) -> None:
-    """Statistics of features and their normalization while they are in the cache; a tile has all rows."""
+    known: Any,
+) -> bool:
+    """Statistics, and unless y is 0 the normalization by them: of a tile at once if it has all rows, else of all.
+
+    False if others were not done: call again.
+    """
+    plan, x, y, turn = plan_of(cut), place(x_id, cut, 0), place(y_id, cut, 1), turns.ctypes.data
+    table, whole, count, second = (known.ctypes.data, known.strides[0]), plan[4] >= plan[3], tiles(plan), False
+    vectors, columns = rooms(scratch, plan, min(plan[5], plan[6]))
     while True:
-        tile = next_tile(turn, cut, False)
+        tile = next_tile(turn, plan, second)
         if tile[0] == tile[1]:
-            return
-        own = slice(tile[2], tile[3])
-        offset, squares = np.empty((1, tile[3] - tile[2])), np.empty((1, tile[3] - tile[2]))
-        measure(x, dtype, cut, tile, offset[0], squares[0])
-        combine(x, dtype, tile[2], np.array([count]), offset, squares, mean[own], low[own], m2[own])
-        invert(m2[own], count, epsilon, weight[own], inverse[own], scale[own])
-        rescale(x, y, dtype, cut, tile, mean, low, scale, bias)
+            if second or whole or y[0] == 0:
+                return True
+            if not waited(turn + 8, count):
+                return False
+            turn, second = turn + 16, True  # backwards: the last that were read are still in the cache
+            continue
+        if not second:
+            found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
+            measure(x, dtype, plan, tile, found, vectors, columns)
+            last = not whole and add(turn + 8, 1) == count - 1
+            if whole or last:
+                features = (tile[2], tile[3]) if whole else (0, plan[5])
+                finish(x, dtype, plan, features[0], features[1], weight, bias, epsilon, table)
+            if last:
+                add(turn + 8, 1)
+        if y[0] and (second or whole):
+            rescale(x, None, y, dtype, plan, tile, table, columns)
 
 
 @jit()
-def move(running: Any, batch: Any, divisor: float, rate: float) -> None:
-    """Running statistics a step nearer to a batch's."""
-    for i in range(len(running)):
-        running[i] = (1.0 - rate) * running[i] + rate * (batch[i] / divisor)
+def normalize(
+    turns: Any,
+    scratch: Any,
+    x_id: int,
+    y_id: int,
+    dtype: Any,
+    cut: Any,
+    mean: Vector,
+    variance: Vector,
+    weight: Vector,
+    bias: Vector,
+    epsilon: float,
+) -> bool:
+    """By statistics that are given."""
+    plan, x, y = plan_of(cut), place(x_id, cut, 0), place(y_id, cut, 1)
+    table, columns = rooms(scratch, plan, plan[5])
+    scale, variances = entry(table, SCALE, 0), entry(table, GAIN, 0)
+    read(mean, 0.0, 0, plan[5], entry(table, MEAN, 0))
+    read(weight, 1.0, 0, plan[5], scale)
+    read(bias, 0.0, 0, plan[5], entry(table, SHIFT, 0))
+    read(variance, 1.0, 0, plan[5], variances)
+    for i in range(plan[5]):
+        put(scale, i, number(scale, i) * (1.0 / np.sqrt(number(variances, i) + epsilon)))
+    while True:
+        tile = next_tile(turns.ctypes.data, plan, False)
+        if tile[0] == tile[1]:
+            return True
+        rescale(x, None, y, dtype, plan, tile, table, columns)
 
 
-# ---------------------------------------------------------------------------------------------------------- backward
+@helper()
+def conclude(cut: Cut, first: int, last: int, mean: Vector, inverse: Vector, weight: Vector, table: Table) -> None:
+    """From sums in pieces of rows to the gradients of features' weights and biases, and the numbers for that of x."""
+    dweight, gain = entry(table, DWEIGHT, first), entry(table, GAIN, first)
+    read(mean, 0.0, first, last - first, entry(table, MEAN, first))
+    read(inverse, 1.0, first, last - first, dweight)
+    read(weight, 1.0, first, last - first, gain)
+    count, pieces = values_before(cut[3], cut), (cut[3] + cut[4] - 1) // cut[4]
+    for i in range(last - first):
+        dbias = product = 0.0
+        for piece in range(pieces):
+            own = entry(table, PARTS + 2 * piece, first)
+            dbias += number(own, i)
+            product += number(own + table[1], i)
+        inverted, slope = number(dweight, i), number(gain, i) * number(dweight, i)
+        product *= inverted
+        put(dweight, i, product)
+        put(entry(table, DBIAS, first), i, dbias)
+        put(gain, i, slope)
+        put(entry(table, SCALE, first), i, -slope * (inverted * product / count))
+        put(entry(table, SHIFT, first), i, -slope * (dbias / count))
 
 
 @jit()
 def differentiate(
-    x: Place,
-    dy: Place,
-    dx: Place,
+    turns: Any,
+    scratch: Any,
+    x_id: int,
+    dy_id: int,
+    dx_id: int,
     dtype: Any,
-    shape: tuple[int, int, int],
-    batch: bool,
-    mean: Any,
-    inverse: Any,
-    weight: Any,
-    dweight: Any,
-    dbias: Any,
-) -> None:
-    """Gradients of features; ``dx`` is not written if its address is 0."""
-    outer, features, inner = shape
-    for i in range(features):
-        total = product = 0.0
-        for row in range(outer):
-            source, upper = x[0] + row * x[1] + i * x[2], dy[0] + row * dy[1] + i * dy[2]
-            for j in range(inner):
-                slope = load(upper, j * dy[3], dtype)
-                total += slope
-                product += slope * (load(source, j * x[3], dtype) - mean[i])
-        dbias[i], dweight[i] = total, product * inverse[i]
-        scale, offset, tilt = weight[i] * inverse[i], 0.0, 0.0
-        if batch:
-            offset, tilt = total / (outer * inner), inverse[i] * dweight[i] / (outer * inner)
-        for row in range(outer if dx[0] else 0):
-            source, upper = x[0] + row * x[1] + i * x[2], dy[0] + row * dy[1] + i * dy[2]
-            target = dx[0] + row * dx[1] + i * dx[2]
-            for j in range(inner):
-                value = load(upper, j * dy[3], dtype)
-                if batch:
-                    value = value - offset - (load(source, j * x[3], dtype) - mean[i]) * tilt
-                store(target, j * dx[3], dtype, value * scale)
+    cut: Any,
+    mean: Vector,
+    inverse: Vector,
+    weight: Vector,
+    known: Any,
+) -> bool:
+    """Gradients of weight, bias and, unless dx is 0, x, from which the statistics were taken; as ``train``."""
+    plan, x, dx, dy = plan_of(cut), place(x_id, cut, 0), place(dx_id, cut, 1), place(dy_id, cut, 2)
+    turn, whole, count, second = turns.ctypes.data, plan[4] >= plan[3], tiles(plan), False
+    table, (vectors, columns) = (known.ctypes.data, known.strides[0]), rooms(scratch, plan, min(plan[5], plan[6]))
+    while True:
+        tile = next_tile(turn, plan, second)
+        if tile[0] == tile[1]:
+            if second or whole or dx[0] == 0:
+                return True
+            if not waited(turn + 8, count):
+                return False
+            turn, second = turn + 16, True
+            continue
+        if not second:
+            read(mean, 0.0, tile[2], tile[3] - tile[2], vectors[0])
+            found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
+            add_tile(x, dy, dtype, plan, tile, vectors[0], found, columns)
+            last = not whole and add(turn + 8, 1) == count - 1
+            if whole or last:
+                features = (tile[2], tile[3]) if whole else (0, plan[5])
+                conclude(plan, features[0], features[1], mean, inverse, weight, table)
+            if last:
+                add(turn + 8, 1)
+        if dx[0] and (second or whole):
+            rescale(x, dy, dx, dtype, plan, tile, table, columns)
+
+
+@inlined
+def move(running: Vector, values: int, count: int, divisor: float, rate: float) -> None:
+    """A running statistic a step nearer to a batch's."""
+    address = data(running[0])
+    for i in range(count):
+        step = rate * (number(values, i) / divisor)
+        if running[1] == 8:
+            put(address, i, (1.0 - rate) * number(address, i) + step)
+        elif running[1] == 4:
+            store(address, 4 * i, np.float32(0), (1.0 - rate) * load(address, 4 * i, np.float32(0)) + step)
+
+
+@jit()
+def advance(mean: Vector, variance: Vector, known: Any, divisor: float, rate: float) -> None:
+    """Both of them."""
+    table = known.ctypes.data, known.strides[0]
+    move(mean, entry(table, MEAN, 0), known.shape[1], 1.0, rate)
+    move(variance, entry(table, M2, 0), known.shape[1], divisor, rate)

@@ -5,11 +5,16 @@ instruction here is of one processor. Without them it depends on LLVM's guesses 
 
 =================================  =====================================================================
 ``load``, ``store``                one element as float64, of any of the four dtypes
-``loads``, ``stores``              eight of them side by side, as ``Lanes``; nothing need be aligned
+``loads``, ``stores``              those of eight side by side, as ``Lanes``, from one to another, excluded; nothing
+                                   need be aligned, and what is outside of them is not touched, and read as 0
 ``+``, ``-``, ``*``                of ``Lanes``; a product and a sum may become one instruction
-``splat``                          one number in all lanes
+``streams``                        all eight, aligned to themselves, past the cache
+``soon``                           a hint that what is at an address will be read
+``splat``, ``total``               one number in all lanes; the sum of all lanes
+``keep``                           lanes from one to another, the others 0
 ``size_of``                        bytes of an element, a constant
-``claim``                          the next number of a counter that threads share
+``add``                            to a counter that threads share; how much it was before
+``data``                           where the values of a NumPy array are, by its ``id``
 =================================  =====================================================================
 
 The floats of 16 bits, which numba lacks on CPUs, are integers of the same bits: int16 is float16, uint16 is bfloat16.
@@ -26,6 +31,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core.cgutils import get_or_insert_function
 from numba.core.typing import signature
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
@@ -125,62 +131,127 @@ def pointer(builder: Any, kind: ir.Type, address: Any, offset: Any) -> Any:
     return builder.bitcast(builder.gep(start, [offset]), kind.as_pointer())
 
 
-def loading(dtype: Any, kind: Callable[[ir.Type], ir.Type]) -> Callable[..., Any]:
-    """How ``load`` and ``loads`` read."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value = builder.load(pointer(builder, kind(BITS[dtype]), *arguments[:2]))
-        value.align = 1
-        return widen(builder, value, dtype)
-
-    return generate
+def within(builder: Any, first: Any, last: Any) -> Any:
+    """Which lanes are between them; all, for the constants 0 and 8, which leave no trace in the machine code."""
+    ends = [spread(builder, builder.trunc(end, INT32)) for end in (first, last)]
+    numbers = ir.Constant(ends[0].type, list(range(LANES)))
+    return builder.and_(builder.icmp_signed(">=", numbers, ends[0]), builder.icmp_signed("<", numbers, ends[1]))
 
 
-def storing(dtype: Any) -> Callable[..., Any]:
-    """How ``store`` and ``stores`` write."""
+def spread(builder: Any, value: Any) -> Any:
+    """A value in all lanes."""
+    kind = ir.VectorType(value.type, LANES)
+    one = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(INT32, 0))
+    return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES))
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value = narrow(builder, arguments[3], dtype)
-        builder.store(value, pointer(builder, value.type, *arguments[:2])).align = 1
-        return context.get_dummy_value()
 
-    return generate
+def call(builder: Any, name: str, result: Any, arguments: tuple[Any, ...], **options: Any) -> Any:
+    """One of LLVM's own functions."""
+    kind = ir.FunctionType(result, [argument.type for argument in arguments])
+    return builder.call(get_or_insert_function(builder.module, kind, name), arguments, **options)
+
+
+ONE = ir.Constant(INT32, 1)  # bytes to which nothing need be aligned beyond
+
+
+def suffix(kind: ir.Type) -> str:
+    """What LLVM calls a vector of these."""
+    return f"v{LANES}{ {FLOAT: 'f32', DOUBLE: 'f64', INT16: 'i16'}[kind] }"
 
 
 @instruction
 def load(context: Any, address: Any, offset: Any, dtype: Any) -> Any:
     """The element ``offset`` bytes behind the address, as float64."""
-    return types.float64(types.intp, types.intp, dtype), loading(element(dtype), lambda one: one)
 
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = builder.load(pointer(builder, BITS[element(dtype)], *arguments[:2]))
+        value.align = 1
+        return widen(builder, value, element(dtype))
 
-@instruction
-def loads(context: Any, address: Any, offset: Any, dtype: Any) -> Any:
-    """The eight elements ``offset`` bytes behind the address."""
-    return lanes(types.intp, types.intp, dtype), loading(element(dtype), lambda one: ir.VectorType(one, LANES))
+    return types.float64(types.intp, types.intp, dtype), generate
 
 
 @instruction
 def store(context: Any, address: Any, offset: Any, dtype: Any, value: Any) -> Any:
     """Write a float64 as the element ``offset`` bytes behind the address."""
-    return types.void(types.intp, types.intp, dtype, types.float64), storing(element(dtype))
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = narrow(builder, arguments[3], element(dtype))
+        builder.store(value, pointer(builder, value.type, *arguments[:2])).align = 1
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, dtype, types.float64), generate
 
 
 @instruction
-def stores(context: Any, address: Any, offset: Any, dtype: Any, value: Any) -> Any:
-    """Write eight elements ``offset`` bytes behind the address."""
-    return types.void(types.intp, types.intp, dtype, lanes), storing(element(dtype))
+def loads(context: Any, address: Any, offset: Any, dtype: Any, first: Any, last: Any) -> Any:
+    """Of the eight elements ``offset`` bytes behind the address those from the first to the last, excluded; else 0."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        one = BITS[element(dtype)]
+        kind = ir.VectorType(one, LANES)
+        source = pointer(builder, kind, *arguments[:2])
+        chosen = source, ONE, within(builder, *arguments[3:]), ir.Constant(kind, None)
+        value = call(builder, f"llvm.masked.load.{suffix(one)}.p0", kind, chosen)
+        return widen(builder, value, element(dtype))
+
+    return lanes(types.intp, types.intp, dtype, types.intp, types.intp), generate
+
+
+@instruction
+def stores(context: Any, address: Any, offset: Any, dtype: Any, value: Any, first: Any, last: Any) -> Any:
+    """Write lanes from the first to the last, excluded, as elements ``offset`` bytes behind the address."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = narrow(builder, arguments[3], element(dtype))
+        target = pointer(builder, value.type, *arguments[:2])
+        chosen = value, target, ONE, within(builder, *arguments[4:])
+        call(builder, f"llvm.masked.store.{suffix(BITS[element(dtype)])}.p0", ir.VoidType(), chosen)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, dtype, lanes, types.intp, types.intp), generate
+
+
+@instruction
+def streams(context: Any, address: Any, offset: Any, dtype: Any, value: Any) -> Any:
+    """Write eight elements past the cache, where they are aligned. Others see them after the next ``add``."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        value = narrow(builder, arguments[3], element(dtype))
+        stored = builder.store(value, pointer(builder, value.type, *arguments[:2]))
+        stored.align = LANES * element(dtype).bitwidth // 8
+        stored.set_metadata("nontemporal", builder.module.add_metadata([INT32(1)]))
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, dtype, lanes), generate
 
 
 @instruction
 def splat(context: Any, value: Any) -> Any:
     """A float64 in all lanes."""
+    return lanes(types.float64), lambda context, builder, signature, arguments: spread(builder, arguments[0])
+
+
+@instruction
+def keep(context: Any, value: Any, first: Any, last: Any) -> Any:
+    """Lanes from the first to the last, excluded; else 0."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        kind, first = ir.VectorType(DOUBLE, LANES), ir.Constant(INT32, 0)
-        one = builder.insert_element(ir.Constant(kind, ir.Undefined), arguments[0], first)
-        return builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(INT32, LANES), [0] * LANES))
+        value, *ends = arguments
+        return builder.select(within(builder, *ends), value, ir.Constant(value.type, [0.0] * LANES))
 
-    return lanes(types.float64), generate
+    return lanes(lanes, types.intp, types.intp), generate
+
+
+@instruction
+def total(context: Any, value: Any) -> Any:
+    """The sum of all lanes."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        given = ir.Constant(DOUBLE, -0.0), arguments[0]
+        return call(builder, f"llvm.vector.reduce.fadd.{suffix(DOUBLE)}", DOUBLE, given, fastmath=("reassoc",))
+
+    return types.float64(lanes), generate
 
 
 @instruction
@@ -190,11 +261,48 @@ def size_of(context: Any, dtype: Any) -> Any:
 
 
 @instruction
-def claim(context: Any, address: Any) -> Any:
-    """The number at an address, which becomes one more; no two threads get the same."""
+def add(context: Any, address: Any, number: Any) -> Any:
+    """Add to the number at an address; what it was before. What threads wrote before they added, they see after."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         counter = builder.inttoptr(arguments[0], INT64.as_pointer())
-        return builder.atomic_rmw("add", counter, INT64(1), "monotonic")
+        return builder.atomic_rmw("add", counter, arguments[1], "acq_rel")
 
-    return types.int64(types.intp), generate
+    return types.int64(types.intp, types.int64), generate
+
+
+@instruction
+def data(context: Any, array: Any) -> Any:
+    """Where an array's values are, by its ``id``; 0 for 0.
+
+    It is the first field behind the header of every object (NumPy's C API, ``PyArrayObject_fields``). NumPy takes
+    ten times as long to tell, and numba would compile anew for every layout that it is handed.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        field = builder.add(arguments[0], INT64(object.__basicsize__))
+        here = builder.icmp_signed("!=", arguments[0], INT64(0))
+        with builder.if_else(here) as (then, otherwise):
+            with then:
+                address, known = builder.load(builder.inttoptr(field, INT64.as_pointer())), builder.block
+            with otherwise:
+                unknown = builder.block
+        found = builder.phi(INT64)
+        found.add_incoming(address, known)
+        found.add_incoming(INT64(0), unknown)
+        return found
+
+    return types.intp(types.intp), generate
+
+
+@instruction
+def soon(context: Any, address: Any) -> Any:
+    """A hint that what is at an address, if anything, will be read."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        line = builder.inttoptr(arguments[0], ir.IntType(8).as_pointer())
+        read, everywhere, values = (ir.Constant(INT32, option) for option in (0, 3, 1))
+        call(builder, "llvm.prefetch.p0", ir.VoidType(), (line, read, everywhere, values))
+        return context.get_dummy_value()
+
+    return types.void(types.intp), generate

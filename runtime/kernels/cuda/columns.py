@@ -356,7 +356,7 @@ def finisher(element: str, aligned: bool) -> Any:
     """Build the device function that makes maps of the statistics of all rows, and commits them."""
     width, real = access(element, aligned).width, ELEMENTS[element].real
     counted = 3 * width
-    affine_map, commit = affine(real), training(real)
+    (parameters, affine_map), commit = affine(real), training(real)
 
     @device
     def finish(
@@ -380,9 +380,8 @@ def finisher(element: str, aligned: bool) -> Any:
             i, feature = 3 * j, first + j
             one = Sample(sample[counted], sample[i], sample[i + 1], sample[i + 2])
             invstd = real(1) / real(math.sqrt(one.m2 / one.count + epsilon))
-            maps[i], maps[i + 1], maps[i + 2] = affine_map(
-                one.mean, one.residue, invstd, weight, bias, feature, flags
-            )  # fmt: skip
+            gain, offset = parameters(weight, bias, feature, flags)
+            maps[i], maps[i + 1], maps[i + 2] = affine_map(one.mean, one.residue, invstd, gain, offset)
             if committing:
                 commit(
                     one, invstd, feature, running_mean, running_var, tracked, means, invstds, keep, rate, flags
@@ -532,7 +531,7 @@ def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = UNROL
     """
     width, real = access(element, aligned).width, ELEMENTS[element].real
     size = 3 * width
-    affine_map, (_, write) = affine(real), normalizer(element, aligned, unroll)
+    (parameters, affine_map), (_, write) = affine(real), normalizer(element, aligned, unroll)
 
     def kernel(
         x: Pointer,
@@ -560,9 +559,8 @@ def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = UNROL
                 mean = real(means[feature])
                 residue = real(means[feature] - mean)
                 invstd = real(1) / real(math.sqrt(real(variances[feature]) + epsilon))
-                maps[3 * j], maps[3 * j + 1], maps[3 * j + 2] = affine_map(
-                    mean, residue, invstd, weight, bias, feature, flags
-                )
+                gain, offset = parameters(weight, bias, feature, flags)
+                maps[3 * j], maps[3 * j + 1], maps[3 * j + 2] = affine_map(mean, residue, invstd, gain, offset)
             x_place, y_place = (start + rank) * x_pitch + first, (start + rank) * y_pitch + first
             write(x, x_place, ranks * x_pitch, y, y_place, ranks * y_pitch, share(start, stop, rank, ranks), maps)
 

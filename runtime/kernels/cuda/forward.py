@@ -41,32 +41,29 @@ class Affine(NamedTuple):
 
 
 @cache
-def affine(real: Any) -> Any:
-    """Build the device function that makes an affine map of statistics."""
+def affine(real: Any) -> tuple[Any, Any]:
+    """Build the device functions that make an affine map of statistics."""
 
     @device
-    def affine_map(
-        mean: Number,
-        residue: Number,
-        invstd: Number,
-        weight: Pointer,
-        bias: Pointer,
-        feature: Integer,
-        flags: Integer,
-    ) -> Affine:
+    def parameters(weight: Pointer, bias: Pointer, feature: Integer, flags: Integer) -> tuple[Number, Number]:
+        """Weight and bias of a feature; read them early, they take long to come."""
+        gain, offset = real(1), real(0)
+        if flags & WEIGHT:
+            gain = real(weight[feature])
+        if flags & BIAS:
+            offset = real(bias[feature])
+        return gain, offset
+
+    @device
+    def affine_map(mean: Number, residue: Number, invstd: Number, gain: Number, offset: Number) -> Affine:
         """Normalize, then scale and shift.
 
         The residue of the mean becomes a part of the shift: where it matters, x - mean is exact.
         """
-        scale = invstd
-        if flags & WEIGHT:
-            scale = invstd * real(weight[feature])
-        shift = -residue * scale
-        if flags & BIAS:
-            shift += real(bias[feature])
-        return Affine(mean, scale, shift)
+        scale = invstd * gain
+        return Affine(mean, scale, offset - residue * scale)
 
-    return affine_map
+    return parameters, affine_map
 
 
 @cache
@@ -201,7 +198,7 @@ def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = 4, th
     Reads x once and writes y once, 2T, whatever the shape. The grid is (feature, slices).
     """
     real = ELEMENTS[element].real
-    write, affine_map = writer(element, aligned, unroll, threads), affine(real)
+    write, (parameters, affine_map) = writer(element, aligned, unroll, threads), affine(real)
 
     def kernel(
         x: Pointer,
@@ -227,7 +224,8 @@ def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = 4, th
         mean = real(means[feature])
         residue = real(means[feature] - mean)
         invstd = real(1) / real(math.sqrt(real(variances[feature]) + epsilon))
-        to = affine_map(mean, residue, invstd, weight, bias, feature, flags)
+        gain, offset = parameters(weight, bias, feature, flags)
+        to = affine_map(mean, residue, invstd, gain, offset)
         x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
         y_walk = walk_from(place, feature * y_feature, inner, y_outer, y_inner)
         write(x, x_walk, y, y_walk, stop - place, to)
@@ -323,7 +321,7 @@ def normalize(element: str, vectors: Vectors, aligned: bool, unroll: int = 4, th
     read x twice and write y once, 3T less what was cached, whatever the shape.
     """
     real = ELEMENTS[element].real
-    write, affine_map = writer(element, aligned, unroll, threads), affine(real)
+    write, (parameters, affine_map) = writer(element, aligned, unroll, threads), affine(real)
     merge_slices, commit = slice_merger(real, threads), training(real)
 
     def kernel(
@@ -356,15 +354,14 @@ def normalize(element: str, vectors: Vectors, aligned: bool, unroll: int = 4, th
         place = start + np.int64(cuda.threadIdx.x)
         x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
         y_walk = walk_from(place, feature * y_feature, inner, y_outer, y_inner)
+        gain, offset = parameters(weight, bias, feature, flags)
         wait_for_previous()
         sample = merge_slices(partial, feature, slices)
         invstd = real(1) / real(math.sqrt(sample.m2 / sample.count + epsilon))
-        to = affine_map(sample.mean, sample.residue, invstd, weight, bias, feature, flags)
-        if index == 0 and cuda.threadIdx.x == 0:
-            commit(
-                sample, invstd, feature, running_mean, running_var, tracked, means, invstds, keep, rate, flags
-            )  # fmt: skip
+        to = affine_map(sample.mean, sample.residue, invstd, gain, offset)
         write(x, x_walk, y, y_walk, stop - place, to)
+        if index == 0 and cuda.threadIdx.x == 0:
+            commit(sample, invstd, feature, running_mean, running_var, tracked, means, invstds, keep, rate, flags)
 
     data = (pointer(element), *STRIDES)
     signature = (*data, *data, *SIZES, types.CPointer(scalar(element)), *committed(element, vectors))
@@ -379,6 +376,13 @@ def committed(element: str, vectors: Vectors) -> tuple[Any, ...]:
     return (*map(pointer, vectors), *outputs, scalar(element), moving, moving, types.int64)
 
 
+def threads_resident(element: str, unroll: int) -> int:
+    """Threads of a multiprocessor, so many that none has to spill registers, when each keeps ``unroll`` pieces."""
+    if element == "f64" or unroll > 8:
+        return 512
+    return 1024 if unroll <= 4 else 768
+
+
 @cache
 def resident(
     element: str, vectors: Vectors, aligned: bool, cluster: int = 1, unroll: int = 8, threads: int = 512
@@ -387,7 +391,9 @@ def resident(
 
     A feature is kept on chip by the blocks of a cluster, a slice each: x is read once and y written once, 2T, in one
     launch. The grid is (feature * cluster,), and a feature may have ``cluster * unroll * threads`` pieces. Clusters of
-    more than one block need compute capability 9.0.
+    more than one block need compute capability 9.0, and those of more than 8 a permission.
+
+    While a block waits for memory, others of the same multiprocessor compute and write: better small blocks than large.
     """
     kind = access(element, aligned)
     width, packed, word, real = kind.width, unroll * kind.words, kind.word, kind.real
@@ -395,8 +401,9 @@ def resident(
     functions = reduction(real, threads, cluster)
     sum_warp, sum_block, centred = functions.sum_warp, functions.sum_block, functions.centred
     merge_cluster = functions.merge_cluster
-    affine_map, commit = affine(real), training(real)
+    (parameters, affine_map), commit = affine(real), training(real)
     warps, sums = threads // LANES, 3 * threads // LANES
+    minimum_blocks = max(1, threads_resident(element, unroll) // threads)
 
     def kernel(
         x: Pointer,
@@ -430,6 +437,7 @@ def resident(
         left = stop - place
         x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
         pivot = load(x, feature * x_feature)
+        gain, offset = parameters(weight, bias, feature, flags)
         for u in range(unroll):
             if u * threads < left:
                 load_piece(x, x_walk.offset, packets, u)
@@ -462,11 +470,7 @@ def resident(
             sample = merge_cluster(sample)
 
         invstd = real(1) / real(math.sqrt(sample.m2 / sample.count + epsilon))
-        to = affine_map(sample.mean, sample.residue, invstd, weight, bias, feature, flags)
-        if rank == 0 and cuda.threadIdx.x == 0:
-            commit(
-                sample, invstd, feature, running_mean, running_var, tracked, means, invstds, keep, rate, flags
-            )  # fmt: skip
+        to = affine_map(sample.mean, sample.residue, invstd, gain, offset)
         y_walk = walk_from(place, feature * y_feature, inner, y_outer, y_inner)
         for u in range(unroll):
             if u * threads < left:
@@ -476,10 +480,12 @@ def resident(
                 pack(values, 0, packets, u)
                 store_piece(y, y_walk.offset, packets, u)
             y_walk = advance(y_walk)
+        if rank == 0 and cuda.threadIdx.x == 0:
+            commit(sample, invstd, feature, running_mean, running_var, tracked, means, invstds, keep, rate, flags)
         if cluster > 1:
             cluster_wait()
 
     data = (pointer(element), *STRIDES)
     signature = (*data, *data, *SIZES, *committed(element, vectors))
     name = name_of("resident", element, vectors, piece(aligned), f"k{cluster}", f"u{unroll}", f"t{threads}")
-    return Program(name, kernel, signature, threads, cluster=cluster)
+    return Program(name, kernel, signature, threads, minimum_blocks, cluster)

@@ -28,6 +28,7 @@ _SHARED = _KERNEL.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _CLUSTER = _KERNEL.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
 STATIC = 48 << 10  # bytes of shared memory that a block may have without asking
 PORTABLE = 8  # blocks of a cluster, likewise
+LARGEST = {(9, 0): 16, (10, 0): 16, (10, 3): 16}  # blocks of a cluster, by compute capability
 
 
 class Kernel(Protocol):
@@ -47,6 +48,8 @@ class Gpu:
         Their number.
     shared : int
         Bytes of shared memory that a block can have.
+    clusters : int
+        Blocks that a cluster can have; 1 where there are no clusters.
     """
 
     def __init__(self, index: int) -> None:
@@ -57,6 +60,7 @@ class Gpu:
             self.capability = tuple(self._device.compute_capability)
             self.multiprocessors = int(facts.multiprocessor_count)
             self.shared = int(facts.max_shared_memory_per_block_optin)
+            self.clusters = LARGEST.get(self.capability, PORTABLE) if self.capability >= (9, 0) else 1
             self.name = str(self._device.name)
             self._memory = self._device.memory_resource
         self._streams: dict[int, Stream] = {}
@@ -145,7 +149,7 @@ class Gpu:
             cluster=program.cluster if program.cluster > 1 else None,
             block=program.threads,
             shmem_size=program.dynamic,
-            programmatic_stream_serialization=serialized,
+            programmatic_stream_serialization=serialized and self.capability >= (9, 0),
         )
         stream_of = self.stream
         streams = self._streams

@@ -41,18 +41,26 @@ def slice_bounds(total: Integer, slices: Integer, index: Integer) -> tuple[Integ
 
 
 @device
-def walk_from(place: Integer, origin: Integer, inner: Integer, outer_stride: Integer, inner_stride: Integer) -> Walk:
-    """Start at a piece of the feature whose first element is at ``origin``."""
-    row, rows = place // inner, cuda.blockDim.x // inner
-    column, columns = place - row * inner, cuda.blockDim.x - rows * inner
+def walk_by(
+    pieces: Integer, place: Integer, origin: Integer, inner: Integer, outer_stride: Integer, inner_stride: Integer
+) -> Walk:
+    """Start at a piece of the feature whose first element is at ``origin``, to go on by so many pieces at a time."""
+    row, rows = place // inner, pieces // inner
+    column, columns = place - row * inner, pieces - rows * inner
     offset = origin + row * outer_stride + column * inner_stride
     step = rows * outer_stride + columns * inner_stride
     return Walk(offset, column, step, columns, inner, outer_stride - inner * inner_stride)
 
 
 @device
+def walk_from(place: Integer, origin: Integer, inner: Integer, outer_stride: Integer, inner_stride: Integer) -> Walk:
+    """Start at a piece, to go on by as many as the block has threads."""
+    return walk_by(cuda.blockDim.x, place, origin, inner, outer_stride, inner_stride)
+
+
+@device
 def advance(walk: Walk) -> Walk:
-    """Go on by as many pieces as the block has threads."""
+    """Go on."""
     offset, column = walk.offset + walk.step, walk.column + walk.columns
     if column >= walk.inner:
         offset += walk.wrap

@@ -127,8 +127,10 @@ def address(builder: Any, base: Any, index: Any) -> Any:
     return builder.ptrtoint(builder.gep(base, [index]), LONG)
 
 
-def element(builder: Any, base: Any, index: Any) -> Any:
-    """Pointer to an element of global memory."""
+def element(context: Any, builder: Any, kind: Any, base: Any, index: Any) -> Any:
+    """Pointer to an element of global memory, or of a shared array."""
+    if isinstance(kind, types.Array):
+        return slots(context, builder, kind, base, index, 1)[0]
     return builder.inttoptr(address(builder, base, index), ir.PointerType(base.type.pointee, GLOBAL))
 
 
@@ -216,7 +218,7 @@ def load(typing: Any, base: Any, index: Any) -> Any:
     """``base[index]``, in the arithmetic of its type."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        value = builder.load(element(builder, *arguments))
+        value = builder.load(element(context, builder, base, *arguments))
         if base.dtype == types.float16:
             return convert(builder, "cvt.f32.f16 $0, $1;", SINGLE, value)
         if base.dtype == types.uint16:
@@ -238,7 +240,7 @@ def store(typing: Any, base: Any, index: Any, value: Any) -> Any:
         *place, value = arguments
         if base.dtype in (types.float16, types.uint16):
             value = round_half(builder, "f16" if base.dtype == types.float16 else "bf16", value)
-        builder.store(value, element(builder, *place))
+        builder.store(value, element(context, builder, base, *place))
         return context.get_dummy_value()
 
     return signature(types.void, base, types.int64, real_type(base.dtype)), generate
@@ -372,6 +374,68 @@ def packets_of(name: str) -> Access:
     return Access(width, words, kind.word, kind.real, load_packet, store_packet, unpack, pack)
 
 
+# -- dynamic shared memory, whose size the launch says: every array of it begins at the same place, aligned to 16 bytes
+
+
+def _dynamic_shared(dtype: Any) -> Any:
+    return cuda.shared.array(0, dtype)
+
+
+def _aligned_dynamic_shared(dtype: Any) -> Any:
+    return cuda.shared.array(0, dtype, alignment=16)
+
+
+dynamic_shared = device(_dynamic_shared if SIMULATED else _aligned_dynamic_shared)
+
+
+def shared_packet(context: Any, builder: Any, kind: Any, array: Any, packet: Any, words: int) -> Any:
+    """Pointer to a packet in a shared array of words, as one vector."""
+    slot = slots(context, builder, kind, array, builder.mul(packet, LONG(words)), 1)[0]
+    return builder.bitcast(slot, ir.PointerType(ir.VectorType(slot.type.pointee, words)))
+
+
+def _share(packets: Any, packet: Any, shared: Any, place: Any) -> None:
+    words = PACKET // packets.itemsize
+    shared[place * words : (place + 1) * words] = packets[packet * words : (packet + 1) * words]
+
+
+@primitive(_share)
+def share(typing: Any, packets: Any, packet: Any, shared: Any, place: Any) -> Any:
+    """Put a packet into a shared array of words, as its packet ``place``."""
+    words = 8 * PACKET // packets.dtype.bitwidth
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, packet, target, place = arguments
+        start = builder.mul(packet, LONG(words))
+        vector = ir.Constant(ir.VectorType(ir.IntType(packets.dtype.bitwidth), words), ir.Undefined)
+        for word, slot in enumerate(slots(context, builder, packets, source, start, words)):
+            vector = builder.insert_element(vector, builder.load(slot), WORD(word))
+        builder.store(vector, shared_packet(context, builder, shared, target, place, words), align=PACKET)
+        return context.get_dummy_value()
+
+    return signature(types.void, packets, types.int64, shared, types.int64), generate
+
+
+def _fetch(shared: Any, place: Any, packets: Any, packet: Any) -> None:
+    _share(shared, place, packets, packet)
+
+
+@primitive(_fetch)
+def fetch(typing: Any, shared: Any, place: Any, packets: Any, packet: Any) -> Any:
+    """Get a packet back."""
+    words = 8 * PACKET // packets.dtype.bitwidth
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, place, target, packet = arguments
+        vector = builder.load(shared_packet(context, builder, shared, source, place, words), align=PACKET)
+        start = builder.mul(packet, LONG(words))
+        for word, slot in enumerate(slots(context, builder, packets, target, start, words)):
+            builder.store(builder.extract_element(vector, WORD(word)), slot)
+        return context.get_dummy_value()
+
+    return signature(types.void, shared, types.int64, packets, types.int64), generate
+
+
 # -- arithmetic
 
 
@@ -436,34 +500,31 @@ shuffle_from = shuffle("idx", lambda value, source: _exchange(value, lambda lane
 # -- clusters: blocks that can read each other's shared memory, from compute capability 9.0 on
 
 
-def _cluster_arrive() -> None:
+def _arrive() -> None:
     cuda.cluster_arrive()
 
 
-@primitive(_cluster_arrive)
-def cluster_arrive(typing: Any) -> Any:
-    """Say that this thread has come to the cluster's barrier, and that what it wrote before may be read."""
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        assembly(builder, "barrier.cluster.arrive.release.aligned;", VOID)
-        return context.get_dummy_value()
-
-    return signature(types.void), generate
-
-
-def _cluster_wait() -> None:
+def _wait() -> None:
     cuda.cluster_wait()
 
 
-@primitive(_cluster_wait)
-def cluster_wait(typing: Any) -> Any:
-    """Wait for all threads of the cluster to arrive."""
+def cluster_barrier(instruction: str, twin: Callable[[], None]) -> Any:
+    """Make a primitive of a ``barrier.cluster`` instruction."""
 
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        assembly(builder, "barrier.cluster.wait.acquire.aligned;", VOID)
-        return context.get_dummy_value()
+    @primitive(twin)
+    def barrier(typing: Any) -> Any:
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            assembly(builder, f"barrier.cluster.{instruction}.aligned;", VOID)
+            return context.get_dummy_value()
 
-    return signature(types.void), generate
+        return signature(types.void), generate
+
+    return barrier
+
+
+cluster_arrive = cluster_barrier("arrive.release", _arrive)  # what this thread wrote may be read after the barrier
+cluster_leave = cluster_barrier("arrive.relaxed", _arrive)  # this thread has read, and wrote nothing that others read
+cluster_wait = cluster_barrier("wait.acquire", _wait)  # until all threads of the cluster have arrived
 
 
 def _read_peer(array: Any, index: Any, rank: Any) -> Any:

@@ -17,6 +17,7 @@ from .. import statistics
 from .primitives import (
     LANES,
     cluster_arrive,
+    cluster_leave,
     cluster_wait,
     cuda,
     device,
@@ -140,8 +141,9 @@ def reduction(real: Any, threads: int, cluster: int = 1) -> Reduction:
                 read_peer(shared, 2, lane),
                 read_peer(shared, 3, lane),
             )
-        cluster_arrive()
-        return broadcast(merge_lanes(sample, cluster))
+        sample = broadcast(merge_lanes(sample, cluster))
+        cluster_leave()
+        return sample
 
     @device
     def sum_warp(value: Number, shared: Array, place: Integer) -> None:
