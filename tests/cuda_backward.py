@@ -17,8 +17,8 @@ simulator.install()
 
 THREADS = 64
 LAYOUTS = [cases.contiguous, cases.offset, cases.padded, cases.scattered, cases.reversed_axes, cases.channels_last]
-SHAPES = [(1, 1, 1), (3, 2, 48), (5, 3, 7), (70, 1, 16), (2, 1, 300)]
-WAYS: list[dict[str, int]] = [{"slices": 1}, {"slices": 3}, {"slices": 9}, {"unroll": 24}, {"cluster": 4, "unroll": 6}]
+SHAPES = [(1, 1, 1), (3, 2, 48), (5, 3, 7), (2, 1, 300)]
+WAYS: list[dict[str, int]] = [{"slices": 3}, {"slices": 9}, {"unroll": 24}, {"cluster": 4, "unroll": 6}]
 all_ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: "_".join(f"{key}{value}" for key, value in way.items()))
 both_modes = pytest.mark.parametrize("batch", [True, False], ids=["training", "evaluation"])
 
@@ -92,7 +92,7 @@ def test_backward(shape: tuple[int, int, int], batch: bool, way: dict[str, int],
     cases.check_gradients(x, dy, dx, *vectors, *statistics, weight, batch, element)
 
 
-@all_elements
+@pytest.mark.parametrize("element", ["bf16", "f32"])
 @both_modes
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
 @pytest.mark.parametrize("way", [{"slices": 3}, {"cluster": 2, "unroll": 8}], ids=["split", "resident"])
