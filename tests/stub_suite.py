@@ -442,6 +442,10 @@ def test_evaluation_statistics_and_gradients(driver):
     assert launch.arguments[8:] == (2, 4, *(one.pointer for one in vectors), bits(0.5), 3)
     (mean, m2), (first, second) = launches(driver, cuda.batch_statistics, x)
     assert second.arguments == (first.arguments[-1], 1, mean.pointer, m2.pointer)
+    (dweight, dbias), (launch,) = launches(driver, cuda.backward, x, y, None, mean, m2, None, True)
+    nothing = (0, 0, 0, 0)
+    assert launch.arguments[:12] == (x.pointer, 48, 16, 4, y.pointer, 48, 16, 4, *nothing)
+    assert launch.arguments[-7:] == (mean.pointer, m2.pointer, 0, 0, dweight.pointer, dbias.pointer, 64)
     rows = [one.reshape(32, 3, 1) for one in (x, y)]
     (dweight, dbias), (launch,) = launches(driver, cuda.backward, *rows, rows[1], mean, m2, vectors[0], True)
     assert launch.arguments[4] == launch.arguments[2] == y.pointer, "dx over dy"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -29,19 +30,19 @@ class Collector:
         vars(self).update(facts)
         self.programs: dict[str, Program] = {}
 
+    def here(self, index: int) -> Collector:
+        return self
+
     def launcher(self, program: Program, grid: tuple[int, ...], serialized: bool = False) -> None:
         self.programs[program.name] = program
 
 
 def programs(rows: Iterable[Row], facts: dict[str, Any]) -> list[Program]:
     """Every program that the rows need on a GPU of such facts."""
-    collector, before = Collector(facts), (feature_plans.gpu, row_plans.gpu)
-    feature_plans.gpu = row_plans.gpu = lambda index: collector  # type: ignore[assignment]
-    try:
+    collector = Collector(facts)
+    with mock.patch.object(feature_plans, "gpu", collector.here), mock.patch.object(row_plans, "gpu", collector.here):
         for row in rows:
             plan(row)
-    finally:
-        feature_plans.gpu, row_plans.gpu = before
     return [collector.programs[name] for name in sorted(collector.programs)]
 
 
