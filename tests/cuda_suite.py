@@ -45,7 +45,7 @@ def split(features: int, pieces: int, gpu: Any, arrays: int) -> choose.Choice:
     return choose.Choice("split", 64, 2, slices=3)
 
 
-@pytest.fixture(params=[choose.by_size, block, cluster, split], ids=lambda rule: rule.__name__)
+@pytest.fixture(params=[choose.features_by_size, block, cluster, split], ids=lambda rule: rule.__name__)
 def kernel(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each of the kernels in turn, in place of the one that is chosen for a shape."""
     if request.param is cluster and device.gpu(0).clusters == 1:
@@ -55,6 +55,33 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 all_kernels = pytest.mark.usefixtures("kernel")
+
+
+def rows_block(rows: int, pieces: int, gpu: Any, limit: int, arrays: int) -> choose.Choice:
+    return choose.Choice("resident", 32, -(-rows // 8), shift=2)
+
+
+def rows_cluster(rows: int, pieces: int, gpu: Any, limit: int, arrays: int) -> choose.Choice:
+    return choose.Choice("resident", 32, -(-rows // 32), cluster=4, shift=2)
+
+
+def rows_split(rows: int, pieces: int, gpu: Any, limit: int, arrays: int) -> choose.Choice:
+    return choose.Choice("split", 32, 2, slices=3, shift=2)
+
+
+ROW_RULES = [choose.rows_by_size, rows_block, rows_cluster, rows_split]
+
+
+@pytest.fixture(params=ROW_RULES, ids=lambda rule: rule.__name__)
+def row_kernel(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The same of the kernels on rows."""
+    if request.param is rows_cluster and device.gpu(0).clusters == 1:
+        pytest.skip("this GPU has no clusters")
+    with plans.forced(request.param, "rows"):
+        yield
+
+
+all_row_kernels = pytest.mark.usefixtures("row_kernel")
 
 
 class Placed:
@@ -179,6 +206,36 @@ def normalized(x: Array, mean: Array, variance: Array, weight: Array | None, bia
 def statistics(x: Array) -> tuple[Array, Array]:
     mean, m2 = cuda.batch_statistics(Placed(x).array)
     return cuda.to_host(mean), cuda.to_host(m2)
+
+
+def backward(shape: tuple[int, int, int], dtype: Any, batch: bool, weighted: bool, needed: bool) -> None:
+    """Gradients from host to host, beside those that are defined in ``normspec.runtime.kernels``."""
+    x, dy = data(shape, dtype, offset=0.1), data(shape, dtype, offset=0.1, seed=9)
+    weight = vectors(shape[1])[0] if weighted else None
+    mean, variance = (one.astype(float) for one in reference(x))
+    invstd = 1 / np.sqrt(variance + EPSILON)
+    dx = Placed(np.full(shape, np.nan, dtype)) if needed else None
+    given = None if weight is None else cuda.to_device(weight)
+    dweight, dbias = cuda.backward(
+        Placed(x).array,
+        Placed(dy).array,
+        None if dx is None else dx.array,
+        cuda.to_device(mean),
+        cuda.to_device(invstd),
+        given,
+        batch,
+    )
+    centred = (x.astype(np.longdouble) - mean[:, None]) * invstd[:, None]
+    wide, count = dy.astype(np.longdouble), shape[0] * shape[2]
+    exact_dweight, exact_dbias = (wide * centred).sum((0, 2)), wide.sum((0, 2))
+    tolerance = {"rtol": 1e-12, "atol": 1e-12} if dtype is np.float64 else {"rtol": 3e-6, "atol": 3e-6 * count**0.5}
+    np.testing.assert_allclose(cuda.to_host(dweight), exact_dweight.astype(float), **tolerance)
+    np.testing.assert_allclose(cuda.to_host(dbias), exact_dbias.astype(float), **tolerance)
+    scale = (invstd if weight is None else invstd * weight)[:, None]
+    if batch:
+        wide = wide - exact_dbias[:, None] / count - centred * (exact_dweight / count)[:, None]
+    if dx is not None:
+        check(dx.host(), scale * wide, dtype)
 
 
 SHAPES = [(1, 1, 1), (1, 3, 2), (5, 2, 1), (4, 3, 7), (3, 2, 49), (2, 1, 257), (300, 2, 1), (7, 1, 131)]
@@ -315,10 +372,34 @@ def test_any_strides(layout: Callable[[Array], Array], dtype: Any) -> None:
     assert np.isfinite(cuda.to_host(y.memory).view(dtype)).sum() == x.size, "written beside y"
 
 
-def test_rows_of_features() -> None:
+@all_dtypes
+@all_row_kernels
+@pytest.mark.parametrize("shape", [(70, 5), (33, 16), (1, 9)], ids=str)
+def test_rows_of_features(shape: tuple[int, int], dtype: Any) -> None:
     """Channels-last memory comes as (rows, feature, 1)."""
-    x = data((70, 5, 1), np.float32)
-    check(train(x)[0], affine(x, *reference(x), None, None), np.float32)
+    x = data((*shape, 1), dtype, offset=0.1)
+    weight, bias, running_mean, running_var = vectors(shape[1])
+    y, mean, invstd, moved_mean, _ = train(x, weight, bias, running_mean, running_var)
+    exact_mean, variance = reference(x)
+    expected = affine(x, exact_mean, variance, weight, bias)
+    check(y, expected, dtype)
+    np.testing.assert_allclose(mean, exact_mean.astype(float), rtol=5e-7, atol=1e-7)
+    np.testing.assert_allclose(invstd, 1 / np.sqrt(variance + EPSILON).astype(float), rtol=5e-7)
+    assert moved_mean is not None
+    np.testing.assert_allclose(moved_mean, (0.9 * running_mean + 0.1 * exact_mean).astype(float), rtol=5e-7)
+    check(normalized(x, exact_mean.astype(float), variance.astype(float), weight, bias), expected, dtype)
+    found, m2 = statistics(x)
+    np.testing.assert_allclose(found, exact_mean.astype(float), rtol=5e-7, atol=1e-7)
+    np.testing.assert_allclose(m2, (variance * shape[0]).astype(float), rtol=2e-6, atol=1e-6)
+
+
+@all_dtypes
+@all_row_kernels
+@pytest.mark.parametrize("batch", [True, False])
+def test_rows_of_gradients(batch: bool, dtype: Any) -> None:
+    backward((37, 12, 1), dtype, batch, weighted=True, needed=True)
+    backward((37, 5, 1), dtype, batch, weighted=False, needed=True)
+    backward((9, 5, 1), dtype, batch, weighted=True, needed=False)
 
 
 def test_a_repeated_input_has_stride_zero() -> None:

@@ -37,6 +37,7 @@ SHOWN = {  # the pages that are looked at, in every light
     "spellings": "generated/docs/spellings.html",
     "statistics": "generated/docs/statistics.html",
     "conformance": "docs/conformance.html",
+    "numerics": "docs/numerics.html",
 }
 SCREENSHOTS = ROOT / "out" / "screenshots"
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -27,6 +31,11 @@ class Run(SphinxTransform):
 
     def apply(self, **keywords: object) -> None:
         """Put what was printed below each statement, and the variables of a reference page below its examples."""
+        with tempfile.TemporaryDirectory() as folder, within(folder):
+            self.run()
+
+    def run(self) -> None:
+        """Run them here: what they write is thrown away."""
         names: dict[str, Any] = {"np": np}
         reference = self.env.docname.startswith("generated/")
         manual_seed(0)
@@ -52,6 +61,17 @@ class Run(SphinxTransform):
                     nodes.literal_block(variables, variables, language="text"),
                 ]
             block.replace_self(shown)
+
+
+@contextlib.contextmanager
+def within(folder: str) -> Iterator[None]:
+    """Work in another folder for a while."""
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 def transcript(code: str, names: dict[str, Any]) -> str:

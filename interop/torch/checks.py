@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -23,20 +24,22 @@ def check(x: Tensor, vectors: Mapping[str, Tensor | None], training: bool, rate:
         SPOKEN.fail("input_type", "input", "a torch tensor", found, type=found)
     if x.layout is not torch.strided or x.device.type not in DEVICES:
         SPOKEN.fail("input", "input", f"a strided tensor on {one_of(DEVICES)}", f"{x.layout} on {x.device.type}")
-    shape = tuple(x.shape)
+    shape: tuple[int, ...] = x.shape
     if len(shape) < 2:
         fields = {"ranks": "2D or more", "rank": len(shape), "shape": listed(shape)}
-        SPOKEN.fail("rank", "input", "(N, C, ...)", f"shape {shape}", **fields)
+        SPOKEN.fail("rank", "input", "(N, C, ...)", f"shape {tuple(shape)}", **fields)
     if x.dtype not in DTYPES:
         name = str(x.dtype).removeprefix("torch.")
         called = SPOKEN.dialect.printing.scalars.get(name, name)
         SPOKEN.fail("input_float", "input", one_of(list(FLOATING)), name, dtype=called)
     if training and shape[1] == x.numel() > 0:
         wanted = "more than one value for each feature"
-        SPOKEN.fail("single_value", "input", wanted, f"shape {shape}", shape=listed(shape))
+        SPOKEN.fail("single_value", "input", wanted, f"shape {tuple(shape)}", shape=listed(shape))
+    length, device = shape[1], x.device
     for name, vector in vectors.items():
-        if vector is not None:
-            _check_vector(x, name, vector)
+        if vector is None or (vector.shape == (length,) and vector.dtype in DTYPES and vector.device == device):
+            continue
+        _refuse_vector(x, name, vector)
     _check_statistics(vectors["mean"], vectors["variance"], training)
     if not isinstance(rate, numbers.Real):
         found = type(rate).__name__
@@ -46,20 +49,20 @@ def check(x: Tensor, vectors: Mapping[str, Tensor | None], training: bool, rate:
         SPOKEN.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)
 
 
-def _check_vector(x: Tensor, name: str, vector: Tensor) -> None:
+def _refuse_vector(x: Tensor, name: str, vector: Tensor) -> NoReturn:
     length = x.shape[1]
-    if tuple(vector.shape) != (length,):
+    if vector.shape != (length,):
         sizes = {"expected": length, "found": vector.numel()}
         SPOKEN.fail("vector_shape", name, f"shape {(length,)}", f"shape {tuple(vector.shape)}", **sizes)
     if vector.dtype not in DTYPES:
         SPOKEN.fail("vector_dtype", name, one_of(list(FLOATING)), str(vector.dtype), dtype=str(vector.dtype))
-    if vector.device != x.device:
-        SPOKEN.fail("device_mixed", name, str(x.device), str(vector.device))
+    SPOKEN.fail("device_mixed", name, str(x.device), str(vector.device))
 
 
 def _check_statistics(mean: Tensor | None, variance: Tensor | None, training: bool) -> None:
     for name, one in ("mean", mean), ("variance", variance):
-        if one is None and (not training or mean is not variance):
-            SPOKEN.fail("statistics_missing", name, "running statistics", "None")
-        if one is not None and one.requires_grad and torch.is_grad_enabled():
+        if one is None:
+            if not training or mean is not variance:
+                SPOKEN.fail("statistics_missing", name, "running statistics", "None")
+        elif one.requires_grad and torch.is_grad_enabled():
             SPOKEN.fail("requires_grad", name, "a tensor without gradient", "one that requires grad")

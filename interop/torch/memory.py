@@ -94,12 +94,14 @@ def _order(shape: Shape, strides: Shape) -> Order:
 
 def _source(x: Tensor, order: Order) -> Any:
     """What is read: a view if there is one, else a copy."""
-    return _array((x if order.axes is None else x.permute(order.axes)).reshape(order.shape))
+    x = x if order.axes is None else x.permute(order.axes)
+    return _array(x).reshape(order.shape) if x.is_cpu else _array(x.reshape(order.shape))
 
 
 def _target(y: Tensor, order: Order) -> Any:
     """What is written, always a view."""
-    return _array((y if order.axes is None else y.permute(order.axes)).view(order.shape))
+    y = y if order.axes is None else y.permute(order.axes)
+    return _array(y).reshape(order.shape, copy=False) if y.is_cpu else _array(y.view(order.shape))
 
 
 def _backend(x: Tensor) -> kernels.Backend:
@@ -122,6 +124,8 @@ def _tensor(array: Any) -> Tensor:
 
 def _vector(tensor: Tensor) -> Tensor:
     """Contiguous and float32 or float64: itself if it is."""
+    if tensor.dtype in REAL and tensor.is_contiguous():
+        return tensor
     return (tensor if tensor.dtype in REAL else tensor.float()).contiguous()
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normspec.runtime.kernels.cpu import kernels
+from normspec.runtime.kernels.cpu.simd import LANES
 from normspec.runtime.kernels.cpu.threads import allowed, share
 
 Array = npt.NDArray[Any]
@@ -105,6 +106,7 @@ class Layout(NamedTuple):
     dtype: Any  # a number of the type that stands for their own
     cut: npt.NDArray[np.int64]  # the plan, and the steps of the arrays
     lines: int  # of a table
+    scratch: int  # numbers that a thread needs room for
     threads: int  # that find work
     values: int  # of a feature
 
@@ -124,7 +126,10 @@ def layout(shape: tuple[int, int, int], dtype: np.dtype[Any], fused: bool, *step
     kind: Any = STANDING_FOR.get(dtype.name, dtype.type)
     table = np.array([*cut, *(step for one in steps for step in one)])
     lines = kernels.PARTS + 2 * -(-cut.rows // cut.row_step)
-    return Layout(cut, kind(0), table, lines, 1 if alone else tiles, outer * inner)
+    width = min(cut.feature_step, features)
+    scratch = kernels.VECTORS * (width if fused else features)
+    scratch += kernels.STREAMS * (cut.repeat * width * cut.inner + kernels.SPARE) + LANES
+    return Layout(cut, kind(0), table, lines, scratch, 1 if alone else tiles, outer * inner)
 
 
 def side_by_side(strides: Steps, shape: tuple[int, int, int], itemsize: int) -> bool:
@@ -143,35 +148,42 @@ def vector(values: Array | None) -> kernels.Vector:
     return (0, 0) if values is None else (id(values), values.itemsize)
 
 
-def run(kernel: Callable[..., bool], threads: int, *arguments: Any) -> None:
+def run(kernel: Callable[..., bool], cut: Layout, *arguments: Any) -> None:
     """A kernel on all tiles, by as many threads as are worth it."""
     turns = np.zeros(3, np.int64)
-    if threads == 1:
-        kernel(turns, *arguments)
+    if cut.threads == 1:
+        kernel(turns, np.empty(cut.scratch), *arguments)
         return
 
     def work(_: int) -> None:
-        while not kernel(turns, *arguments):
+        scratch = np.empty(cut.scratch)
+        while not kernel(turns, scratch, *arguments):
             time.sleep(0)
 
-    share(work, range(min(allowed(), threads)))
+    share(work, range(min(allowed(), cut.threads)))
 
 
 def batch_statistics(x: Array) -> tuple[Float64s, Float64s]:
     """Mean and M2 of each feature."""
     cut = layout(x.shape, x.dtype, True, x.strides, x.strides)
     table = np.empty((cut.lines, x.shape[1]))
-    run(kernels.train, cut.threads, id(x), 0, cut.dtype, cut.cut, (0, 0), (0, 0), 1.0, table)
+    run(kernels.train, cut, id(x), 0, cut.dtype, cut.cut, (0, 0), (0, 0), 1.0, table)
     return table[kernels.MEAN].copy(), table[kernels.M2].copy()
 
 
 def normalize(
-    x: Array, y: Array, mean: Array, variance: Array, weight: Array | None, bias: Array | None, epsilon: float
+    x: Array,
+    y: Array,
+    mean: Array | None,
+    variance: Array | None,
+    weight: Array | None,
+    bias: Array | None,
+    epsilon: float,
 ) -> None:
-    """Normalize by the given statistics."""
+    """Normalize by the given statistics, or by mean 0 and variance 1."""
     cut = layout(x.shape, x.dtype, False, x.strides, y.strides)
     vectors = vector(mean), vector(variance), vector(weight), vector(bias)
-    run(kernels.normalize, cut.threads, id(x), id(y), cut.dtype, cut.cut, *vectors, epsilon)
+    run(kernels.normalize, cut, id(x), id(y), cut.dtype, cut.cut, *vectors, epsilon)
 
 
 def forward_training(
@@ -189,7 +201,7 @@ def forward_training(
     cut = layout(x.shape, x.dtype, True, x.strides, y.strides)
     table = np.empty((cut.lines, x.shape[1]))
     vectors = vector(weight), vector(bias)
-    run(kernels.train, cut.threads, id(x), id(y), cut.dtype, cut.cut, *vectors, epsilon, table)
+    run(kernels.train, cut, id(x), id(y), cut.dtype, cut.cut, *vectors, epsilon, table)
     if running_mean is not None or running_var is not None:
         divisor = max(1, cut.values - unbiased)
         kernels.advance(vector(running_mean), vector(running_var), table, divisor, rate)
@@ -200,10 +212,12 @@ def backward(
     x: Array, dy: Array, dx: Array | None, mean: Array, invstd: Array, weight: Array | None, batch: bool
 ) -> tuple[Float64s, Float64s]:
     """Gradients of the weight, the bias and, unless ``dx`` is None, the input."""
-    target = x if dx is None else dx
-    cut = layout(x.shape, x.dtype, True, x.strides, target.strides, dy.strides)
+    target = dx if batch else None
+    cut = layout(x.shape, x.dtype, True, x.strides, (x if target is None else target).strides, dy.strides)
     table = np.empty((cut.lines, x.shape[1]))
     vectors = vector(mean), vector(invstd), vector(weight)
-    places = id(x), id(dy), 0 if dx is None else id(dx)
-    run(kernels.differentiate, cut.threads, *places, cut.dtype, cut.cut, *vectors, batch, table)
+    places = id(x), id(dy), 0 if target is None else id(target)
+    run(kernels.differentiate, cut, *places, cut.dtype, cut.cut, *vectors, table)
+    if dx is not None and not batch:
+        normalize(dy, dx, None, None, invstd if weight is None else invstd * weight, None, 0.0)
     return table[kernels.DWEIGHT].copy(), table[kernels.DBIAS].copy()

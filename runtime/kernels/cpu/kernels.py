@@ -21,7 +21,7 @@ forward    ``x - center`` and its square               ``y = (x - mean) * scale 
 backward   ``dy`` and ``(x - mean) * dy``              ``dx = (x - mean) * scale + shift + dy * gain``
 =========  ==========================================  =============================================================
 
-A kernel that threads share allocates before it takes a tile: what is taken is done, so nobody waits in vain.
+A kernel allocates nothing and raises nothing: a tile that is taken is done, so no thread waits in vain.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from normspec.runtime.kernels.cpu.simd import (
 
 F = TypeVar("F", bound=Callable[..., Any])
 Place = tuple[int, int, int, int]  # address and steps in bytes
-Line = tuple[int, int]  # address of the first kind of numbers of columns, and bytes to the next
+Table = tuple[int, int]  # address of a line of float64, and bytes to the next
 Tile = tuple[int, int, int, int]
 Cut = tuple[int, int, int, int, int, int, int, int]  # see ``Plan``
 Vector = tuple[int, int]  # the ``id`` of an array of one number a feature, and the bytes of a number; or 0 and 0
@@ -62,7 +62,8 @@ ROWS = 4  # that are summed at once, if it is of one array: of two, the processo
 AHEAD = 4  # rows that are asked for before they are needed
 LINE = 64  # bytes of a line of the cache
 PATIENCE = 2000  # times that a thread looks whether others are done before it lets them have its processor
-STREAMS = 4  # numbers of a column, at most
+VECTORS = STREAMS = 4  # numbers of a feature and of a column that a tile needs at once
+SPARE = 3 * LANES  # columns beside those that there are
 
 # Rows of a table: what is kept of each feature. Two for each piece of rows follow.
 MEAN, SCALE, SHIFT, GAIN, INVERSE, M2, PARTS = range(7)
@@ -177,58 +178,72 @@ def origin(x: Place, dtype: Any, feature: int) -> float:
     return value
 
 
-@helper()
-def room(cut: Cut) -> Any:
-    """Numbers of a tile's columns, with some more on either side; each kind begins at a line of the cache."""
-    width = cut[2] * min(cut[6], cut[5]) * cut[0]
-    step = (width + 3 * LANES) // LANES * LANES
-    memory = np.empty(STREAMS * step + LANES)
-    skip = -(memory.ctypes.data // 8) % LANES
-    return memory[skip : skip + STREAMS * step].reshape((STREAMS, step))
-
-
-@helper()
-def read(vector: Vector, default: float, first: int, values: Any) -> None:
-    """The numbers of features from the first on, or the default."""
-    address, size = data(vector[0]), vector[1]
-    if size == 8:
-        for i in range(len(values)):
-            values[i] = load(address, 8 * (first + i), 1.0)
-    elif size == 4:
-        for i in range(len(values)):
-            values[i] = load(address, 4 * (first + i), np.float32(0))
-    else:
-        values[:] = default
+@inlined
+def entry(table: Table, row: int, feature: int) -> int:
+    """Where a table has a number."""
+    return table[0] + row * table[1] + 8 * feature
 
 
 @inlined
-def spread(values: Any, inner: int, repeat: int, columns: int) -> None:
+def number(vector: int, i: int) -> float:
+    """The float64 there."""
+    value: float = load(vector, 8 * i, 1.0)
+    return value
+
+
+@inlined
+def put(vector: int, i: int, value: float) -> None:
+    """Write it."""
+    store(vector, 8 * i, 1.0, value)
+
+
+@inlined
+def rooms(scratch: Any, cut: Cut, held: int) -> tuple[Table, Table]:
+    """Room for so many features, and for numbers of columns, each kind of which begins at a line of the cache."""
+    start = scratch.ctypes.data
+    columns = start + VECTORS * 8 * held
+    width = cut[2] * min(cut[6], cut[5]) * cut[0]
+    return (start, 8 * held), ((columns + LINE - 1) // LINE * LINE, 8 * ((width + SPARE) // LANES * LANES))
+
+
+@helper()
+def read(vector: Vector, default: float, first: int, count: int, target: int) -> None:
+    """The numbers of features from the first on, or the default."""
+    address, size = data(vector[0]), vector[1]
+    for i in range(count):
+        value = default
+        if size == 8:
+            value = load(address, 8 * (first + i), 1.0)
+        elif size == 4:
+            value = load(address, 4 * (first + i), np.float32(0))
+        put(target, i, value)
+
+
+@helper()
+def spread(numbers: int, count: int, inner: int, repeat: int, columns: int) -> None:
     """Give each column the number of its feature; some that follow are overwritten, too."""
-    count, numbers = len(values), values.ctypes.data
     for _ in range(repeat):
         if inner == 1:
             for i in range(0, count, LANES):
-                part = min(count - i, LANES)
-                stores(columns, 8 * i, 1.0, loads(numbers, 8 * i, 1.0, 0, part), 0, LANES)
+                stores(columns, 8 * i, 1.0, loads(numbers, 8 * i, 1.0, 0, min(count - i, LANES)), 0, LANES)
             columns += 8 * count
         else:
             for i in range(count):
-                number = splat(values[i])
+                lanes = splat(number(numbers, i))
                 for j in range(0, inner, LANES):
-                    stores(columns, 8 * j, 1.0, number, 0, LANES)
+                    stores(columns, 8 * j, 1.0, lanes, 0, LANES)
                 columns += 8 * inner
 
 
-@inlined
-def gather(columns: int, inner: int, repeat: int, values: Any) -> None:
+@helper()
+def gather(columns: int, inner: int, repeat: int, count: int, sums: int) -> None:
     """Add up the columns of each feature."""
-    count, numbers = len(values), values.ctypes.data
     if inner == 1:
         for i in range(0, count, LANES):
-            part, numbers_sum = min(count - i, LANES), splat(0.0)
+            part, lanes = min(count - i, LANES), splat(0.0)
             for j in range(repeat):
-                numbers_sum = numbers_sum + loads(columns, 8 * (j * count + i), 1.0, 0, part)
-            stores(numbers, 8 * i, 1.0, numbers_sum, 0, part)
+                lanes = lanes + loads(columns, 8 * (j * count + i), 1.0, 0, part)
+            stores(sums, 8 * i, 1.0, lanes, 0, part)
         return
     for i in range(count):
         lanes = splat(0.0)
@@ -236,7 +251,7 @@ def gather(columns: int, inner: int, repeat: int, values: Any) -> None:
             start = (j * count + i) * inner
             for k in range(0, inner, LANES):
                 lanes = lanes + loads(columns, 8 * (start + k), 1.0, 0, min(inner - k, LANES))
-        values[i] = total(lanes)
+        put(sums, i, total(lanes))
 
 
 # ---------------------------------------------------------------------------------------------------- the first pass
@@ -259,9 +274,9 @@ def ask(x: Any, at: int, rows: int) -> None:
 
 
 @inlined
-def sum_columns(x: Place, dy: Any, rows: int, i: int, dtype: Any, numbers: Line, first: int, last: int) -> None:
+def sum_columns(x: Place, dy: Any, rows: int, i: int, dtype: Any, columns: Table, first: int, last: int) -> None:
     """Add to the sums of eight columns."""
-    at, (start, stream) = i * size_of(dtype), numbers
+    at, (start, stream) = i * size_of(dtype), columns
     center = loads(start, 8 * i, 1.0, 0, LANES)
     sums, products = loads(start + stream, 8 * i, 1.0, 0, LANES), loads(start + 2 * stream, 8 * i, 1.0, 0, LANES)
     for row in range(rows):
@@ -274,17 +289,17 @@ def sum_columns(x: Place, dy: Any, rows: int, i: int, dtype: Any, numbers: Line,
 
 
 @inlined
-def sum_rows(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: Any) -> None:
+def sum_rows(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: Table) -> None:
     """Of all columns."""
-    numbers, whole = (columns.ctypes.data, columns.strides[0]), width // LANES * LANES
+    whole = width // LANES * LANES
     for i in range(0, whole, LANES):
-        sum_columns(x, dy, rows, i, dtype, numbers, 0, LANES)
+        sum_columns(x, dy, rows, i, dtype, columns, 0, LANES)
     if whole < width:
-        sum_columns(x, dy, rows, whole, dtype, numbers, 0, width - whole)
+        sum_columns(x, dy, rows, whole, dtype, columns, 0, width - whole)
 
 
 @helper()
-def sum_across(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: Any) -> None:
+def sum_across(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: Table) -> None:
     """Add the values of rows to the sums of their columns."""
     whole = 0
     if dy is None:
@@ -296,23 +311,11 @@ def sum_across(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: An
 
 
 @helper()
-def add_across(
-    x: Place,
-    dy: Any,
-    dtype: Any,
-    inner: int,
-    repeat: int,
-    tile: Tile,
-    center: Any,
-    sums: Any,
-    products: Any,
-    columns: Any,
-) -> None:
+def add_across(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int, sums: Table, columns: Table) -> None:
     """Set the sums of a tile's features."""
-    rows, width = tile[1] - tile[0], len(center) * inner
-    together = min(repeat, rows)
-    start, stream = columns.ctypes.data, columns.strides[0]
-    spread(center, inner, together, start)
+    inner, rows, count = cut[0], tile[1] - tile[0], tile[3] - tile[2]
+    together, width, (start, stream) = min(cut[2], rows), count * inner, columns
+    spread(center, count, inner, together, start)
     for i in range(0, together * width, LANES):
         stores(start + stream, 8 * i, 1.0, splat(0.0), 0, LANES)
         stores(start + 2 * stream, 8 * i, 1.0, splat(0.0), 0, LANES)
@@ -322,8 +325,8 @@ def add_across(
     rest = rows - whole * together
     if rest:
         sum_across(corner(lower, whole, 0), corner(upper, whole, 0), 1, rest * width, dtype, columns)
-    gather(start + stream, inner, together, sums)
-    gather(start + 2 * stream, inner, together, products)
+    gather(start + stream, inner, together, count, sums[0])
+    gather(start + 2 * stream, inner, together, count, sums[0] + sums[1])
 
 
 @helper()
@@ -360,89 +363,98 @@ def sum_along(x: Place, dy: Any, dtype: Any, count: int, center: float, ahead: i
 
 
 @helper()
-def add_along(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: Any, sums: Any, products: Any) -> None:
+def add_along(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int, sums: Table) -> None:
     """The same along the runs of features."""
-    sums[:] = 0.0
-    products[:] = 0.0
+    features, products = tile[3] - tile[2], sums[0] + sums[1]
+    for i in range(features):
+        put(sums[0], i, 0.0)
+        put(products, i, 0.0)
     for row in range(tile[0], tile[1]):
         count = values_before(row + 1, cut) - values_before(row, cut)
         lower, upper = run_of(x, row, tile[2], cut), run_of(dy, row, tile[2], cut)
         ahead = run_of(x, min(row + 1, tile[1] - 1), tile[2], cut)[0] - lower[0]
-        for i in range(len(center)):
-            found = sum_along(corner(lower, 0, i), corner(upper, 0, i), dtype, count, center[i], ahead)
-            sums[i] += found[0]
-            products[i] += found[1]
+        for i in range(features):
+            found = sum_along(corner(lower, 0, i), corner(upper, 0, i), dtype, count, number(center, i), ahead)
+            put(sums[0], i, number(sums[0], i) + found[0])
+            put(products, i, number(products, i) + found[1])
 
 
 @inlined
-def add_tile(
-    x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: Any, sums: Any, products: Any, columns: Any
-) -> None:
+def add_tile(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int, sums: Table, columns: Table) -> None:
     """Either of them."""
     if cut[2]:
-        add_across(x, dy, dtype, cut[0], cut[2], tile, center, sums, products, columns)
+        add_across(x, dy, dtype, cut, tile, center, sums, columns)
     else:
-        add_along(x, dy, dtype, cut, tile, center, sums, products)
+        add_along(x, dy, dtype, cut, tile, center, sums)
 
 
 @helper()
-def measure(x: Place, dtype: Any, cut: Cut, tile: Tile, mean: Any, m2: Any, vectors: Any, columns: Any) -> None:
+def measure(x: Place, dtype: Any, cut: Cut, tile: Tile, found: Table, vectors: Table, columns: Table) -> None:
     """Mean less origin, and M2, of each feature of a tile in that tile.
 
     A block is measured from the mean of those before it: its sum of squares then exceeds its M2 by no more than
     merging adds again, and nothing cancels. The first, measured from the origin, is short, for that may be an outlier.
     """
     row, last_row, first, last = tile
-    width = last - first
-    origins, center, sums, squares = vectors[0, :width], vectors[1, :width], vectors[2, :width], vectors[3, :width]
-    for i in range(width):
-        origins[i] = origin(x, dtype, first + i)
-        mean[i] = m2[i] = 0.0
+    mean, m2 = entry(found, 0, 0), entry(found, 1, 0)
+    origins, center, sums, squares = (
+        entry(vectors, 0, 0),
+        entry(vectors, 1, 0),
+        entry(vectors, 2, 0),
+        entry(vectors, 3, 0),
+    )
+    for i in range(last - first):
+        put(origins, i, origin(x, dtype, first + i))
+        put(mean, i, 0.0)
+        put(m2, i, 0.0)
     before, start = 0, values_before(row, cut)
     while row < last_row:
         stop = min(row + max(1, min(BLOCK // cut[1], GROWTH * (row - tile[0]))), last_row)
-        for i in range(width):
-            center[i] = origins[i] + mean[i]
-        add_tile(x, None, dtype, cut, (row, stop, first, last), center, sums, squares, columns)
+        for i in range(last - first):
+            put(center, i, number(origins, i) + number(mean, i))
+        add_tile(x, None, dtype, cut, (row, stop, first, last), center, (sums, vectors[1]), columns)
         count = values_before(stop, cut) - start - before
-        for i in range(width):
-            rest = sums[i] / count
-            _, mean[i], m2[i] = merge(
-                before, mean[i], m2[i], count, center[i] - origins[i] + rest, squares[i] - sums[i] * rest
-            )
+        for i in range(last - first):
+            rest = number(sums, i) / count
+            offset, own = number(center, i) - number(origins, i) + rest, number(squares, i) - number(sums, i) * rest
+            _, merged, merged_m2 = merge(before, number(mean, i), number(m2, i), count, offset, own)
+            put(mean, i, merged)
+            put(m2, i, merged_m2)
         before += count
         row = stop
 
 
 @helper()
 def finish(
-    x: Place, dtype: Any, cut: Cut, first: int, last: int, weight: Vector, bias: Vector, epsilon: float, table: Any
+    x: Place, dtype: Any, cut: Cut, first: int, last: int, weight: Vector, bias: Vector, epsilon: float, table: Table
 ) -> None:
     """From what was measured in pieces of rows to all that is known of features, and the numbers to normalize with.
 
     What rounding the mean to float64 lost goes into the shift, where it costs no digit: it is less than the last of
     the mean.
     """
-    own = table[:, first:last]
-    means, m2s = own[PARTS::2], own[PARTS + 1 :: 2]
-    mean, m2, inverse, scale, shift = own[MEAN], own[M2], own[INVERSE], own[SCALE], own[SHIFT]
-    read(weight, 1.0, first, scale)
-    read(bias, 0.0, first, shift)
-    count = values_before(cut[3], cut)
+    scale, shift = entry(table, SCALE, first), entry(table, SHIFT, first)
+    read(weight, 1.0, first, last - first, scale)
+    read(bias, 0.0, first, last - first, shift)
+    count, pieces = values_before(cut[3], cut), (cut[3] + cut[4] - 1) // cut[4]
     for i in range(last - first):
-        offset, squares = means[0, i], m2s[0, i]
-        for piece in range(1, len(means)):
-            row = piece * cut[4]
-            before, stop = values_before(row, cut), values_before(min(row + cut[4], cut[3]), cut)
-            _, offset, squares = merge(before, offset, squares, stop - before, means[piece, i], m2s[piece, i])
+        offset, squares = number(entry(table, PARTS, first), i), number(entry(table, PARTS + 1, first), i)
+        for piece in range(1, pieces):
+            before, stop = values_before(piece * cut[4], cut), values_before(min((piece + 1) * cut[4], cut[3]), cut)
+            other = entry(table, PARTS + 2 * piece, first)
+            _, offset, squares = merge(
+                before, offset, squares, stop - before, number(other, i), number(other + table[1], i)
+            )
         start = origin(x, dtype, first + i)
-        mean[i], m2[i] = start + offset, squares
-        rounded = mean[i] - start
-        low = (start - (mean[i] - rounded)) + (offset - rounded)
-        inverse[i] = 1.0 / np.sqrt(squares / count + epsilon)
-        scale[i] *= inverse[i]
+        mean, inverse = start + offset, 1.0 / np.sqrt(squares / count + epsilon)
+        rounded = mean - start
+        low = (start - (mean - rounded)) + (offset - rounded)
+        put(entry(table, MEAN, first), i, mean)
+        put(entry(table, M2, first), i, squares)
+        put(entry(table, INVERSE, first), i, inverse)
+        put(scale, i, number(scale, i) * inverse)
         if low != 0.0:
-            shift[i] -= low * scale[i]
+            put(shift, i, number(shift, i) - low * number(scale, i))
 
 
 # --------------------------------------------------------------------------------------------------- the second pass
@@ -476,7 +488,7 @@ def write(x: Place, dy: Any, y: Place, at: int, dtype: Any, numbers: Any, first:
 
 @inlined
 def write_columns(
-    x: Place, dy: Any, y: Place, i: int, dtype: Any, columns: Line, first: int, last: int, past: bool
+    x: Place, dy: Any, y: Place, i: int, dtype: Any, columns: Table, first: int, last: int, past: bool
 ) -> None:
     """Eight columns."""
     at, (start, stream) = i * size_of(dtype), columns
@@ -489,43 +501,38 @@ def write_columns(
 
 @helper()
 def write_across(
-    x: Place, dy: Any, y: Place, rows: int, skip: int, width: int, dtype: Any, past: bool, columns: Any
+    x: Place, dy: Any, y: Place, rows: int, skip: int, width: int, dtype: Any, past: bool, columns: Table
 ) -> None:
     """Rows by the numbers of their columns, which begin some elements behind the places of rows."""
-    numbers, size = (columns.ctypes.data, columns.strides[0]), size_of(dtype)
-    end, begin = skip + width, LANES if skip else 0
+    end, begin, size = skip + width, LANES if skip else 0, size_of(dtype)
     whole = end // LANES * LANES
     for row in range(rows):
         lower, upper = moved(corner(x, row, 0), -skip * size), moved(corner(dy, row, 0), -skip * size)
         target = moved(corner(y, row, 0), -skip * size)
         if skip:
-            write_columns(lower, upper, target, 0, dtype, numbers, skip, min(end, LANES), False)
+            write_columns(lower, upper, target, 0, dtype, columns, skip, min(end, LANES), False)
         if past and target[0] % (LANES * size) == 0:
             for i in range(begin, whole, LANES):
-                write_columns(lower, upper, target, i, dtype, numbers, 0, LANES, True)
+                write_columns(lower, upper, target, i, dtype, columns, 0, LANES, True)
         else:
             for i in range(begin, whole, LANES):
-                write_columns(lower, upper, target, i, dtype, numbers, 0, LANES, False)
+                write_columns(lower, upper, target, i, dtype, columns, 0, LANES, False)
         if begin <= whole < end:
-            write_columns(lower, upper, target, whole, dtype, numbers, 0, end - whole, False)
+            write_columns(lower, upper, target, whole, dtype, columns, 0, end - whole, False)
 
 
 @helper()
 def rescale_across(
-    x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Any, columns: Any
+    x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Table, columns: Table
 ) -> None:
     """A tile whose features lie side by side."""
-    inner, rows, width = cut[0], tile[1] - tile[0], (tile[3] - tile[2]) * cut[0]
-    together = min(cut[2], rows)
+    inner, rows, count = cut[0], tile[1] - tile[0], tile[3] - tile[2]
+    together, width = min(cut[2], rows), count * inner
     lower, target = joined(corner(x, tile[0], tile[2]), together), joined(corner(y, tile[0], tile[2]), together)
     upper = joined(corner(dy, tile[0], tile[2]), together)
-    skip, stream = aligned(target[0], dtype), columns.strides[0]
-    start = columns.ctypes.data + 8 * skip
-    spread(own[MEAN], inner, together, start)
-    spread(own[SCALE], inner, together, start + stream)
-    spread(own[SHIFT], inner, together, start + 2 * stream)
-    if dy is not None:
-        spread(own[GAIN], inner, together, start + 3 * stream)
+    skip = aligned(target[0], dtype)
+    for kind in range(3 if dy is None else 4):
+        spread(entry(own, kind, 0), count, inner, together, entry(columns, kind, skip))
     whole = rows // together
     write_across(lower, upper, target, whole, skip, together * width, dtype, past, columns)
     rest = rows - whole * together
@@ -573,21 +580,26 @@ def write_along(
 
 
 @helper()
-def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Any) -> None:
+def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Table) -> None:
     """The same where runs lie anywhere."""
     for row in range(tile[0], tile[1]):
         count = values_before(row + 1, cut) - values_before(row, cut)
         lower, upper, target = run_of(x, row, tile[2], cut), run_of(dy, row, tile[2], cut), run_of(y, row, tile[2], cut)
         for i in range(tile[3] - tile[2]):
             places = corner(lower, 0, i), corner(upper, 0, i), corner(target, 0, i)
-            write_along(*places, dtype, count, past, own[MEAN, i], own[SCALE, i], own[SHIFT, i], own[GAIN, i])
+            mean, scale, shift = (
+                number(entry(own, MEAN, i), 0),
+                number(entry(own, SCALE, i), 0),
+                number(entry(own, SHIFT, i), 0),
+            )
+            gain = 0.0 if dy is None else number(entry(own, GAIN, i), 0)
+            write_along(*places, dtype, count, past, mean, scale, shift, gain)
 
 
 @inlined
-def rescale(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, numbers: Any, columns: Any) -> None:
-    """Either of them. A row of numbers is one of mean, scale, shift and gain."""
-    past = cut[7] != 0
-    own = numbers[:, tile[2] : tile[3]]
+def rescale(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, table: Table, columns: Table) -> None:
+    """Either of them."""
+    past, own = cut[7] != 0, (entry(table, 0, tile[2]), table[1])
     if cut[2]:
         rescale_across(x, dy, y, dtype, cut, tile, past, own, columns)
     else:
@@ -609,6 +621,7 @@ def waited(done: int, count: int) -> bool:
 @jit()
 def train(
     turns: Any,
+    scratch: Any,
     x_id: int,
     y_id: int,
     dtype: Any,
@@ -616,42 +629,41 @@ def train(
     weight: Vector,
     bias: Vector,
     epsilon: float,
-    table: Any,
+    known: Any,
 ) -> bool:
     """Statistics, and unless y is 0 the normalization by them: of a tile at once if it has all rows, else of all.
 
     False if others were not done: call again.
     """
     plan, x, y, turn = plan_of(cut), place(x_id, cut, 0), place(y_id, cut, 1), turns.ctypes.data
-    vectors, columns = np.empty((4, min(plan[5], plan[6]))), room(plan)
-    whole, count = plan[4] >= plan[3], tiles(plan)
+    table, whole, count, second = (known.ctypes.data, known.strides[0]), plan[4] >= plan[3], tiles(plan), False
+    vectors, columns = rooms(scratch, plan, min(plan[5], plan[6]))
     while True:
-        tile = next_tile(turn, plan, False)
+        tile = next_tile(turn, plan, second)
         if tile[0] == tile[1]:
-            break
-        part, own = PARTS + 2 * (tile[0] // plan[4]), slice(tile[2], tile[3])
-        measure(x, dtype, plan, tile, table[part, own], table[part + 1, own], vectors, columns)
-        if whole:
-            finish(x, dtype, plan, tile[2], tile[3], weight, bias, epsilon, table)
-            if y[0]:
-                rescale(x, None, y, dtype, plan, tile, table, columns)
-        elif add(turn + 8, 1) == count - 1:
-            finish(x, dtype, plan, 0, plan[5], weight, bias, epsilon, table)
-            add(turn + 8, 1)
-    if whole or not y[0]:
-        return True
-    if not waited(turn + 8, count):
-        return False
-    while True:
-        tile = next_tile(turn + 16, plan, True)  # the last that were read are still in the cache
-        if tile[0] == tile[1]:
-            return True
-        rescale(x, None, y, dtype, plan, tile, table, columns)
+            if second or whole or y[0] == 0:
+                return True
+            if not waited(turn + 8, count):
+                return False
+            turn, second = turn + 16, True  # backwards: the last that were read are still in the cache
+            continue
+        if not second:
+            found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
+            measure(x, dtype, plan, tile, found, vectors, columns)
+            last = not whole and add(turn + 8, 1) == count - 1
+            if whole or last:
+                features = (tile[2], tile[3]) if whole else (0, plan[5])
+                finish(x, dtype, plan, features[0], features[1], weight, bias, epsilon, table)
+            if last:
+                add(turn + 8, 1)
+        if y[0] and (second or whole):
+            rescale(x, None, y, dtype, plan, tile, table, columns)
 
 
 @jit()
 def normalize(
     turns: Any,
+    scratch: Any,
     x_id: int,
     y_id: int,
     dtype: Any,
@@ -663,57 +675,49 @@ def normalize(
     epsilon: float,
 ) -> bool:
     """By statistics that are given."""
-    plan, x, y, turn = plan_of(cut), place(x_id, cut, 0), place(y_id, cut, 1), turns.ctypes.data
-    numbers, columns = np.empty((4, plan[5])), room(plan)
-    read(mean, 0.0, 0, numbers[MEAN])
-    read(weight, 1.0, 0, numbers[SCALE])
-    read(variance, 1.0, 0, numbers[GAIN])
+    plan, x, y = plan_of(cut), place(x_id, cut, 0), place(y_id, cut, 1)
+    table, columns = rooms(scratch, plan, plan[5])
+    scale, variances = entry(table, SCALE, 0), entry(table, GAIN, 0)
+    read(mean, 0.0, 0, plan[5], entry(table, MEAN, 0))
+    read(weight, 1.0, 0, plan[5], scale)
+    read(bias, 0.0, 0, plan[5], entry(table, SHIFT, 0))
+    read(variance, 1.0, 0, plan[5], variances)
     for i in range(plan[5]):
-        numbers[SCALE, i] *= 1.0 / np.sqrt(numbers[GAIN, i] + epsilon)
-    read(bias, 0.0, 0, numbers[SHIFT])
+        put(scale, i, number(scale, i) * (1.0 / np.sqrt(number(variances, i) + epsilon)))
     while True:
-        tile = next_tile(turn, plan, False)
+        tile = next_tile(turns.ctypes.data, plan, False)
         if tile[0] == tile[1]:
             return True
-        rescale(x, None, y, dtype, plan, tile, numbers, columns)
+        rescale(x, None, y, dtype, plan, tile, table, columns)
 
 
 @helper()
-def conclude(cut: Cut, first: int, last: int, inverse: Vector, weight: Vector, batch: bool, table: Any) -> None:
+def conclude(cut: Cut, first: int, last: int, mean: Vector, inverse: Vector, weight: Vector, table: Table) -> None:
     """From sums in pieces of rows to the gradients of features' weights and biases, and the numbers for that of x."""
-    own = table[:, first:last]
-    sums, products, count = own[PARTS::2], own[PARTS + 1 :: 2], values_before(cut[3], cut)
-    dbias, dweight, mean = own[DBIAS], own[DWEIGHT], own[MEAN]
-    scale, shift, gain = own[SCALE], own[SHIFT], own[GAIN]
-    read(inverse, 1.0, first, dweight)
-    read(weight, 1.0, first, gain)
+    dweight, gain = entry(table, DWEIGHT, first), entry(table, GAIN, first)
+    read(mean, 0.0, first, last - first, entry(table, MEAN, first))
+    read(inverse, 1.0, first, last - first, dweight)
+    read(weight, 1.0, first, last - first, gain)
+    count, pieces = values_before(cut[3], cut), (cut[3] + cut[4] - 1) // cut[4]
     for i in range(last - first):
-        dbias[i] = product = 0.0
-        for piece in range(len(sums)):
-            dbias[i] += sums[piece, i]
-            product += products[piece, i]
-        spread_by, gain[i] = dweight[i], gain[i] * dweight[i]
-        dweight[i] *= product
-        if batch:
-            scale[i], shift[i] = -gain[i] * (spread_by * dweight[i] / count), -gain[i] * (dbias[i] / count)
-        else:
-            mean[i], scale[i], shift[i] = 0.0, gain[i], 0.0
-
-
-@inlined
-def descend(
-    x: Place, dy: Place, dx: Place, dtype: Any, cut: Cut, tile: Tile, batch: bool, table: Any, columns: Any
-) -> None:
-    """The gradient of a tile of x, which is that of y times a number if the statistics are none of x."""
-    if batch:
-        rescale(x, dy, dx, dtype, cut, tile, table, columns)
-    else:
-        rescale(dy, None, dx, dtype, cut, tile, table, columns)
+        dbias = product = 0.0
+        for piece in range(pieces):
+            own = entry(table, PARTS + 2 * piece, first)
+            dbias += number(own, i)
+            product += number(own + table[1], i)
+        inverted, slope = number(dweight, i), number(gain, i) * number(dweight, i)
+        product *= inverted
+        put(dweight, i, product)
+        put(entry(table, DBIAS, first), i, dbias)
+        put(gain, i, slope)
+        put(entry(table, SCALE, first), i, -slope * (inverted * product / count))
+        put(entry(table, SHIFT, first), i, -slope * (dbias / count))
 
 
 @jit()
 def differentiate(
     turns: Any,
+    scratch: Any,
     x_id: int,
     dy_id: int,
     dx_id: int,
@@ -722,55 +726,50 @@ def differentiate(
     mean: Vector,
     inverse: Vector,
     weight: Vector,
-    batch: bool,
-    table: Any,
+    known: Any,
 ) -> bool:
-    """Gradients of weight, bias and, unless dx is 0, x; as ``train``."""
+    """Gradients of weight, bias and, unless dx is 0, x, from which the statistics were taken; as ``train``."""
     plan, x, dx, dy = plan_of(cut), place(x_id, cut, 0), place(dx_id, cut, 1), place(dy_id, cut, 2)
-    turn, whole, count = turns.ctypes.data, plan[4] >= plan[3], tiles(plan)
-    vectors, columns = np.empty(min(plan[5], plan[6])), room(plan)
+    turn, whole, count, second = turns.ctypes.data, plan[4] >= plan[3], tiles(plan), False
+    table, (vectors, columns) = (known.ctypes.data, known.strides[0]), rooms(scratch, plan, min(plan[5], plan[6]))
     while True:
-        tile = next_tile(turn, plan, False)
+        tile = next_tile(turn, plan, second)
         if tile[0] == tile[1]:
-            break
-        part, own = PARTS + 2 * (tile[0] // plan[4]), slice(tile[2], tile[3])
-        center = vectors[: tile[3] - tile[2]]
-        read(mean, 0.0, tile[2], center)
-        add_tile(x, dy, dtype, plan, tile, center, table[part, own], table[part + 1, own], columns)
-        if whole:
-            table[MEAN, own] = center
-            conclude(plan, tile[2], tile[3], inverse, weight, batch, table)
-            if dx[0]:
-                descend(x, dy, dx, dtype, plan, tile, batch, table, columns)
-        elif add(turn + 8, 1) == count - 1:
-            read(mean, 0.0, 0, table[MEAN])
-            conclude(plan, 0, plan[5], inverse, weight, batch, table)
-            add(turn + 8, 1)
-    if whole or not dx[0]:
-        return True
-    if not waited(turn + 8, count):
-        return False
-    while True:
-        tile = next_tile(turn + 16, plan, True)
-        if tile[0] == tile[1]:
-            return True
-        descend(x, dy, dx, dtype, plan, tile, batch, table, columns)
+            if second or whole or dx[0] == 0:
+                return True
+            if not waited(turn + 8, count):
+                return False
+            turn, second = turn + 16, True
+            continue
+        if not second:
+            read(mean, 0.0, tile[2], tile[3] - tile[2], vectors[0])
+            found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
+            add_tile(x, dy, dtype, plan, tile, vectors[0], found, columns)
+            last = not whole and add(turn + 8, 1) == count - 1
+            if whole or last:
+                features = (tile[2], tile[3]) if whole else (0, plan[5])
+                conclude(plan, features[0], features[1], mean, inverse, weight, table)
+            if last:
+                add(turn + 8, 1)
+        if dx[0] and (second or whole):
+            rescale(x, dy, dx, dtype, plan, tile, table, columns)
 
 
 @inlined
-def move(running: Vector, values: Any, divisor: float, rate: float) -> None:
+def move(running: Vector, values: int, count: int, divisor: float, rate: float) -> None:
     """A running statistic a step nearer to a batch's."""
     address = data(running[0])
-    for i in range(len(values)):
-        step = rate * (values[i] / divisor)
+    for i in range(count):
+        step = rate * (number(values, i) / divisor)
         if running[1] == 8:
-            store(address, 8 * i, 1.0, (1.0 - rate) * load(address, 8 * i, 1.0) + step)
+            put(address, i, (1.0 - rate) * number(address, i) + step)
         elif running[1] == 4:
             store(address, 4 * i, np.float32(0), (1.0 - rate) * load(address, 4 * i, np.float32(0)) + step)
 
 
 @jit()
-def advance(mean: Vector, variance: Vector, table: Any, divisor: float, rate: float) -> None:
+def advance(mean: Vector, variance: Vector, known: Any, divisor: float, rate: float) -> None:
     """Both of them."""
-    move(mean, table[MEAN], 1.0, rate)
-    move(variance, table[M2], divisor, rate)
+    table = known.ctypes.data, known.strides[0]
+    move(mean, entry(table, MEAN, 0), known.shape[1], 1.0, rate)
+    move(variance, entry(table, M2, 0), known.shape[1], divisor, rate)

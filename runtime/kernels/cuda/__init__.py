@@ -6,12 +6,13 @@ uint16 holds bfloat16. Work is queued on the current stream of the library that 
 
 from .arrays import DeviceArray, asarray, empty, empty_like, to_device, to_host
 from .device import available, describe, require
-from .plans import batch_statistics, forward_training, normalize
+from .plans import backward, batch_statistics, forward_training, normalize
 
 __all__ = [
     "DeviceArray",
     "asarray",
     "available",
+    "backward",
     "batch_statistics",
     "describe",
     "empty",

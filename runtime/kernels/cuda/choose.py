@@ -1,19 +1,23 @@
 """Which kernels normalize an input in training, and in how many blocks: a rule from its sizes and those of the GPU.
 
-A feature's elements come in pieces, packets of 16 bytes or single elements. The faster kernels keep a feature on chip:
+Elements come in pieces, packets of 16 bytes or single ones. The faster kernels keep a feature, or a slab of some pieces
+of every row, on chip; T is the bytes of x:
 
-==========  =========================================================  ==================================  =======
-kernel      what it needs                                              grid                                moves
-==========  =========================================================  ==================================  =======
-resident    as many pieces as a cluster of blocks holds in registers   features × blocks of a cluster      2T
-split       nothing                                                    features × slices, twice            2T – 3T
-==========  =========================================================  ==================================  =======
+==========  ===============================================================  ===================  =======
+kernel      what it needs                                                    launches             moves
+==========  ===============================================================  ===================  =======
+planes      inner × itemsize no multiple of 16, a group of features that     1                    2T
+            is one, and room for it in shared memory
+resident    no more pieces than a cluster of blocks holds in registers       1                    2T
+split       nothing                                                          2                    2T – 3T
+==========  ===============================================================  ===================  =======
 
 - The smallest of ``SMALL`` and ``LARGE`` blocks, alone or in clusters of 2, 4, 8 or 16 (compute capability 9.0), that
   holds a feature, is taken; a cluster is made larger while multiprocessors are without work and its threads have some.
 - Else a feature is split so that there are ``WAVES`` blocks a multiprocessor, each with a few pieces a thread.
+- Rows: slabs are as wide as may be; half as wide if that keeps them on chip. The rest is as above.
 
-T is the bytes of x. ``forced`` puts another choice in place of the rule's.
+``forced`` puts another choice in place of the rule's.
 """
 
 from __future__ import annotations
@@ -26,8 +30,10 @@ from typing import Any, NamedTuple
 SMALL = ((32, 4), (128, 4))  # threads of a block, and pieces that each can keep in registers
 LARGE = ((512, 8), (512, 16))
 SPLIT = ((32, 4), (256, 4))  # threads of a block that goes through a slice, and pieces that each has on their way
-WAVES = 4  # blocks a multiprocessor, of features that are split
+ROWS = (256, 8)  # threads of a block on rows, and pieces that each can keep in registers
+WAVES = 4  # blocks a multiprocessor, of what is split
 BUSY = 2  # blocks a multiprocessor, that clusters are made larger for
+MERGED = 256  # slices of rows, at most: every block merges them again
 
 
 class Choice(NamedTuple):
@@ -36,50 +42,86 @@ class Choice(NamedTuple):
     kernel: str  # "resident" or "split"
     threads: int  # of a block
     unroll: int  # pieces of a thread at once
-    cluster: int = 1  # blocks of a feature that are a cluster
-    slices: int = 1  # blocks of a feature that are not
+    cluster: int = 1  # blocks of a cluster
+    slices: int = 1  # blocks of a feature or a slab, in no cluster
+    shift: int = 0  # binary logarithm of the pieces of a slab
 
 
-Rule = Callable[[int, int, Any, int], Choice]
+Rule = Callable[..., Choice]
 
 
-def training(features: int, pieces: int, gpu: Any, arrays: int = 1) -> Choice:
+def features(number: int, pieces: int, gpu: Any, arrays: int = 1) -> Choice:
     """Choose for so many features of so many pieces, and so many arrays to keep on chip."""
-    return _rule(features, pieces, gpu, arrays)
+    return _rules["features"](number, pieces, gpu, arrays)
 
 
-def split(features: int, pieces: int, gpu: Any) -> Choice:
-    """Slices for what is read from memory twice, or once by independent blocks."""
+def rows(number: int, pieces: int, gpu: Any, limit: int, arrays: int = 1) -> Choice:
+    """Choose for so many rows of so many pieces, of which a slab may have so many."""
+    return _rules["rows"](number, pieces, gpu, limit, arrays)
+
+
+def split(number: int, pieces: int, gpu: Any) -> Choice:
+    """Slices of features for what is read from memory twice, or once by independent blocks."""
     threads, unroll = next((shape for shape in SPLIT if pieces <= math.prod(shape)), SPLIT[-1])
-    wanted = -(-WAVES * gpu.multiprocessors // features)
+    wanted = -(-WAVES * gpu.multiprocessors // number)
     most = -(-pieces // (threads * unroll))
     return Choice("split", threads, unroll, slices=max(1, min(wanted, most, threads)))
 
 
-def by_size(features: int, pieces: int, gpu: Any, arrays: int) -> Choice:
-    """The rule."""
+def split_rows(number: int, pieces: int, gpu: Any, limit: int) -> Choice:
+    """The same of rows."""
+    shift = slab(pieces, limit)
+    threads, unroll = SPLIT[-1]
+    if number << shift <= math.prod(SPLIT[0]) and 1 << shift <= SPLIT[0][0]:
+        threads, unroll = SPLIT[0]
+    wanted = -(-WAVES * gpu.multiprocessors // -(-pieces >> shift))
+    most = -(-number // (unroll * (threads >> shift)))
+    return Choice("split", threads, unroll, slices=max(1, min(wanted, most, MERGED)), shift=shift)
+
+
+def slab(pieces: int, limit: int) -> int:
+    """Binary logarithm of the pieces of a slab."""
+    return (min(pieces, limit) - 1).bit_length()
+
+
+def features_by_size(number: int, pieces: int, gpu: Any, arrays: int) -> Choice:
+    """The rule for features."""
     wanted = BUSY * gpu.multiprocessors
-    clusters = [1 << power for power in range(gpu.clusters.bit_length())]
-    shapes = [(*shape, 1) for shape in SMALL] + [(*shape, cluster) for shape in LARGE for cluster in clusters]
+    shapes = [(*shape, 1) for shape in SMALL] + [(*shape, cluster) for shape in LARGE for cluster in _clusters(gpu)]
     for threads, unroll, cluster in shapes:
         if pieces <= cluster * threads * (unroll // arrays):
             if (threads, unroll) in LARGE:
-                while 2 * cluster <= gpu.clusters and pieces >= 2 * cluster * threads and features * cluster < wanted:
+                while 2 * cluster <= gpu.clusters and pieces >= 2 * cluster * threads and number * cluster < wanted:
                     cluster *= 2
             return Choice("resident", threads, unroll // arrays, cluster)
-    return split(features, pieces, gpu)
+    return split(number, pieces, gpu)
+
+
+def rows_by_size(number: int, pieces: int, gpu: Any, limit: int, arrays: int) -> Choice:
+    """The rule for rows."""
+    widest = slab(pieces, limit)
+    small = [(SPLIT[0][0], SPLIT[0][1], 1, widest)] if 1 << widest <= SPLIT[0][0] else []
+    large = [(*ROWS, cluster, shift) for shift in (widest, max(0, widest - 1)) for cluster in _clusters(gpu)]
+    for threads, unroll, cluster, shift in small + large:
+        ranks = threads >> shift
+        if cluster <= ranks and number <= cluster * ranks * (unroll // arrays):
+            return Choice("resident", threads, unroll // arrays, cluster, shift=shift)
+    return split_rows(number, pieces, gpu, limit)
+
+
+def _clusters(gpu: Any) -> list[int]:
+    return [1 << power for power in range(gpu.clusters.bit_length())]
 
 
 @contextmanager
-def forced(choice: Choice | Rule) -> Iterator[None]:
-    """Put a choice, or a rule, in place of the rule, for benchmarks and tests."""
-    global _rule
-    before = _rule
-    _rule = choice if callable(choice) else lambda *_: choice
+def forced(choice: Choice | Rule, layout: str) -> Iterator[None]:
+    """Put a choice, or a rule, in place of the rule for "features" or "rows"."""
+    before = _rules[layout]
+    _rules[layout] = choice if callable(choice) else lambda *_: choice
     try:
         yield
     finally:
-        _rule = before
+        _rules[layout] = before
 
 
-_rule: Rule = by_size
+_rules: dict[str, Rule] = {"features": features_by_size, "rows": rows_by_size}

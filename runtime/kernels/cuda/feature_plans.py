@@ -1,0 +1,136 @@
+"""Plans for memory of any strides, best where a feature's elements lie side by side (channels first)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import choose, forward, planes
+from .device import gpu
+from .operands import Array, Plan, flags, letter, letters, number, steps, workspace
+from .primitives import ELEMENTS
+from .program import BIAS, RUNNING_MEAN, RUNNING_VAR, UNBIASED, WEIGHT
+
+PORTIONS = 4  # of shared memory of a multiprocessor, that small planes of a block should leave room for
+
+
+def statistics(x: Array) -> Plan:
+    """Pointers are x, mean and M2."""
+    here = gpu(x.device)
+    outer, feature, inner = x.shape
+    width = packet(x)
+    pieces, xs, kind = inner // width, walk(x, width), letter(x)
+    _, threads, unroll, _, slices, _ = choose.split(feature, outer * pieces, here)
+    first = here.launcher(forward.statistics(kind, width > 1, unroll, threads), (feature, slices))
+    program = forward.moments("f64" if kind == "f64" else "f32", 32 * (1 << (-(-slices // 32) - 1).bit_length()))
+    second = here.launcher(program, (feature,), serialized=True)
+    memory = workspace(x, feature * slices * forward.SAMPLE)
+
+    def plan(stream: int, pointers: Sequence[int]) -> None:
+        x, mean, m2 = pointers
+        _kept, partial = memory(stream)
+        first(stream, x, *xs, outer, pieces, partial)
+        second(stream, partial, slices, mean, m2)
+
+    return plan
+
+
+def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool) -> Plan:
+    """Pointers are x, y, weight, bias, running mean and variance, counter, mean and 1 / standard deviation."""
+    here, kind, kinds = gpu(x.device), letter(x), letters(vectors)
+    outer, feature, inner = x.shape
+    width = packet(x, y)
+    real, moving = number(kind), number(*kinds[2:])
+    given = flags(vectors, (WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR)) | (UNBIASED if unbiased else 0)
+    small = small_planes(x, y) if width == 1 else None
+    if small is not None:
+        program, grid, pieces = planes.planes(kind, kinds, *small), (feature // small[0],), inner
+    else:
+        pieces = inner // width
+        kernel, threads, unroll, cluster, slices, _ = choose.features(feature, outer * pieces, here)
+        if kernel == "split":
+            return split(x, y, kinds, given, threads, unroll, slices)
+        program = forward.resident(kind, kinds, width > 1, cluster, unroll, threads)
+        grid = (feature * cluster,)
+    run, xs, ys = here.launcher(program, grid), walk(x, width), walk(y, width)
+
+    def plan(stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
+        x, y, *others = pointers
+        run(
+            stream, x, *xs, y, *ys, outer, pieces, *others, real(epsilon), moving(1 - rate), moving(rate), given
+        )  # fmt: skip
+
+    return plan
+
+
+def split(
+    x: Array, y: Array, kinds: tuple[str, str, str, str], given: int, threads: int, unroll: int, slices: int
+) -> Plan:
+    """``training`` in two launches."""
+    here, kind = gpu(x.device), letter(x)
+    outer, feature, inner = x.shape
+    width = packet(x, y)
+    pieces, real, moving = inner // width, number(kind), number(*kinds[2:])
+    first = here.launcher(forward.statistics(kind, width > 1, unroll, threads), (feature, slices))
+    program = forward.normalize(kind, kinds, width > 1, unroll, threads)
+    second = here.launcher(program, (feature, slices), serialized=True)
+    memory, xs, ys = workspace(x, feature * slices * forward.SAMPLE), walk(x, width), walk(y, width)
+
+    def plan(stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
+        x, y, *others = pointers
+        _kept, partial = memory(stream)
+        first(stream, x, *xs, outer, pieces, partial)
+        second(
+            stream, x, *xs, y, *ys, outer, pieces, partial, *others,
+            real(epsilon), moving(1 - rate), moving(rate), given,
+        )  # fmt: skip
+
+    return plan
+
+
+def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
+    """Pointers are x, y, mean, variance, weight and bias."""
+    here, kind = gpu(x.device), letter(x)
+    outer, feature, inner = x.shape
+    width = packet(x, y)
+    pieces, real, given = inner // width, number(kind), flags(vectors[2:], (WEIGHT, BIAS))
+    _, threads, unroll, _, slices, _ = choose.split(feature, outer * pieces, here)
+    program = forward.inference(kind, letters(vectors), width > 1, unroll, threads)
+    run, xs, ys = here.launcher(program, (feature, slices)), walk(x, width), walk(y, width)
+
+    def plan(stream: int, pointers: Sequence[int], epsilon: float) -> None:
+        x, y, *others = pointers
+        run(stream, x, *xs, y, *ys, outer, pieces, *others, real(epsilon), given)
+
+    return plan
+
+
+def walk(x: Array, width: int) -> tuple[int, int, int]:
+    """Strides of outer, feature and pieces of so many elements."""
+    outer, feature, inner = steps(x)
+    return outer, feature, (inner or 1) * width
+
+
+def packet(*arrays: Array) -> int:
+    """Elements that can be moved at once: a packet of 16 bytes, or one."""
+    width: int = ELEMENTS[letter(arrays[0])].width
+    for x in arrays:
+        outer, feature, inner = steps(x)
+        if inner != 1 or x.pointer % 16 or x.shape[2] % width or outer % width or feature % width:
+            return 1
+    return width
+
+
+def small_planes(x: Array, y: Array) -> tuple[int, int] | None:
+    """Features of a group and bytes of shared memory, if groups of features can be moved by packets."""
+    outer, feature, inner = x.shape
+    kind = letter(x)
+    group, width = planes.group_of(kind, inner), ELEMENTS[kind].width
+    room = planes.room_for(kind, group, outer, inner)
+    if feature % group or room is None or room * PORTIONS > gpu(x.device).shared:
+        return None
+    for one in (x, y):
+        outer_step, feature_step, inner_step = steps(one)
+        side_by_side = feature_step == inner * (feature > 1) and inner_step == (inner > 1)
+        if not side_by_side or one.pointer % 16 or outer_step % width:
+            return None
+    return group, room

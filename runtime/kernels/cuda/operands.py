@@ -1,0 +1,51 @@
+"""How kernels are told of arrays: letters for dtypes, flags for what is there, strides, and memory to work in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .arrays import DeviceArray
+from .primitives import ELEMENTS
+
+Array = DeviceArray
+Plan = Callable[..., None]  # of a stream, and of pointers and numbers that differ from call to call
+Workspace = Callable[[int], tuple[Any, int]]  # of a stream: an owner, to be kept until all is launched, and a pointer
+
+FLOAT64 = np.dtype(np.float64)
+LETTERS = {np.dtype(kind.dtype): name for name, kind in ELEMENTS.items()}
+
+
+def letter(x: Array) -> str:
+    """What the kernels call a dtype."""
+    return LETTERS[x.dtype]
+
+
+def letters(vectors: Sequence[Array | None]) -> Any:
+    """The same of vectors; of one that is absent, that of any other, so that it makes no program of its own."""
+    given = [LETTERS[one.dtype] for one in vectors if one is not None]
+    return tuple((given or ["f32"])[0] if one is None else LETTERS[one.dtype] for one in vectors)
+
+
+def flags(vectors: Sequence[Array | None], bits: Sequence[int]) -> int:
+    """The bits of those that are there."""
+    return sum(bit for bit, one in zip(bits, vectors, strict=True) if one is not None)
+
+
+def number(*kinds: str) -> Any:
+    """The type of numbers beside arrays of some dtypes; a launch takes float for float64."""
+    return float if "f64" in kinds else np.float32
+
+
+def steps(x: Array) -> tuple[int, ...]:
+    """Strides in elements; 0 along an axis that has one element."""
+    axes = zip(x.shape, x.strides, strict=True)
+    return tuple(stride // x.dtype.itemsize if length > 1 else 0 for length, stride in axes)
+
+
+def workspace(x: Array, size: int) -> Workspace:
+    """Memory for so many numbers of the arithmetic with x, from its library."""
+    allocate, device, item = x.library.allocate, x.device, 8 if x.dtype == np.float64 else 4
+    return lambda stream: allocate(size * item, device, stream)

@@ -1,0 +1,142 @@
+"""Plans for memory where the features of a row lie side by side: channels last, and (N, C)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from . import choose, columns, columns_backward
+from .device import gpu
+from .operands import Array, Plan, flags, letter, letters, number, steps, workspace
+from .primitives import ELEMENTS
+from .program import BATCH, BIAS, INPUT, RUNNING_MEAN, RUNNING_VAR, UNBIASED, WEIGHT
+
+
+def fit(*arrays: Array) -> bool:
+    """Are these matrices of rows?"""
+    _, feature, inner = arrays[0].shape
+    return inner == 1 and feature > 1 and all(steps(one)[1] == 1 for one in arrays)
+
+
+class Shape(NamedTuple):
+    """Of the matrices."""
+
+    kind: str
+    rows: int
+    features: int
+    aligned: bool
+    columns: int  # pieces of a row
+
+
+def shape_of(*arrays: Array) -> Shape:
+    """Pieces are packets if every row of every array is aligned to them."""
+    rows, features, _ = arrays[0].shape
+    kind = letter(arrays[0])
+    width = ELEMENTS[kind].width
+    aligned = not features % width and not any(one.pointer % 16 or steps(one)[0] % width for one in arrays)
+    return Shape(kind, rows, features, aligned, features // width if aligned else features)
+
+
+def statistics(x: Array) -> Plan:
+    """Pointers are x, mean and M2."""
+    here, (kind, rows, features, aligned, pieces) = gpu(x.device), shape_of(x)
+    _, threads, unroll, _, slices, shift = choose.split_rows(rows, pieces, here, columns.slab_limit(aligned))
+    slabs, pitch, sizes = -(-pieces >> shift), steps(x)[0], (rows, features, shift, slices)
+    first = here.launcher(columns.statistics(kind, aligned, unroll, threads), (slabs, slices))
+    second = here.launcher(columns.moments(kind, aligned, threads), (slabs,), serialized=True)
+    memory = workspace(x, 3 * slices * features)
+
+    def plan(stream: int, pointers: Sequence[int]) -> None:
+        x, mean, m2 = pointers
+        _kept, partial = memory(stream)
+        first(stream, x, pitch, *sizes, partial)
+        second(stream, *sizes, partial, mean, m2)
+
+    return plan
+
+
+def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool) -> Plan:
+    """Pointers are x, y, weight, bias, running mean and variance, counter, mean and 1 / standard deviation."""
+    here, (kind, rows, features, aligned, pieces) = gpu(x.device), shape_of(x, y)
+    kinds = letters(vectors)
+    real, moving = number(kind), number(*kinds[2:])
+    given = flags(vectors, (WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR)) | (UNBIASED if unbiased else 0)
+    x_pitch, y_pitch = steps(x)[0], steps(y)[0]
+    kernel, threads, unroll, cluster, slices, shift = choose.rows(rows, pieces, here, columns.slab_limit(aligned))
+    slabs, sizes = -(-pieces >> shift), (rows, features, shift, slices)
+    if kernel == "resident":
+        run = here.launcher(columns.resident(kind, kinds, aligned, cluster, unroll, threads), (slabs * cluster,))
+
+        def plan(stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
+            x, y, *others = pointers
+            run(
+                stream, x, x_pitch, y, y_pitch, *sizes[:3], *others,
+                real(epsilon), moving(1 - rate), moving(rate), given,
+            )  # fmt: skip
+
+        return plan
+    first = here.launcher(columns.statistics(kind, aligned, unroll, threads), (slabs, slices))
+    program = columns.normalize(kind, kinds, aligned, unroll, threads)
+    second = here.launcher(program, (slabs, slices), serialized=True)
+    memory = workspace(x, 3 * slices * features)
+
+    def plan_split(stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
+        x, y, *others = pointers
+        _kept, partial = memory(stream)
+        first(stream, x, x_pitch, *sizes, partial)
+        second(
+            stream, x, x_pitch, y, y_pitch, *sizes, partial, *others,
+            real(epsilon), moving(1 - rate), moving(rate), given,
+        )  # fmt: skip
+
+    return plan_split
+
+
+def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
+    """Pointers are x, y, mean, variance, weight and bias."""
+    here, (kind, rows, features, aligned, pieces) = gpu(x.device), shape_of(x, y)
+    real, given = number(kind), flags(vectors[2:], (WEIGHT, BIAS))
+    _, threads, unroll, _, slices, shift = choose.split_rows(rows, pieces, here, columns.slab_limit(aligned))
+    program = columns.inference(kind, letters(vectors), aligned, unroll, threads)
+    run = here.launcher(program, (-(-pieces >> shift), slices))
+    x_pitch, y_pitch, sizes = steps(x)[0], steps(y)[0], (rows, features, shift, slices)
+
+    def plan(stream: int, pointers: Sequence[int], epsilon: float) -> None:
+        x, y, *others = pointers
+        run(stream, x, x_pitch, y, y_pitch, *sizes, *others, real(epsilon), given)
+
+    return plan
+
+
+def backward(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch: bool) -> Plan:
+    """Pointers are x, dy, dx, mean, 1 / standard deviation, weight, dweight and dbias."""
+    arrays = (x, dy) if dx is None else (x, dy, dx)
+    here, (kind, rows, features, aligned, pieces) = gpu(x.device), shape_of(*arrays)
+    (weights,) = letters([weight])
+    pitches = [0 if one is None else steps(one)[0] for one in (x, dy, dx)]
+    written = 0 if dx is None else INPUT
+    given = flags([weight], [WEIGHT]) | (BATCH if batch else 0)
+    limit = columns.slab_limit(aligned)
+    choice = choose.rows(rows, pieces, here, limit, 2) if batch else choose.split_rows(rows, pieces, here, limit)
+    kernel, threads, unroll, cluster, slices, shift = choice
+    slabs, sizes = -(-pieces >> shift), (rows, features, shift, slices)
+    if kernel == "resident":
+        program = columns_backward.resident(kind, weights, aligned, cluster, unroll, threads)
+        run = here.launcher(program, (slabs * cluster,))
+        memory = None
+    else:
+        program = columns_backward.sums(kind, weights, aligned, not batch, unroll, threads)
+        first = here.launcher(program, (slabs, slices))
+        program = columns_backward.gradient(kind, weights, aligned, unroll, threads)
+        run = here.launcher(program, (slabs, slices if batch and written else 1), serialized=True)
+        memory = workspace(x, 4 * slices * features)
+
+    def plan(stream: int, pointers: Sequence[int]) -> None:
+        x, dy, dx, mean, invstd, weight, dweight, dbias = pointers
+        _kept, partial = (None, 0) if memory is None else memory(stream)
+        arguments = x, pitches[0], dy, pitches[1], dx, pitches[2], *sizes, mean, invstd, weight, partial, dweight, dbias
+        if memory is not None:
+            first(stream, *arguments, given | written)
+        run(stream, *arguments, given | (written if batch else 0))
+
+    return plan
