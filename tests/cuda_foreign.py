@@ -10,6 +10,7 @@ import types
 
 import numpy as np
 import pytest
+from numba import cuda
 
 import simulator
 from normspec.runtime.kernels.cuda.simulated import own
@@ -66,6 +67,15 @@ def test_a_cupy_array_comes_back_as_one(training):
     np.testing.assert_allclose(y.memory, here(VALUES), rtol=2e-6, atol=2e-6)
     np.testing.assert_array_equal(given.memory, VALUES)
     np.testing.assert_allclose(there.running_var.numpy(), here.running_var.numpy(), rtol=1e-6)
+
+
+def test_numbas_arrays_are_taken():
+    there, here = nn.BatchNorm2d(3).to("cuda"), nn.BatchNorm2d(3)
+    given = cuda.to_device(VALUES)
+    y = there(given)
+    np.testing.assert_allclose(y.copy_to_host(), here(VALUES), rtol=2e-6, atol=2e-6)
+    np.testing.assert_array_equal(given.copy_to_host(), VALUES)
+    assert y.__cuda_array_interface__["shape"] == SHAPE
 
 
 @pytest.mark.usefixtures("cupy")
