@@ -148,12 +148,14 @@ def test_torch_tensors_on_a_gpu_are_normalized_there(on_gpu, last):
         np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=5e-6, atol=5e-6)
 
 
-def test_torch_tensors_on_a_gpu_are_differentiated_there(on_gpu):
+@pytest.mark.parametrize("last", [False, True])
+def test_torch_tensors_on_a_gpu_are_differentiated_there(on_gpu, last):
     import torch
 
     from normspec.interop.torch import batch_norm
 
-    x, dy = (torch.from_numpy(one).contiguous(memory_format=torch.channels_last) for one in (VALUES, SLOPES))
+    layout = torch.channels_last if last else torch.contiguous_format
+    x, dy = (torch.from_numpy(one).contiguous(memory_format=layout) for one in (VALUES, SLOPES))
     found = []
     for place in (torch.clone, on_gpu):
         given, weight, bias = (place(one).requires_grad_() for one in (x, *vectors()[2:]))
