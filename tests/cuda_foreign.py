@@ -168,6 +168,17 @@ def test_torch_tensors_on_a_gpu_are_differentiated_there(on_gpu, last):
         np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=5e-6, atol=5e-6)
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_a_dialect_gives_back_torchs_tensors_on_a_gpu(on_gpu, last):
+    import torch
+
+    layout = torch.channels_last if last else torch.contiguous_format
+    x = on_gpu(torch.from_numpy(VALUES).contiguous(memory_format=layout))
+    y = nn.BatchNorm2d(3).to("cuda")(x)
+    assert y.stride() == x.stride()
+    np.testing.assert_allclose(y.numpy(), nn.BatchNorm2d(3)(VALUES), rtol=2e-6, atol=2e-6)
+
+
 def vectors():
     """Running statistics, weight and bias."""
     import torch
