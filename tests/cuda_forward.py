@@ -190,10 +190,10 @@ def test_inference(layout: Any, element: str) -> None:
         cases.check(y, cases.affine(x, *given), element)
 
 
-SHAPES = [(1, 1, 1), (2, 3, 8), (5, 2, 56), (3, 2, 49), (1, 2, 520), (67, 1, 16)]
+SHAPES = [(1, 1, 1), (2, 3, 8), (5, 2, 56), (3, 2, 49), (1, 2, 520), (67, 1, 16), (40, 2, 20)]
 
 
-SHAPES = [(1, 1, 1), (2, 3, 8), (5, 2, 56), (3, 2, 49), (1, 2, 520), (67, 1, 16)]
+SHAPES = [(1, 1, 1), (2, 3, 8), (5, 2, 56), (3, 2, 49), (1, 2, 520), (67, 1, 16), (40, 2, 20)]
 AFFINE, RUNNING = ("weight", "bias"), ("running_mean", "running_var")
 
 

@@ -3,7 +3,7 @@
 The simulator gives every CUDA thread an operating system thread and polls them at barriers. Here a block's threads take
 turns, in an order that a fixed seed shuffles between any two barriers, so that a race shows. Threads that wait at
 different barriers, or at one that others never reach, are an error. Shared and local memory starts as NaN. The blocks
-of a cluster take turns from barrier to barrier, in random order, too; those of other clusters come later.
+of a cluster take turns, too: each goes on for as long as it need not wait for the others, to its end perhaps.
 """
 
 from __future__ import annotations
@@ -88,7 +88,9 @@ class Clusters:
                 raise RuntimeError(
                     f"deadlock in {self.function.__name__}: blocks wait for others that have not arrived"
                 )
-            order.choice(ready).step(order)
+            block = order.choice(ready)
+            while block.threads and block.ready():
+                block.step(order)
 
 
 def unwrapped(argument: Any) -> Any:
