@@ -151,7 +151,7 @@ def test_memory_that_is_not_there_is_refused(driver):
         cuda.asarray(Foreign(interface))
 
 
-@pytest.mark.parametrize("typestr", ["<i4", "<c8", "|b1", "<u4"])
+@pytest.mark.parametrize("typestr", ["<i4", "<c8", "|b1", "<u4", "<i8"])
 def test_elements_that_are_no_floating_point_numbers_are_refused(typestr):
     there = cuda.to_device(np.ones(3, np.float64))
     with pytest.raises(TypeError, match="expected elements of float16, float32, float64, bfloat16, found"):
@@ -394,6 +394,27 @@ def test_absent_vectors_have_no_pointer_and_no_flag(driver):
     assert launch.arguments[-1] == 2
 
 
+def test_batches_are_counted_by_the_same_launch(driver):
+    x, y, *_ = arrays((2, 3, 16))
+    count = cuda.counter(cuda.to_device(np.zeros(1, np.int64)))
+    nothing = (None,) * 4
+    _, (launch,) = launches(driver, cuda.forward_training, x, y, *nothing, 0.5, 0.25, False, count)
+    assert launch.arguments[14] == count.pointer
+    assert launch.arguments[-1] == 16
+    for wrong in (np.zeros(2, np.int64), np.zeros(1, np.float32)):
+        with pytest.raises(TypeError, match="expected one int64 that can be written, found DeviceArray"):
+            cuda.counter(cuda.to_device(wrong))
+    with pytest.raises(TypeError, match="expected elements of float16"):
+        cuda.asarray(foreign(count))
+
+
+def test_plans_do_not_fill_the_memory(driver, monkeypatch):
+    monkeypatch.setattr(plans, "MOST", 2)
+    for outer in range(1, 5):
+        cuda.normalize(*arrays((outer, 3, 16)), 0.5)
+    assert len(plans._plans) <= 2
+
+
 def test_float64_has_numbers_of_float64(driver):
     x, y, *_ = arrays((2, 3, 16), np.float64)
     running = [cuda.to_device(np.ones(3)) for _ in range(2)]
@@ -534,7 +555,7 @@ class FakeTorch:
         self.current, self.allocated = 0x7770, []
         module = ModuleType("torch")
         module.float16, module.bfloat16, module.float32, module.float64 = "float16", "bfloat16", "float32", "float64"
-        module.uint8, module.device = "uint8", lambda kind, index: (kind, index)
+        module.int64, module.uint8, module.device = "int64", "uint8", lambda kind, index: (kind, index)
         module._C = SimpleNamespace(_cuda_getCurrentRawStream=lambda index: self.current)
         torch = self
 
