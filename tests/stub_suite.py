@@ -15,7 +15,7 @@ from cuda.core._utils.cuda_utils import CUDAError
 from numba import types
 
 from normspec.runtime.kernels import cuda
-from normspec.runtime.kernels.cuda import cache, choose, device, gpu, plans
+from normspec.runtime.kernels.cuda import build, cache, choose, device, gpu, plans
 from normspec.runtime.kernels.cuda.program import Program
 from stub import Driver
 
@@ -242,8 +242,6 @@ def test_another_thread_can_launch(driver):
 @pytest.fixture
 def builds(tmp_path, monkeypatch):
     """An empty folder, and a log of what is built."""
-    from normspec.runtime.kernels.cuda import build
-
     monkeypatch.setenv("NORMSPEC_CACHE", str(tmp_path / "cache"))
     log = []
 
@@ -301,8 +299,6 @@ def test_a_damaged_file_is_built_anew(builds, damage):
 def test_a_file_that_the_driver_refuses_is_built_anew(builds, driver, monkeypatch):
     program = TOY._replace(name="refused")
     with monkeypatch.context() as patch:
-        from normspec.runtime.kernels.cuda import build
-
         patch.setattr(build, "build", lambda *_: SimpleNamespace(cubin=b"not an ELF, whole though"))
         cache.cubin(program, (9, 0))
     device.gpu(0).launcher(program, (1,))
@@ -360,16 +356,32 @@ def launches(driver, function, *arguments):
 SIGNATURES = {}
 
 
+REAL = build.build
+
+
 @pytest.fixture(autouse=True)
-def signatures(monkeypatch):
-    """Keep the signatures of the programs that are loaded."""
+def quick(monkeypatch):
+    """Compile nothing, for the stub runs nothing; keep the signatures of the programs that are loaded."""
     loaded = gpu.Gpu._loaded
+    monkeypatch.setattr(build, "build", lambda program, _: SimpleNamespace(cubin=b"\x7fELF" + program.name.encode()))
 
     def keep(self, program):
         SIGNATURES[program.name] = program.signature
         return loaded(self, program)
 
     monkeypatch.setattr(gpu.Gpu, "_loaded", keep)
+
+
+def test_the_compiler_makes_what_the_driver_loads(driver, monkeypatch, tmp_path):
+    """The one test here that compiles: from Python through PTX to machine code in a file, and on to a launch."""
+    monkeypatch.setenv("NORMSPEC_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "build", REAL)
+    monkeypatch.setattr(device.gpu(0), "_kernels", {})
+    x, y, *vectors = arrays((2, 3, 16))
+    _, (launch,) = launches(driver, cuda.normalize, x, y, *vectors, 0.5)
+    (file,) = tmp_path.iterdir()
+    assert file.name.startswith(f"{launch.name}-sm90-")
+    assert launch.name.encode() in file.read_bytes()
 
 
 def test_arguments_of_a_resident_training_step(driver):
