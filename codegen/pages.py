@@ -38,12 +38,6 @@ class Reference:
         traits = {one.name: one.extends for one in self.dialect.traits}
         return {"Module": (), **traits, **{one.name: one.supertypes for one in self.dialect.classes}}
 
-    @property
-    def base(self) -> Trait:
-        """``Module`` in the shape of a trait."""
-        doc = "A callable that keeps tensors and other modules under names; every class of this dialect is one."
-        return Trait("Module", (), doc, self.dialect.methods)
-
     def qualified(self, name: str) -> str:
         """Where something is imported from: ``storch.nn.HasWeight``."""
         for one in self.dialect.classes:
@@ -82,7 +76,7 @@ class Reference:
         """The methods that come from supertypes, with where they come from; the nearest one counts."""
         found: dict[str, Inherited] = {}
         for origin in self.ancestors(name):
-            trait = next(one for one in (*self.dialect.traits, self.base) if one.name == origin)
+            trait = next(one for one in (*self.dialect.traits, self.dialect.base) if one.name == origin)
             for method in trait.methods:
                 found.setdefault(method.name, Inherited(method, origin))
         return sorted(found.values(), key=lambda one: one.method.name.lower())
@@ -90,7 +84,7 @@ class Reference:
     @property
     def bases(self) -> list[Trait]:
         """What classes extend, the most general first."""
-        return [self.base, *self.dialect.traits]
+        return [self.dialect.base, *self.dialect.traits]
 
     @property
     def methods(self) -> list[Inherited]:
@@ -150,7 +144,7 @@ def _of_dialect(
             other=other,
             differences=differences,
         )
-    for trait in (*reference.dialect.traits, reference.base):
+    for trait in (*reference.dialect.traits, reference.dialect.base):
         yield page(reference.page(trait.name), "trait.md.j2", one=trait)
     for function in reference.normalizing:
         name = reference.place(function).partition(".")[2]
