@@ -48,7 +48,7 @@ html_css_files = ["site.css"]
 html_js_files = ["site.js"]
 html_extra_path = ["_extra"]
 html_copy_source = html_show_sourcelink = False
-html_show_sphinx = html_use_index = False
+html_show_sphinx = html_use_index = html_domain_indices = False
 pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 html_math_renderer = "mathml"
