@@ -11,11 +11,31 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
 
-from .pieces import Integer, Number, Pointer
-from .primitives import device
-from .program import BATCH, WEIGHT
+from .forward import name_of, piece, scalar
+from .pieces import SIZES, STRIDES, Integer, Number, Pointer, advance, slice_bounds, walk_from
+from .primitives import (
+    LANES,
+    access,
+    cluster_arrive,
+    cluster_wait,
+    cuda,
+    device,
+    fma,
+    launch_next,
+    pointer,
+    read_peer,
+    shuffle_down,
+    shuffle_from,
+    wait_for_previous,
+)
+from .program import BATCH, INPUT, WEIGHT, Program
 from .reduction import two_sum
+
+Array = Any
+SIZE = 5  # numbers of a sample in memory: slope, residue, center, comoment and count
+COUNT = SIZE - 1
 
 
 class Cosample(NamedTuple):
@@ -79,3 +99,424 @@ def gradients(real: Any) -> Gradients:
         return sample.slope, sample.residue - residue * tilt, tilt, np.float64(dweight), dbias
 
     return Gradients(combine, given, derive)
+
+
+@cache
+def merger(real: Any, width: int = 1) -> Any:
+    """Build the device function that adds a local array of samples to another: ``width`` features, then their count."""
+    combine, counted = gradients(real).combine, 4 * width
+    size = counted + 1
+
+    @device
+    def merge(sample: Array, other: Array) -> None:
+        """Either may be empty."""
+        count, more = sample[counted], other[counted]
+        if count == real(0):
+            for i in range(size):
+                sample[i] = other[i]
+        elif more > real(0):
+            for i in range(0, counted, 4):
+                mine = Cosample(count, sample[i], sample[i + 1], sample[i + 2], sample[i + 3])
+                distance = (other[i] - mine.slope) + (other[i + 1] - mine.residue)
+                _, sample[i], sample[i + 1], sample[i + 2], sample[i + 3] = combine(
+                    mine, more, distance, other[i + 2] - mine.center, other[i + 3]
+                )
+            sample[counted] = count + more
+
+    return merge
+
+
+@cache
+def trees(real: Any, threads: int, cluster: int = 1) -> tuple[Any, Any]:
+    """Build the device functions that merge the samples of a block's threads, and of a cluster's blocks."""
+    merge, warps, slots = merger(real), threads // LANES, SIZE * threads // LANES
+
+    @device
+    def merge_lanes(sample: Array, lanes: Integer) -> None:
+        """Merge the samples of a warp's first lanes, a power of 2; every lane gets the result."""
+        other = cuda.local.array(SIZE, real)
+        lanes >>= 1
+        while lanes > 0:
+            for i in range(SIZE):
+                other[i] = shuffle_down(sample[i], lanes)
+            merge(sample, other)
+            lanes >>= 1
+        for i in range(SIZE):
+            sample[i] = shuffle_from(sample[i], 0)
+
+    @device
+    def merge_block(sample: Array) -> None:
+        """Merge the samples of a block's threads; every thread gets the result."""
+        shared = cuda.shared.array(slots, real)
+        warp, lane = cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
+        merge_lanes(sample, LANES)
+        if lane == 0:
+            for i in range(SIZE):
+                shared[SIZE * warp + i] = sample[i]
+        cuda.syncthreads()
+        sample[COUNT] = real(0)
+        if lane < warps:
+            for i in range(SIZE):
+                sample[i] = shared[SIZE * lane + i]
+        merge_lanes(sample, warps)
+
+    @device
+    def merge_cluster(sample: Array) -> None:
+        """Merge the samples of a cluster's blocks, for every thread, which then waits for the cluster at its end."""
+        shared = cuda.shared.array(SIZE, real)
+        lane = cuda.threadIdx.x % LANES
+        if cuda.threadIdx.x == 0:
+            for i in range(SIZE):
+                shared[i] = sample[i]
+        cluster_arrive()
+        cluster_wait()
+        sample[COUNT] = real(0)
+        if lane < cluster:
+            for i in range(SIZE):
+                sample[i] = read_peer(shared, i, lane)
+        cluster_arrive()
+        merge_lanes(sample, cluster)
+
+    return merge_block, merge_cluster
+
+
+@cache
+def adder(element: str, aligned: bool, unroll: int, threads: int) -> Any:
+    """Build the device function that adds a thread's pieces of x and dy to a sample."""
+    kind = access(element, aligned)
+    width, unpack, real = kind.width, kind.unpack, kind.real
+    combine = gradients(real).combine
+
+    @device
+    def add(xs: Array, dys: Array, left: Integer, mean: Number, sample: Array) -> None:
+        """Add the packets, ``unroll`` or what is left of a slice from the first one on."""
+        x = cuda.local.array(width, real)
+        dy = cuda.local.array(width, real)
+        unpack(dys, 0, dy, 0)
+        mine = Cosample(sample[COUNT], sample[0], sample[1], sample[2], sample[3])
+        if mine.count == real(0):  # only where the first distances are measured from
+            mine = Cosample(real(0), dy[0], real(0), real(0), real(0))
+        count = distance = center = comoment = real(0)
+        for u in range(unroll):
+            if u * threads < left:
+                unpack(xs, u, x, 0)
+                unpack(dys, u, dy, 0)
+                count += real(width)
+                for item in range(width):
+                    distance += dy[item] - mine.slope
+                    center += x[item] - mean
+        distance /= count
+        for u in range(unroll):
+            if u * threads < left:
+                unpack(xs, u, x, 0)
+                unpack(dys, u, dy, 0)
+                for item in range(width):
+                    comoment = fma((dy[item] - mine.slope) - distance, x[item] - mean, comoment)
+        after = combine(mine, count, distance - mine.residue, center / count - mine.center, comoment)
+        sample[0], sample[1], sample[2], sample[3] = after.slope, after.residue, after.center, after.comoment
+        sample[COUNT] = after.count
+
+    return add
+
+
+class Slopes(NamedTuple):
+    """``dx = ((dy - offset) - ((x - mean) * tilt + rest)) * scale``."""
+
+    mean: Number
+    scale: Number
+    offset: Number
+    rest: Number
+    tilt: Number
+
+
+@cache
+def differentiator(element: str, aligned: bool) -> Any:
+    """Build the device function that turns a packet of dy into one of dx."""
+    kind = access(element, aligned)
+    width, unpack, pack, real = kind.width, kind.unpack, kind.pack, kind.real
+
+    @device
+    def apply(xs: Array, dys: Array, packet: Integer, by: Slopes, flags: Integer) -> None:
+        x = cuda.local.array(width, real)
+        dy = cuda.local.array(width, real)
+        unpack(dys, packet, dy, 0)
+        if flags & BATCH:
+            unpack(xs, packet, x, 0)
+            for item in range(width):
+                dy[item] = (dy[item] - by.offset) - fma(x[item] - by.mean, by.tilt, by.rest)
+        for item in range(width):
+            dy[item] *= by.scale
+        pack(dy, 0, dys, packet)
+
+    return apply
+
+
+@cache
+def finisher(real: Any) -> Any:
+    """Build the device function that makes slopes of the sums of all elements, and writes dweight and dbias."""
+    _, given, derive = gradients(real)
+
+    @device
+    def finish(
+        sample: Array,
+        feature: Integer,
+        committing: bool,
+        means: Pointer,
+        invstds: Pointer,
+        weight: Pointer,
+        dweight: Pointer,
+        dbias: Pointer,
+        flags: Integer,
+    ) -> Slopes:
+        mean, residue, invstd, scale = given(means, invstds, weight, feature, flags)
+        whole = Cosample(sample[COUNT], sample[0], sample[1], sample[2], sample[3])
+        offset, rest, tilt, slope, total = derive(whole, residue, invstd, flags)
+        if committing:
+            dweight[feature] = slope
+            dbias[feature] = total
+        return Slopes(mean, scale, offset, rest, tilt)
+
+    return finish
+
+
+def title(kernel: str, element: str, weight: str, aligned: bool, unroll: int, threads: int) -> str:
+    """Name a program."""
+    return name_of(kernel, element, (weight,), piece(aligned), f"u{unroll}", f"t{threads}")
+
+
+def parameters(element: str, weight: str) -> tuple[Any, ...]:
+    """Signature of the kernels.
+
+    x, dy and dx with their strides; outer, inner and slices; means, invstds, weight, partial, dweight, dbias; flags.
+    """
+    data, double = (pointer(element), *STRIDES), pointer("f64")
+    vectors = (double, double, pointer(weight), types.CPointer(scalar(element)), double, double)
+    return (*data, *data, *data, *SIZES, types.int64, *vectors, types.int64)
+
+
+@cache
+def sums(element: str, weight: str, aligned: bool, evaluation: bool, unroll: int = 4, threads: int = 256) -> Program:
+    """Sums of every slice, into ``partial``: (feature, slices, 5) of the arithmetic's type.
+
+    Reads x and dy once, 2T. In ``evaluation``, where dx does not depend on the sums, it is written if flags have INPUT,
+    3T in all. The grid is (feature, slices).
+    """
+    kind = access(element, aligned)
+    packed, word, real, load_piece, store_piece = unroll * kind.words, kind.word, kind.real, kind.load, kind.store
+    add, apply, given = (
+        adder(element, aligned, unroll, threads),
+        differentiator(element, aligned),
+        gradients(real).given,
+    )
+    merge_block, _ = trees(real, threads)
+
+    def kernel(
+        x: Pointer,
+        x_outer: Integer,
+        x_feature: Integer,
+        x_inner: Integer,
+        dy: Pointer,
+        dy_outer: Integer,
+        dy_feature: Integer,
+        dy_inner: Integer,
+        dx: Pointer,
+        dx_outer: Integer,
+        dx_feature: Integer,
+        dx_inner: Integer,
+        outer: Integer,
+        inner: Integer,
+        slices: Integer,
+        means: Pointer,
+        invstds: Pointer,
+        weight: Pointer,
+        partial: Pointer,
+        dweight: Pointer,
+        dbias: Pointer,
+        flags: Integer,
+    ) -> None:
+        sample = cuda.local.array(SIZE, real)
+        xs = cuda.local.array(packed, word)
+        dys = cuda.local.array(packed, word)
+        sample[COUNT] = real(0)
+        feature, index = np.int64(cuda.blockIdx.x), np.int64(cuda.blockIdx.y)
+        start, stop = slice_bounds(outer * inner, slices, index)
+        place = start + np.int64(cuda.threadIdx.x)
+        left = stop - place
+        mean, _, _, scale = given(means, invstds, weight, feature, flags)
+        by = Slopes(mean, scale, real(0), real(0), real(0))
+        x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
+        dy_walk = walk_from(place, feature * dy_feature, inner, dy_outer, dy_inner)
+        dx_walk = walk_from(place, feature * dx_feature, inner, dx_outer, dx_inner)
+        while left > 0:
+            for u in range(unroll):
+                if u * threads < left:
+                    load_piece(x, x_walk.offset, xs, u)
+                    load_piece(dy, dy_walk.offset, dys, u)
+                x_walk, dy_walk = advance(x_walk), advance(dy_walk)
+            add(xs, dys, left, mean, sample)
+            if evaluation and flags & INPUT:
+                for u in range(unroll):
+                    if u * threads < left:
+                        apply(xs, dys, u, by, flags)
+                        store_piece(dx, dx_walk.offset, dys, u)
+                    dx_walk = advance(dx_walk)
+            left -= unroll * threads
+        merge_block(sample)
+        if cuda.threadIdx.x == 0:
+            for i in range(SIZE):
+                partial[SIZE * (feature * slices + index) + i] = sample[i]
+        launch_next()
+
+    kernel_name = "backward_evaluation" if evaluation else "backward_sums"
+    return Program(
+        title(kernel_name, element, weight, aligned, unroll, threads), kernel, parameters(element, weight), threads
+    )
+
+
+@cache
+def gradient(element: str, weight: str, aligned: bool, unroll: int = 4, threads: int = 256) -> Program:
+    """Merge the slices of ``sums``, no more than ``threads``; write dweight, dbias and, if flags have INPUT, dx.
+
+    Together they read x and dy twice and write dx once, 5T less what was cached. The grid is (feature, slices), or
+    (feature, 1) where no dx is written. Blocks go from the last to the first, as in ``forward.normalize``.
+    """
+    kind = access(element, aligned)
+    packed, word, real, load_piece, store_piece = unroll * kind.words, kind.word, kind.real, kind.load, kind.store
+    apply, finish, (merge_block, _) = differentiator(element, aligned), finisher(real), trees(real, threads)
+
+    def kernel(
+        x: Pointer,
+        x_outer: Integer,
+        x_feature: Integer,
+        x_inner: Integer,
+        dy: Pointer,
+        dy_outer: Integer,
+        dy_feature: Integer,
+        dy_inner: Integer,
+        dx: Pointer,
+        dx_outer: Integer,
+        dx_feature: Integer,
+        dx_inner: Integer,
+        outer: Integer,
+        inner: Integer,
+        slices: Integer,
+        means: Pointer,
+        invstds: Pointer,
+        weight: Pointer,
+        partial: Pointer,
+        dweight: Pointer,
+        dbias: Pointer,
+        flags: Integer,
+    ) -> None:
+        sample = cuda.local.array(SIZE, real)
+        xs = cuda.local.array(packed, word)
+        dys = cuda.local.array(packed, word)
+        sample[COUNT] = real(0)
+        feature = np.int64(cuda.gridDim.x - 1 - cuda.blockIdx.x)
+        start, stop = slice_bounds(outer * inner, slices, slices - 1 - np.int64(cuda.blockIdx.y))
+        place = start + np.int64(cuda.threadIdx.x)
+        left = stop - place if flags & INPUT else np.int64(0)
+        x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
+        dy_walk = walk_from(place, feature * dy_feature, inner, dy_outer, dy_inner)
+        dx_walk = walk_from(place, feature * dx_feature, inner, dx_outer, dx_inner)
+        wait_for_previous()
+        if cuda.threadIdx.x < slices:
+            for i in range(SIZE):
+                sample[i] = partial[SIZE * (feature * slices + cuda.threadIdx.x) + i]
+        merge_block(sample)
+        committing = cuda.blockIdx.y == 0 and cuda.threadIdx.x == 0
+        by = finish(sample, feature, committing, means, invstds, weight, dweight, dbias, flags)
+        while left > 0:
+            for u in range(unroll):
+                if u * threads < left:
+                    load_piece(x, x_walk.offset, xs, u)
+                    load_piece(dy, dy_walk.offset, dys, u)
+                x_walk, dy_walk = advance(x_walk), advance(dy_walk)
+            for u in range(unroll):
+                if u * threads < left:
+                    apply(xs, dys, u, by, flags)
+                    store_piece(dx, dx_walk.offset, dys, u)
+                dx_walk = advance(dx_walk)
+            left -= unroll * threads
+
+    name = title("backward_gradient", element, weight, aligned, unroll, threads)
+    return Program(name, kernel, parameters(element, weight), threads)
+
+
+@cache
+def resident(
+    element: str, weight: str, aligned: bool, cluster: int = 1, unroll: int = 8, threads: int = 512
+) -> Program:
+    """Write dweight, dbias and, if flags have INPUT, dx.
+
+    A feature of x and dy is kept on chip by the blocks of a cluster, a slice each: 3T, in one launch. The grid is
+    (feature * cluster,), and a feature may have ``cluster * unroll * threads`` pieces.
+    """
+    kind = access(element, aligned)
+    packed, word, real, load_piece, store_piece = unroll * kind.words, kind.word, kind.real, kind.load, kind.store
+    add, apply, given = (
+        adder(element, aligned, unroll, threads),
+        differentiator(element, aligned),
+        gradients(real).given,
+    )
+    finish, (merge_block, merge_cluster) = finisher(real), trees(real, threads, cluster)
+
+    def kernel(
+        x: Pointer,
+        x_outer: Integer,
+        x_feature: Integer,
+        x_inner: Integer,
+        dy: Pointer,
+        dy_outer: Integer,
+        dy_feature: Integer,
+        dy_inner: Integer,
+        dx: Pointer,
+        dx_outer: Integer,
+        dx_feature: Integer,
+        dx_inner: Integer,
+        outer: Integer,
+        inner: Integer,
+        slices: Integer,
+        means: Pointer,
+        invstds: Pointer,
+        weight: Pointer,
+        partial: Pointer,
+        dweight: Pointer,
+        dbias: Pointer,
+        flags: Integer,
+    ) -> None:
+        sample = cuda.local.array(SIZE, real)
+        xs = cuda.local.array(packed, word)
+        dys = cuda.local.array(packed, word)
+        sample[COUNT] = real(0)
+        feature, rank = np.int64(cuda.blockIdx.x // cluster), np.int64(cuda.blockIdx.x % cluster)
+        start, stop = slice_bounds(outer * inner, cluster, rank)
+        place = start + np.int64(cuda.threadIdx.x)
+        left = stop - place
+        x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
+        dy_walk = walk_from(place, feature * dy_feature, inner, dy_outer, dy_inner)
+        for u in range(unroll):
+            if u * threads < left:
+                load_piece(x, x_walk.offset, xs, u)
+                load_piece(dy, dy_walk.offset, dys, u)
+            x_walk, dy_walk = advance(x_walk), advance(dy_walk)
+        mean, _, _, _ = given(means, invstds, weight, feature, flags)
+        if left > 0:
+            add(xs, dys, left, mean, sample)
+        merge_block(sample)
+        if cluster > 1:
+            merge_cluster(sample)
+        committing = rank == 0 and cuda.threadIdx.x == 0
+        by = finish(sample, feature, committing, means, invstds, weight, dweight, dbias, flags)
+        if flags & INPUT:
+            dx_walk = walk_from(place, feature * dx_feature, inner, dx_outer, dx_inner)
+            for u in range(unroll):
+                if u * threads < left:
+                    apply(xs, dys, u, by, flags)
+                    store_piece(dx, dx_walk.offset, dys, u)
+                dx_walk = advance(dx_walk)
+        if cluster > 1:
+            cluster_wait()
+
+    name = title(f"backward_resident_k{cluster}", element, weight, aligned, unroll, threads)
+    return Program(name, kernel, parameters(element, weight), threads, cluster=cluster)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .backward import Cosample, gradients
+from .backward import Cosample, gradients, merger
 from .columns import SIZES, THREADS, UNROLL, Array, broadcast, locate, matrix, share, title, trees
 from .forward import scalar
 from .pieces import Integer, Pointer, slice_bounds
@@ -31,23 +31,7 @@ def comoments(element: str, aligned: bool, unroll: int, threads: int) -> Comomen
     """Build them."""
     moves, real = access(element, aligned), ELEMENTS[element].real
     width, unpack, counted, size = moves.width, moves.unpack, 4 * moves.width, 4 * moves.width + 1
-    combine = gradients(real).combine
-
-    @device
-    def merge(sample: Array, other: Array) -> None:
-        """Add a sample to another; either may be empty."""
-        count, more = sample[counted], other[counted]
-        if count == real(0):
-            for i in range(size):
-                sample[i] = other[i]
-        elif more > real(0):
-            for i in range(0, counted, 4):
-                mine = Cosample(count, sample[i], sample[i + 1], sample[i + 2], sample[i + 3])
-                distance = (other[i] - mine.slope) + (other[i + 1] - mine.residue)
-                _, sample[i], sample[i + 1], sample[i + 2], sample[i + 3] = combine(
-                    mine, more, distance, other[i + 2] - mine.center, other[i + 3]
-                )
-            sample[counted] = count + more
+    combine, merge = gradients(real).combine, merger(real, width)
 
     @device
     def add_rows(xs: Array, dys: Array, rows: Integer, means: Array, sample: Array) -> None:
