@@ -126,6 +126,7 @@ CLAUSES = {
     "load_state_dict": "what loading takes, refuses and returns",
     "output": "values, dtype and layout of the output in training and evaluation",
     "statistics": "running statistics and the counter",
+    "gradients": "gradients of input, scale and shift in every mode and configuration",
     "dtypes": "every element type, statistics at least float32",
     "devices": "the same on every device there is",
     "errors": "the exception and the words for every misuse",

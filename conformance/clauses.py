@@ -24,6 +24,7 @@ from normspec.runtime.dtypes import at_least_float32
 from . import examples as documents
 from .cases import FLOATS, SIZES, TOLERANCE, Case, resolve
 
+SLOPES = ("scale", "shift")
 Clause = Callable[[Case], None]
 
 
@@ -200,6 +201,35 @@ def statistics(case: Case) -> None:
                 module(np.zeros((shape[0], shape[1] + 1, *shape[2:]), np.float32))
         for name, values in before.items():
             np.testing.assert_array_equal(getattr(module, name).numpy(), values, err_msg=name)
+
+
+def gradients(case: Case) -> None:
+    """Gradients of input, scale and shift, added up until told to forget, in every mode, configuration and shape."""
+    if case.one.operator != "batch_norm":
+        raise Omitted("has gradients of its own tests")
+    forget = next((one.name for one in case.dialect.methods if one.function == "zero_grad"), None)
+    for arguments in case.configurations():
+        for shape in case.shapes():
+            module = case.make("float64", **arguments)
+            x = case.package._dialect.Tensor(case.input(shape, "float64")).requires_grad_()
+            learned = {one.canonical: getattr(module, one.name) for one in case.one.state}
+            wanted = {name: one.requires_grad_() for name, one in learned.items() if name in SLOPES and one is not None}
+            for step, training in enumerate((True, False)):
+                case.set_mode(module, training)
+                dy = case.input(shape, "float64", seed=step + 1)
+                expected = case.oracle(module, **arguments).gradients(x.numpy(), dy, training)
+                for times in (1, 2):
+                    module(x).backward(dy)
+                    for name, one in {"x": x, **wanted}.items():
+                        np.testing.assert_allclose(
+                            one.grad.numpy(), times * expected[name], rtol=1e-10, atol=1e-11, err_msg=name
+                        )
+                x.grad = None
+                if forget is not None:
+                    getattr(module, forget)()
+                for one in wanted.values():
+                    assert forget is None or one.grad is None
+                    one.grad = None
 
 
 def dtypes(case: Case) -> None:
@@ -525,6 +555,7 @@ CLAUSES: dict[str, Clause] = {
         load_state_dict,
         output,
         statistics,
+        gradients,
         dtypes,
         devices,
         errors,

@@ -55,6 +55,20 @@ def _vectors() -> dict[str, Any]:
     return {name: random.uniform(0.5, 2.0, 3).astype(np.float32) for name in names}
 
 
+def _gradients(case: FunctionCase) -> None:
+    random, given = np.random.default_rng(2), _vectors()
+    x, dy = random.normal(3, 2, (2, *SHAPE))
+    for training in (True, False):
+        leaves = {"x": Tensor(x), "scale": Tensor(given["scale"]), "shift": Tensor(given["shift"])}
+        for one in leaves.values():
+            one.requires_grad_()
+        vectors = {name: Tensor(given[name].copy()) if name in ("mean", "variance") else leaves[name] for name in given}
+        case.call(leaves["x"], **vectors, training=training).backward(dy)
+        oracle = Oracle(3, 1e-5, 0.1, True, True, **{name: one.astype(np.float64) for name, one in given.items()})
+        for name, expected in oracle.gradients(x, dy, training).items():
+            np.testing.assert_allclose(leaves[name].grad.numpy(), expected, rtol=1e-6, atol=1e-6, err_msg=name)
+
+
 def _output(case: FunctionCase) -> None:
     for dtype in ("float32", "float64"):
         for given in (("mean", "variance"), ("mean", "variance", "scale"), ("mean", "variance", "scale", "shift"), ()):
@@ -102,6 +116,7 @@ _CHECKS = {
     "docstring": _docstring,
     "output": _output,
     "statistics": _output,
+    "gradients": _gradients,
     "dtypes": _dtypes,
     "errors": _errors,
 }

@@ -44,6 +44,27 @@ class Oracle:
             y = y + self.shift
         return np.moveaxis(y.reshape(*np.moveaxis(wide, 1, -1).shape), -1, 1)
 
+    def gradients(self, x: npt.NDArray[Any], dy: npt.NDArray[Any], training: bool) -> dict[str, Floats]:
+        """Derivatives of ``sum(y * dy)`` with respect to input, scale and shift."""
+        rows, slopes = (np.moveaxis(one.astype(np.float64), 1, -1).reshape(-1, self.features) for one in (x, dy))
+        mean, variance = self.mean, self.variance
+        batch = (training and self.learns) or mean is None
+        if batch or mean is None or variance is None:
+            mean, variance = rows.mean(axis=0), rows.var(axis=0)
+        inverse = 1 / np.sqrt(variance + self.epsilon)
+        normalized = (rows - mean) * inverse
+        of_rows = slopes * inverse * (1 if self.scale is None else self.scale)
+        if batch:  # what the chain rule adds by way of the mean and the variance
+            of_mean = -of_rows.sum(axis=0)
+            of_variance = -(of_rows * normalized).sum(axis=0) * inverse / 2
+            of_rows = of_rows + of_mean / len(rows) + of_variance * 2 * (rows - mean) / len(rows)
+        moved = np.moveaxis(x, 1, -1).shape
+        return {
+            "x": np.moveaxis(of_rows.reshape(moved), -1, 1),
+            "scale": (slopes * normalized).sum(axis=0),
+            "shift": slopes.sum(axis=0),
+        }
+
     def _remember(self, mean: Floats, variance: Floats, n: int) -> None:
         assert self.mean is not None
         assert self.variance is not None

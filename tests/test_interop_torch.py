@@ -291,6 +291,14 @@ def test_torch_compile_finds_no_break_in_it():
         close(one, other, 1e-6)
 
 
+def test_torch_export_keeps_it_as_an_operator():
+    theirs, mine = pair((6, 3, 9, 9))
+    x = random((6, 3, 9, 9))
+    exported = torch.export.export(mine.eval(), (x,))
+    assert "normspec.batch_norm_evaluate" in exported.graph_module.code
+    close(exported.module()(x), theirs.eval()(x), 3e-6)
+
+
 def train_with_others(rank, store):
     """A process of two: ours and torch's in DistributedDataParallel, on batches of its own."""
     from torch.nn.parallel import DistributedDataParallel

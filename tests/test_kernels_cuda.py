@@ -31,6 +31,7 @@ def python(*arguments: str, simulate: bool) -> subprocess.CompletedProcess[str]:
         ("cuda_forward.py", "simulator"),
         ("cuda_columns.py", "simulator"),
         ("cuda_backward.py", "simulator"),
+        ("cuda_foreign.py", "simulator"),
     ],
 )
 def test_suite(suite: str, device: str) -> None:

@@ -105,7 +105,7 @@ class BatchNorm(Module):
         rate = _rate(update_rate, count) if training and state.mean is not None else None
         y = normalize(x, given, state, axis=axis, epsilon=epsilon, batch=batch, rate=rate, unbiased=unbiased)
         if training and track and count is not None:
-            np.add(count.array, 1, out=count.array)
+            count.array[()] = count.array.item() + 1
         return y
 
     def kept_dtype(self, name: str, dtype: str) -> str:
@@ -182,16 +182,17 @@ class BatchNorm(Module):
         if (state.mean is None) != (state.variance is None):
             missing = self.names["mean" if state.mean is None else "variance"]
             self._fail("statistics_missing", missing, "both running statistics or neither", "None", name=missing)
-        for canonical, tensor in zip(Vectors._fields, state, strict=True):
-            if tensor is None:
-                continue
-            if tensor.device != device:
-                self._refuse("device_mixed", tensor.device, device)
-            if tensor.array.shape != (features,):
-                sizes = {"name": self.names[canonical], "expected": features, "found": tensor.size}
-                self._fail(
-                    "vector_shape", self.names[canonical], f"shape {(features,)}", f"shape {tensor.shape}", **sizes
-                )
+        shape = (features,)
+        for tensor in state:
+            if tensor is not None and (tensor.device != device or tensor.array.shape != shape):
+                self._refuse_vector(state, tensor, shape, device)
+
+    def _refuse_vector(self, state: Vectors, tensor: Tensor, shape: tuple[int], device: str) -> NoReturn:
+        if tensor.device != device:
+            self._refuse("device_mixed", tensor.device, device)
+        canonical = next(name for name, one in zip(Vectors._fields, state, strict=True) if one is tensor)
+        name, sizes = self.names[canonical], {"expected": shape[0], "found": tensor.size}
+        self._fail("vector_shape", name, f"shape {shape}", f"shape {tensor.shape}", name=name, **sizes)
 
     @classmethod
     def _refuse(cls, condition: str, expected: str, found: str, **fields: object) -> NoReturn:

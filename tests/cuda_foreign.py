@@ -1,0 +1,163 @@
+"""Arrays of CuPy and torch on a GPU through our kernels, in the simulator: memory of the host that says it is a GPU's.
+
+``test_kernels_cuda.py`` runs this file; numba must be told of the simulator before it is imported.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import simulator
+from normspec.runtime.kernels.cuda.simulated import own
+from normspec.torch import nn
+
+simulator.install()
+
+SHAPE = (2, 3, 4, 5)
+STREAM = 7
+VALUES, SLOPES = np.random.default_rng(0).normal(1, 2, (2, *SHAPE)).astype(np.float32)
+
+
+def placed(array):
+    """A copy in the memory of the simulated GPU."""
+    block = np.zeros(array.nbytes + 256, np.uint8)
+    address = own(block)
+    there = np.ndarray(array.shape, array.dtype, block, address - block.ctypes.data)
+    there[...] = array
+    return there
+
+
+class CupyArray:
+    """As much of ``cupy.ndarray`` as is looked at."""
+
+    __module__ = "cupy"
+
+    def __init__(self, memory):
+        self.memory, self.dtype, self.shape, self.strides = memory, memory.dtype, memory.shape, memory.strides
+        self.device, self.data = types.SimpleNamespace(id=0), types.SimpleNamespace(ptr=memory.ctypes.data)
+
+    __cuda_array_interface__ = property()
+
+
+@pytest.fixture
+def cupy(monkeypatch):
+    made = types.ModuleType("cupy")
+    made.empty_like = lambda array: CupyArray(placed(np.full(array.shape, np.nan, array.dtype)))
+    made.cuda = types.SimpleNamespace(
+        alloc=lambda size: types.SimpleNamespace(
+            ptr=(block := placed(np.zeros(size, np.uint8))).ctypes.data, kept=block
+        ),
+        get_current_stream=lambda: types.SimpleNamespace(ptr=STREAM),
+    )
+    monkeypatch.setitem(sys.modules, "cupy", made)
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("training", [True, False])
+def test_a_cupy_array_comes_back_as_one(training):
+    there, here = nn.BatchNorm2d(3).to("cuda").train(training), nn.BatchNorm2d(3).train(training)
+    given = CupyArray(placed(VALUES))
+    y = there(given)
+    assert type(y) is CupyArray
+    np.testing.assert_allclose(y.memory, here(VALUES), rtol=2e-6, atol=2e-6)
+    np.testing.assert_array_equal(given.memory, VALUES)
+    np.testing.assert_allclose(there.running_var.numpy(), here.running_var.numpy(), rtol=1e-6)
+
+
+@pytest.mark.usefixtures("cupy")
+def test_an_array_and_a_module_on_different_devices_are_refused():
+    with pytest.raises(RuntimeError, match="input: expected cpu, found cuda:0"):
+        nn.BatchNorm2d(3)(CupyArray(placed(VALUES)))
+
+
+@pytest.fixture
+def on_gpu(monkeypatch):
+    """Make a torch tensor that says that it is on a GPU; whatever torch allocates there is such a one."""
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
+    from normspec.runtime.kernels.cuda import simulated
+
+    class Tensor(torch.Tensor):
+        is_cuda, is_cpu, device = True, False, torch.device("cuda", 0)
+        __torch_function__ = torch._C._disabled_torch_function_impl
+
+        def get_device(self):
+            return 0
+
+        def detach(self):
+            return self.as_subclass(torch.Tensor).detach().as_subclass(Tensor)
+
+        def permute(self, axes):
+            return self.as_subclass(torch.Tensor).permute(axes).as_subclass(Tensor)
+
+        def reshape(self, shape):
+            return self.as_subclass(torch.Tensor).reshape(shape).as_subclass(Tensor)
+
+        view = reshape
+
+    def make(tensor):
+        memory = torch.from_numpy(placed(np.zeros(tensor.numel(), np.dtype(str(tensor.numpy().dtype)))))
+        there = memory.as_strided(tensor.shape, tensor.stride()).copy_(tensor)
+        return there.as_subclass(Tensor)
+
+    def empty(size, *, device, **options):
+        return make(torch.zeros(size, **options))
+
+    def empty_like(tensor, real=torch.empty_like):
+        made = real(tensor.as_subclass(torch.Tensor))
+        return make(made.fill_(np.nan)) if tensor.is_cuda else made
+
+    def as_tensor(array):
+        return torch.from_numpy(simulated.ndarray(array)).as_subclass(Tensor)
+
+    for one in (empty, empty_like, as_tensor):
+        monkeypatch.setattr(torch, one.__name__, one)
+    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda index: STREAM, raising=False)
+    return make
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_torch_tensors_on_a_gpu_are_normalized_there(on_gpu, last):
+    import torch
+
+    from normspec.interop.torch import batch_norm
+
+    layout = torch.channels_last if last else torch.contiguous_format
+    x = torch.from_numpy(VALUES).contiguous(memory_format=layout)
+    found = []
+    for place in (torch.clone, on_gpu):
+        given, (mean, variance, *learned) = place(x), map(place, vectors())
+        outputs = [batch_norm(given, mean, variance, *learned, training) for training in (True, False)]
+        assert {type(one) for one in outputs} == {type(given)}
+        assert {one.stride() for one in outputs} == {x.stride()}
+        found.append([*outputs, mean, variance])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=5e-6, atol=5e-6)
+
+
+def test_torch_tensors_on_a_gpu_are_differentiated_there(on_gpu):
+    import torch
+
+    from normspec.interop.torch import batch_norm
+
+    x, dy = (torch.from_numpy(one).contiguous(memory_format=torch.channels_last) for one in (VALUES, SLOPES))
+    found = []
+    for place in (torch.clone, on_gpu):
+        given, weight, bias = (place(one).requires_grad_() for one in (x, *vectors()[2:]))
+        y = batch_norm(given, None, None, weight, bias, True)
+        gradients = torch.autograd.grad(y, (given, weight, bias), place(dy))
+        assert type(gradients[0]) is type(given)
+        assert gradients[0].stride() == x.stride()
+        found.append(gradients)
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=5e-6, atol=5e-6)
+
+
+def vectors():
+    """Running statistics, weight and bias."""
+    import torch
+
+    return [torch.from_numpy(one) for one in np.random.default_rng(1).uniform(0.5, 1.5, (4, 3)).astype(np.float32)]
