@@ -15,6 +15,9 @@ demo: $(VENV)/installed  ## install, regenerate the API, run on real data, draw 
 test: $(VENV)/installed  ## everything that needs no GPU
 	$(BIN)/python -m pytest
 
+test-gpu: $(VENV)/installed  ## the CUDA kernels on a GPU, and under compute-sanitizer
+	$(BIN)/python tests/on_gpu.py
+
 generate: $(VENV)/installed  ## write generated/ from specs/
 	$(BIN)/normspec generate
 
@@ -60,4 +63,4 @@ clean:  ## forget the environment and everything built
 	rm -rf $(VENV) build dist out *.egg-info
 	find . -name '*.nb[ic]' -delete
 
-.PHONY: bench bench-gpu check clean conformance demo dev docs generate generate-check help lint test types wheel
+.PHONY: bench bench-gpu check clean conformance demo dev docs generate generate-check help lint test test-gpu types wheel

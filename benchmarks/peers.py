@@ -48,7 +48,10 @@ def same(y: Array) -> Array:
 
 
 def ours(batch: Batch) -> Iterator[Candidate]:
-    """The functional form of the torch dialect; the backend itself, on views made beforehand."""
+    """The functional form of the torch dialect, backward the backend; the backend itself, on views made beforehand."""
+    if batch.row.mode == "backward":
+        yield from ours_backward(batch)
+        return
     weight, bias, mean, variance = batch.parameters().values()
     arguments = batch.x, mean, variance, weight, bias, batch.training, RATE, EPSILON
     yield Candidate(OURS[0], lambda: functional.batch_norm(*arguments), same)
@@ -68,8 +71,28 @@ def ours(batch: Batch) -> Iterator[Candidate]:
     yield Candidate(OURS[1], train if batch.training else evaluate, same)
 
 
+def ours_backward(batch: Batch) -> Iterator[Candidate]:
+    """Gradients of input, weight and bias, from what forward leaves."""
+    backend, weight = kernels.on("cpu"), batch.vectors["weight"]
+    given, x, target = feature_views(batch.x, 1)
+    dy = feature_views(batch.first(batch.upper), 1)[1]
+    arguments = *batch.statistics, weight, True
+
+    def fresh() -> Any:
+        dx, _, target = feature_views(batch.x, 1)
+        backend.backward(x, dy, target, *arguments)
+        return dx
+
+    def into() -> Any:
+        backend.backward(x, dy, target, *arguments)
+        return given
+
+    yield Candidate(OURS[0], fresh, same)
+    yield Candidate(OURS[1], into, same)
+
+
 def torch(batch: Batch) -> Iterator[Candidate]:
-    """`torch.nn.functional.batch_norm` without gradients; the operator that it ends in, with `out`."""
+    """`torch.nn.functional.batch_norm` without gradients, the operator that it ends in, with `out`; or of backward."""
     import torch
 
     halves = {"bfloat16": torch.bfloat16}
@@ -83,6 +106,14 @@ def torch(batch: Batch) -> Iterator[Candidate]:
 
     x = tensor(batch.x)
     weight, bias, mean, variance = map(torch.from_numpy, batch.parameters().values())
+    if batch.row.mode == "backward":
+        saved = (torch.from_numpy(vector.astype(batch.vectors["mean"].dtype)) for vector in batch.statistics)
+        rest = tensor(batch.first(batch.upper)), x, weight, mean, variance, *saved, True, EPSILON, [True] * 3
+        backward = torch.ops.aten.native_batch_norm_backward
+        yield Candidate("torch", lambda: backward(*rest)[0], array)
+        out = {"out0": torch.empty_like(x), "out1": torch.empty_like(weight), "out2": torch.empty_like(weight)}
+        yield Candidate("torch out=", lambda: backward.out(*rest, **out)[0], array)
+        return
     arguments = x, mean, variance, weight, bias, batch.training, RATE, EPSILON
     yield Candidate("torch", lambda: torch.nn.functional.batch_norm(*arguments), array)
 
@@ -98,7 +129,7 @@ def torch(batch: Batch) -> Iterator[Candidate]:
 
 def onnxruntime(batch: Batch) -> Iterator[Candidate]:
     """Its BatchNormalization, which on the CPU infers, channels first, in float32 and float64."""
-    if batch.training or batch.axis != 1 or batch.row.dtype not in ("float32", "float64"):
+    if batch.row.mode != "evaluation" or batch.axis != 1 or batch.row.dtype not in ("float32", "float64"):
         return
     import onnxruntime
 
@@ -147,7 +178,22 @@ def formula(library: Any, batch: Batch) -> Callable[..., Any]:
         moved = (1 - RATE) * mean + RATE * own, (1 - RATE) * variance + RATE * spread * (count / max(1, count - 1))
         return normalize(x, weight, bias, own, spread), *moved
 
-    return train if batch.training else normalize
+    def differentiate(x: Any, dy: Any, weight: Any, mean: Any, inverse: Any) -> Any:
+        slope, scale = dy.astype(kept), (weight * inverse).reshape(sides)
+        normal = (x.astype(kept) - mean.reshape(sides)) * inverse.reshape(sides)
+        dbias, dweight = slope.sum(axis=axes), (slope * normal).sum(axis=axes)
+        centered = slope - (dbias / count).reshape(sides) - normal * (dweight / count).reshape(sides)
+        return (scale * centered).astype(x.dtype), dweight, dbias
+
+    return {"training": train, "evaluation": normalize, "backward": differentiate}[batch.row.mode]
+
+
+def operands(batch: Batch) -> tuple[Array, ...]:
+    """What the formula takes, in the layout's own order."""
+    if batch.row.mode == "backward":
+        saved = (vector.astype(batch.vectors["mean"].dtype) for vector in batch.statistics)
+        return batch.memory, batch.upper, batch.vectors["weight"], *saved
+    return batch.memory, *batch.vectors.values()
 
 
 def jax(batch: Batch) -> Iterator[Candidate]:
@@ -156,20 +202,20 @@ def jax(batch: Batch) -> Iterator[Candidate]:
 
     jax.config.update("jax_enable_x64", True)  # arrays keep their dtypes, float64 among them
     compiled = jax.jit(formula(jax.numpy, batch))
-    arguments = [jax.numpy.asarray(array) for array in (batch.memory, *batch.vectors.values())]
+    arguments = [jax.numpy.asarray(array) for array in operands(batch)]
     yield Candidate("jax", lambda: jax.block_until_ready(compiled(*arguments)), lambda y: output(batch, y))
 
 
 def numpy(batch: Batch) -> Iterator[Candidate]:
     """The formula as it stands."""
-    arguments = batch.memory, *batch.vectors.values()
+    arguments = operands(batch)
     compute = formula(np, batch)
     yield Candidate("numpy", lambda: compute(*arguments), lambda y: output(batch, y))
 
 
 def output(batch: Batch, returned: Any) -> Array:
-    """The first of what a training formula returns, or the only one."""
-    return batch.first(np.asarray(returned[0] if batch.training else returned))
+    """The first of what a formula returns, or the only one."""
+    return batch.first(np.asarray(returned[0] if isinstance(returned, tuple) else returned))
 
 
 def copy(batch: Batch) -> Candidate:
@@ -188,12 +234,14 @@ PEERS = (
     Peer("numpy", ("numpy",), "", numpy),
 )
 MEANINGS = {
-    "ours": "`normspec.torch.nn.functional.batch_norm`: allocates its output and checks its arguments.",
+    "ours": "`normspec.torch.nn.functional.batch_norm`: allocates its output and checks its arguments. Backward: the "
+    "function of the CPU backend, which gets memory for dx as modules do.",
     "ours out=": "the functions of the CPU backend, on views and an output made beforehand: no checks, no allocation.",
     "torch": "`torch.nn.functional.batch_norm`, no gradients. Above 32 MB much of its time may be page faults on fresh "
     "memory (glibc gives large blocks back), not its kernel: read the next column beside it. A channels-last array of "
     "three dimensions is no memory format of torch, so that row is not one that it is made for.",
-    "torch out=": "`torch.ops.aten.native_batch_norm.out`. On tiny arrays it dispatches longer than the plain call.",
+    "torch out=": "`torch.ops.aten.native_batch_norm.out`. On tiny arrays it dispatches longer than the plain call. "
+    "Backward: `native_batch_norm_backward.out`, which allocates and copies, so the column without is the fairer.",
     "onnxruntime": "an `InferenceSession` of one BatchNormalization (float32 and float64, channels first, evaluation: "
     "it has no others on a CPU). It checks its feed, and its arena keeps memory that it has had.",
     "onnxruntime out=": "the same with input and output bound.",

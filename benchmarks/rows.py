@@ -34,7 +34,7 @@ SHAPES: tuple[Shape, ...] = (
 QUICK: tuple[Shape, ...] = ((32, 2048, 7, 7), (256, 128), (2, 3, 4, 4))
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 LAYOUTS = ("channels first", "channels last")
-MODES = ("training", "evaluation")  # backward: a mode here, in `Batch.expected`, and in every function of peers.py
+MODES = ("training", "evaluation", "backward")  # each a case in `Batch.expected` and in every function of peers.py
 
 EPSILON, RATE = 1e-5, 0.1
 BLOCK = 1 << 22  # values that are checked at a time
@@ -85,6 +85,18 @@ class Batch:
         return self.row.mode == "training"
 
     @functools.cached_property
+    def upper(self) -> Array:
+        """For a backward pass the gradient of the output, in the order of ``memory``: the same values in another."""
+        return np.ascontiguousarray(self.memory[::-1])
+
+    @functools.cached_property
+    def statistics(self) -> tuple[Array, Array]:
+        """For a backward pass what forward leaves for it: mean, and one over the root of variance and epsilon."""
+        channels = [channel.astype(np.float64) for channel in np.moveaxis(self.x, 1, 0)]
+        mean, variance = np.array([(one.mean(), one.var()) for one in channels]).T
+        return mean.copy(), 1 / np.sqrt(variance + EPSILON)
+
+    @functools.cached_property
     def x(self) -> Array:
         """The same memory as (N, C, ...)."""
         return self.first(self.memory)
@@ -99,6 +111,8 @@ class Batch:
 
     def expected(self, features: slice) -> Array:
         """What the features should come out as, in float64 and by an oracle that shares no code with ours."""
+        if self.row.mode == "backward":
+            return self.gradient(features)
         scale, shift, mean, variance = (vector[features].astype(np.float64) for vector in self.vectors.values())
         oracle = Oracle(
             features=len(scale),
@@ -112,6 +126,18 @@ class Batch:
             variance=variance,
         )
         return oracle(self.x[:, features], self.training)
+
+    def gradient(self, features: slice) -> Array:
+        """That of the features of ``x`` by the textbook, in float64: the derivative through mean and variance, too."""
+        x, dy = (one[:, features].astype(np.float64) for one in (self.x, self.first(self.upper)))
+        axes = tuple(axis for axis in range(x.ndim) if axis != 1)
+        mean, variance = x.mean(axes, keepdims=True), x.var(axes, keepdims=True)
+        scale = self.vectors["weight"][features].astype(np.float64).reshape(mean.shape)
+        inverse = 1 / np.sqrt(variance + EPSILON)
+        normal = (x - mean) * inverse
+        centered: Array = dy - dy.mean(axes, keepdims=True) - normal * (dy * normal).mean(axes, keepdims=True)
+        gradient: Array = scale * inverse * centered
+        return gradient
 
     def errors(self, outputs: Mapping[str, Array], features: int | None = None) -> dict[str, float]:
         """Their largest differences, relative to one more than what is expected, in all or in the first features."""

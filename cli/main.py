@@ -1,15 +1,18 @@
-"""``normspec generate | list | show | demo | doctor | conformance | bench | bench-training | bench-gpu``."""
+"""``normspec generate | list | show | demo | doctor | conformance | warmup | bench | bench-training | bench-gpu``."""
 
 from __future__ import annotations
 
 import argparse
 import difflib
 import importlib
+import importlib.util
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from . import doctor, reference
+from .terminal import Line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -103,6 +106,21 @@ def conformance(arguments: Sequence[str]) -> int:
     return 1 if failed else 0
 
 
+def warmup(arguments: Sequence[str]) -> int:
+    """compile the kernels of the CPU ahead of the first call, for every process of this user"""
+    from normspec.runtime.dtypes import FLOATING, DType
+    from normspec.runtime.kernels import cpu
+
+    argparse.ArgumentParser(prog="normspec warmup", description=warmup.__doc__).parse_args(arguments)
+    known = [name for name in FLOATING if name != "bfloat16" or importlib.util.find_spec("ml_dtypes")]
+    line, began = Line(), time.perf_counter()
+    for number, name in enumerate(cpu.warm([DType(name).numpy for name in known])):
+        line(f"kernel {number + 1} of {3 * len(known)}, {name}")
+    line.done()
+    print(f"{3 * len(known)} kernels, {time.perf_counter() - began:.1f} s; kept in {cpu.cache_path()}")
+    return 0
+
+
 def bench(arguments: Sequence[str]) -> int:
     """time ours beside torch, ONNX Runtime, JAX and NumPy"""
     from normspec.benchmarks import main as run
@@ -131,6 +149,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "demo": demo,
     "doctor": doctor.main,
     "conformance": conformance,
+    "warmup": warmup,
     "bench": bench,
     "bench-training": bench_training,
     "bench-gpu": bench_gpu,

@@ -208,16 +208,23 @@ def statistics(x: Array) -> tuple[Array, Array]:
     return cuda.to_host(mean), cuda.to_host(m2)
 
 
-def backward(shape: tuple[int, int, int], dtype: Any, batch: bool, weighted: bool, needed: bool) -> None:
+def backward(
+    shape: tuple[int, int, int],
+    dtype: Any,
+    batch: bool,
+    weighted: bool,
+    needed: bool,
+    layout: Callable[[Array], Array] = contiguous,
+) -> None:
     """Gradients from host to host, beside those that are defined in ``normspec.runtime.kernels``."""
     x, dy = data(shape, dtype, offset=0.1), data(shape, dtype, offset=0.1, seed=9)
     weight = vectors(shape[1])[0] if weighted else None
     mean, variance = (one.astype(float) for one in reference(x))
     invstd = 1 / np.sqrt(variance + EPSILON)
-    dx = Placed(np.full(shape, np.nan, dtype)) if needed else None
+    dx = Placed(layout(np.full(shape, np.nan, dtype))) if needed else None
     given = None if weight is None else cuda.to_device(weight)
     dweight, dbias = cuda.backward(
-        Placed(x).array,
+        Placed(layout(x)).array,
         Placed(dy).array,
         None if dx is None else dx.array,
         cuda.to_device(mean),
@@ -391,6 +398,20 @@ def test_rows_of_features(shape: tuple[int, int], dtype: Any) -> None:
     found, m2 = statistics(x)
     np.testing.assert_allclose(found, exact_mean.astype(float), rtol=5e-7, atol=1e-7)
     np.testing.assert_allclose(m2, (variance * shape[0]).astype(float), rtol=2e-6, atol=1e-6)
+
+
+@all_dtypes
+@all_kernels
+@pytest.mark.parametrize("batch", [True, False])
+def test_gradients(batch: bool, dtype: Any) -> None:
+    backward((3, 2, 24), dtype, batch, weighted=True, needed=True)
+    backward((3, 2, 7), dtype, batch, weighted=False, needed=True)
+    backward((2, 3, 7), dtype, batch, weighted=True, needed=False)
+
+
+@pytest.mark.parametrize("layout", [contiguous, channels_last, strided], ids=lambda layout: layout.__name__)
+def test_gradients_of_any_strides(layout: Callable[[Array], Array]) -> None:
+    backward((3, 2, 12), np.float32, True, weighted=True, needed=True, layout=layout)
 
 
 @all_dtypes

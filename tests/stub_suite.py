@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 import threading
-from types import SimpleNamespace
+import time
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from cuda.core._utils.cuda_utils import CUDAError
 from numba import types
 
 from normspec.runtime.kernels import cuda
-from normspec.runtime.kernels.cuda import cache, device
+from normspec.runtime.kernels.cuda import cache, choose, device, gpu, plans
 from normspec.runtime.kernels.cuda.program import Program
 from stub import Driver
 
@@ -324,3 +326,308 @@ def test_writers_do_not_disturb_each_other(builds):
     assert len(results) == 16
     assert len(set(results)) == 1
     assert len(list(cache.folder().iterdir())) == 1, "no temporary file is left"
+
+
+# -- from arrays to launches
+
+
+def bits(value):
+    return struct.unpack("I", struct.pack("f", value))[0]
+
+
+def arrays(shape, dtype=np.float32, **changes):
+    """x and y, with four vectors."""
+    x = cuda.to_device(np.zeros(shape, dtype))
+    y = cuda.empty_like(x)
+    vectors = [cuda.to_device(np.ones(shape[1], np.float32)) for _ in range(4)]
+    for one in (x, y, *vectors):
+        for name, value in changes.items():
+            setattr(one, name, value)
+    return x, y, *vectors
+
+
+def launches(driver, function, *arguments):
+    """What a second call launches, its arguments included: from the first one the kernels' names are known."""
+    plans._plans.clear()
+    function(*arguments)
+    for launch in driver.launches():
+        driver.expect(launch.name, SIGNATURES[launch.name])
+    driver.clear()
+    result = function(*arguments)
+    return result, driver.launches()
+
+
+SIGNATURES = {}
+
+
+@pytest.fixture(autouse=True)
+def signatures(monkeypatch):
+    """Keep the signatures of the programs that are loaded."""
+    loaded = gpu.Gpu._loaded
+
+    def keep(self, program):
+        SIGNATURES[program.name] = program.signature
+        return loaded(self, program)
+
+    monkeypatch.setattr(gpu.Gpu, "_loaded", keep)
+
+
+def test_arguments_of_a_resident_training_step(driver):
+    x, y, *vectors = arrays((2, 3, 16))
+    (mean, invstd), found = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
+    (launch,) = found
+    assert launch.name.startswith("resident_f32_")
+    assert (launch.grid, launch.threads, launch.cluster, launch.serialized) == ((3, 1, 1), 32, 1, False)
+    weight, bias, running_mean, running_var = (one.pointer for one in vectors)
+    packets = 4  # of 16 bytes, in a row
+    assert launch.arguments == (
+        x.pointer, 48, 16, 4, y.pointer, 48, 16, 4, 2, packets, weight, bias, running_mean, running_var, 0,
+        mean.pointer, invstd.pointer, bits(0.5), bits(0.75), bits(0.25), 1 + 2 + 4 + 8 + 32,
+    )  # fmt: skip
+    assert (mean.dtype, invstd.dtype, invstd.pointer - mean.pointer) == (np.float64, np.float64, 24)
+
+
+def test_absent_vectors_have_no_pointer_and_no_flag(driver):
+    x, y, weight, *_ = arrays((2, 3, 16))
+    _, (launch,) = launches(driver, cuda.forward_training, x, y, None, weight, None, None, 0.5, 0.0, False)
+    assert launch.arguments[10:15] == (0, weight.pointer, 0, 0, 0)
+    assert launch.arguments[-1] == 2
+
+
+def test_float64_has_numbers_of_float64(driver):
+    x, y, *_ = arrays((2, 3, 16), np.float64)
+    running = [cuda.to_device(np.ones(3)) for _ in range(2)]
+    _, (launch,) = launches(driver, cuda.forward_training, x, y, None, None, *running, 0.5, 0.25, True)
+    assert launch.arguments[-4:-1] == tuple(
+        struct.unpack("Q", struct.pack("d", value))[0] for value in (0.5, 0.75, 0.25)
+    )
+
+
+def test_a_large_feature_is_split(driver):
+    x, y, *vectors = arrays((8, 4, 1 << 19))
+    _, (first, second) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
+    assert (first.name.split("_")[0], second.name.split("_")[0]) == ("statistics", "normalize")
+    assert first.grid == second.grid == (4, 132, 1)
+    assert (first.serialized, second.serialized) == (False, True)
+    partial = first.arguments[-1]
+    assert second.arguments[10] == partial
+    allocated = [line.split()[1] for line in driver.lines() if line.startswith("allocate")]
+    assert allocated == ["64", str(4 * 132 * 4 * 4)], "results of 2 × 4 float64, slices of 4 float32"
+
+
+def test_a_channel_of_a_megabyte_is_a_cluster(driver):
+    x, y, *vectors = arrays((32, 2, 8192))
+    _, (launch,) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
+    assert (launch.cluster, launch.grid, launch.threads) == (16, (32, 1, 1), 512)
+    plans._plans.clear()
+
+
+def test_small_planes_go_through_shared_memory(driver):
+    x, y, *vectors = arrays((32, 8, 49))
+    _, (launch,) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
+    assert launch.name.startswith("planes_f32_")
+    assert (launch.grid, launch.shared) == ((2, 1, 1), 32 << 10), "4 features of 32 × 49 float32"
+
+
+def test_rows_have_kernels_of_their_own(driver):
+    x, y, *vectors = arrays((64, 48, 1))
+    _, (launch,) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
+    assert launch.name.startswith("columns_resident_k1_f32")
+    assert launch.arguments[:7] == (x.pointer, 48, y.pointer, 48, 64, 48, 4)
+
+
+def test_evaluation_statistics_and_gradients(driver):
+    x, y, *vectors = arrays((2, 3, 16))
+    _, (launch,) = launches(driver, cuda.normalize, x, y, *vectors, 0.5)
+    assert launch.arguments[8:] == (2, 4, *(one.pointer for one in vectors), bits(0.5), 3)
+    (mean, m2), (first, second) = launches(driver, cuda.batch_statistics, x)
+    assert second.arguments == (first.arguments[-1], 1, mean.pointer, m2.pointer)
+    (dweight, dbias), (launch,) = launches(driver, cuda.backward, x, y, None, mean, m2, None, True)
+    nothing = (0, 0, 0, 0)
+    assert launch.arguments[:12] == (x.pointer, 48, 16, 4, y.pointer, 48, 16, 4, *nothing)
+    assert launch.arguments[-7:] == (mean.pointer, m2.pointer, 0, 0, dweight.pointer, dbias.pointer, 64)
+    rows = [one.reshape(32, 3, 1) for one in (x, y)]
+    (dweight, dbias), (launch,) = launches(driver, cuda.backward, *rows, rows[1], mean, m2, vectors[0], True)
+    assert launch.arguments[4] == launch.arguments[2] == y.pointer, "dx over dy"
+    assert launch.arguments[-3:] == (dweight.pointer, dbias.pointer, 1 + 64 + 128)
+
+
+def test_alignment_layout_and_dtype_have_plans_of_their_own(driver):
+    x, y, *vectors = arrays((2, 3, 16))
+    plans._plans.clear()
+
+    def train(x, y):
+        cuda.forward_training(x, y, *vectors, 0.5, 0.25, True)
+        return driver.launches()[-1].name, len(plans._plans)
+
+    assert train(x, y) == train(x, y)
+    name, _ = train(x, y)
+    assert "packets" in name
+    shifted = x.view((2, 3, 15), (192, 64, 4))
+    shifted.pointer += 4
+    other, count = train(shifted, y.view((2, 3, 15), (192, 64, 4)))
+    assert "elements" in other
+    assert count == 2
+
+
+def test_a_plan_is_looked_up(driver, monkeypatch):
+    given = arrays((2, 3, 16))
+    plans._plans.clear()
+    cuda.forward_training(*given, 0.5, 0.25, True)
+    monkeypatch.setattr(plans, "layout", lambda *_: pytest.fail("planned again"))
+    cuda.forward_training(*arrays((2, 3, 16)), 0.125, 0.5, True)
+    assert len(driver.launches()) == 2
+
+
+def test_a_choice_can_be_forced(driver):
+    given = arrays((2, 3, 16))
+    with plans.forced(choose.Choice("split", 32, 1, slices=2)):
+        _, (first, _) = launches(driver, cuda.forward_training, *given, 0.5, 0.25, True)
+    assert first.grid == (3, 2, 1)
+    _, (launch,) = launches(driver, cuda.forward_training, *given, 0.5, 0.25, True)
+    assert launch.name.startswith("resident")
+
+
+def test_nothing_waits_for_the_gpu(driver):
+    given = arrays((2, 3, 16))
+    large = arrays((8, 4, 1 << 19))
+    driver.clear()
+    for one in (given, large):
+        cuda.forward_training(*one, 0.5, 0.25, True)
+        cuda.normalize(*one, 0.5)
+        cuda.batch_statistics(one[0])
+    words = {line.split()[0] for line in driver.lines()}
+    assert words <= {"allocate", "attribute", "launch"}
+
+
+# -- streams
+
+
+def test_work_is_queued_on_the_stream_of_x(driver):
+    x, y, *vectors = arrays((2, 3, 16), stream=0x5550)
+    driver.clear()
+    mean, invstd = cuda.forward_training(x, y, *vectors, 0.5, 0.25, True)
+    (launch,) = driver.launches()
+    assert launch.stream == 0x5550
+    assert mean.stream == invstd.stream == 0x5550
+    assert [line.split()[0] for line in driver.lines()] == ["allocate", "launch"], "no event, no wait"
+    assert driver.lines()[0].split()[2] == "0x5550", "memory is of the stream, too"
+
+
+def test_another_producers_stream_is_waited_for_by_the_gpu(driver):
+    x, y, *vectors = arrays((2, 3, 16), stream=0x5550)
+    for one in vectors[2:]:
+        one.stream = 0x6660
+    driver.clear()
+    cuda.forward_training(x, y, *vectors, 0.5, 0.25, True)
+    log = [line.split() for line in driver.lines()]
+    log = [line for line in log if line[0] not in ("allocate", "attribute")]
+    assert [line[0] for line in log] == ["record", "wait", "launch", "record", "wait"]
+    (_, before, there), (_, here, waited), _, (_, after, mine), (_, back, last) = log
+    assert (there, here, waited, mine, back, last) == ("0x6660", "0x5550", before, "0x5550", "0x6660", after)
+
+
+class FakeTorch:
+    """As much of torch as is asked of it: a tensor, its stream and its allocator."""
+
+    def __init__(self, monkeypatch):
+        self.current, self.allocated = 0x7770, []
+        module = ModuleType("torch")
+        module.float16, module.bfloat16, module.float32, module.float64 = "float16", "bfloat16", "float32", "float64"
+        module.uint8, module.device = "uint8", lambda kind, index: (kind, index)
+        module._C = SimpleNamespace(_cuda_getCurrentRawStream=lambda index: self.current)
+        torch = self
+
+        class Tensor:
+            is_cuda, device = True, "cuda:0"
+
+            def __init__(self, shape, dtype="float32", memory=None):
+                sizes = {"float64": np.float64, "float32": np.float32, "uint8": np.uint8}
+                self.memory = memory or cuda.empty(shape, sizes.get(dtype, np.uint16))
+                self.shape, self.dtype = tuple(shape), dtype
+
+            def data_ptr(self):
+                return self.memory.pointer
+
+            def numel(self):
+                return int(np.prod(self.shape))
+
+            def get_device(self):
+                return 0
+
+            def stride(self):
+                return tuple(one // self.memory.dtype.itemsize for one in self.memory.strides)
+
+        Tensor.__module__ = "torch"
+
+        def empty(size, dtype, device):
+            torch.allocated.append((size, dtype, device))
+            return Tensor((size,), dtype)
+
+        module.empty, module.empty_like = empty, lambda tensor: Tensor(tensor.shape, tensor.dtype)
+        self.Tensor = module.Tensor = Tensor
+        monkeypatch.setitem(sys.modules, "torch", module)
+        monkeypatch.setattr(cuda.arrays, "_torch", cuda.arrays._torch.__wrapped__)
+
+
+@pytest.fixture
+def torch(monkeypatch):
+    return FakeTorch(monkeypatch)
+
+
+def test_torch_tensors_bring_their_stream_and_their_allocator(driver, torch):
+    x = torch.Tensor((2, 3, 16))
+    given = cuda.asarray(x)
+    assert (given.pointer, given.shape, given.strides) == (x.data_ptr(), (2, 3, 16), (192, 64, 4))
+    assert (given.dtype, given.device, given.stream, given.owner) == (np.float32, 0, 0x7770, x)
+    assert cuda.asarray(torch.Tensor((3,), "bfloat16")).dtype == np.uint16
+    y = cuda.empty_like(given)
+    assert isinstance(y.owner, torch.Tensor)
+    driver.clear()
+    mean, _ = cuda.forward_training(given, y, None, None, None, None, 0.5, 0.25, True)
+    assert torch.allocated == [(48, "uint8", ("cuda", 0))]
+    assert isinstance(mean.owner, torch.Tensor)
+    assert [launch.stream for launch in driver.launches()] == [0x7770]
+    torch.current = 0x8880
+    assert cuda.asarray(x).stream == 0x8880, "the current stream, each time"
+
+
+def test_torch_tensors_that_will_not_do_are_refused(torch):
+    with pytest.raises(TypeError, match="expected elements of float16, float32, float64, bfloat16, found int32"):
+        cuda.asarray(torch.Tensor((3,), "int32"))
+    here = torch.Tensor((3,))
+    here.is_cuda, here.device = False, "cpu"
+    with pytest.raises(ValueError, match="expected a tensor on a GPU, found one on cpu"):
+        cuda.asarray(here)
+    freed = torch.Tensor((3,))
+    freed.memory.pointer = 0
+    with pytest.raises(ValueError, match="expected a tensor with memory, found one whose storage was freed"):
+        cuda.asarray(freed)
+
+
+# -- the host's time, as a ratio to what a launch alone takes in the same run
+
+
+def fastest(function, calls=400, rounds=30):
+    best = float("inf")
+    for _ in range(rounds):
+        began = time.perf_counter()
+        for _ in range(calls):
+            function()
+        best = min(best, (time.perf_counter() - began) / calls)
+    return best
+
+
+def test_a_call_costs_little_more_than_its_launch(driver):
+    x, y, *vectors = arrays((2, 3, 16))
+    kernel = device.gpu(0).launcher(TOY, (3,))  # whose number of arguments the stub does not mind
+    numbers = (1 << 40,) * 17 + (np.float32(1),) * 3 + (1,)
+    cuda.forward_training(x, y, *vectors, 0.5, 0.25, True)
+    cuda.normalize(x, y, *vectors, 0.5)
+    driver.quiet(True)
+    launch = fastest(lambda: kernel(0, *numbers))
+    train = fastest(lambda: cuda.forward_training(x, y, *vectors, 0.5, 0.25, True))
+    infer = fastest(lambda: cuda.normalize(x, y, *vectors, 0.5))
+    print(f"a launch {1e6 * launch:.2f} µs, training {1e6 * train:.2f} µs, evaluation {1e6 * infer:.2f} µs")
+    assert train < 5 * launch
+    assert infer < 3.5 * launch

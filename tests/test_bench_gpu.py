@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -12,9 +13,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is what the GPU's benchmark measures beside ours: pip install torch")
 
 from normspec.benchmarks import gpu  # noqa: E402
-from normspec.benchmarks.gpu import measure, peers, report, rows, tensors  # noqa: E402
+from normspec.benchmarks.gpu import measure, peers, report, rows, tensors, warm  # noqa: E402
 from normspec.benchmarks.rows import LAYOUTS, Row  # noqa: E402
 from normspec.benchmarks.timing import Clock, Timing  # noqa: E402
+from normspec.runtime.kernels.cuda import device  # noqa: E402
 
 
 class Fake:
@@ -272,6 +274,26 @@ def test_the_summary_counts_the_goals(fake):
     text = "\n".join(report.summary([good, bad]))
     assert "at 90 % of a copy or more: 1 of 2; the least has 25 %" in text
     assert "where a peer is faster: 1 of 2" in text
+
+
+H200 = {"capability": (9, 0), "multiprocessors": 132, "clusters": 16, "shared": 232448}
+
+
+def test_what_the_rows_need_is_known_before():
+    found = [one.name for one in warm.programs(rows.combinations(rows.SHAPES, rows.DTYPES), H200)]
+    assert len(found) == len(set(found)) > 100
+    for part in ("resident_f32", "planes_f16", "normalize_bf16", "columns_normalize", "backward_resident_k8", "k16"):
+        assert any(part in name for name in found), part
+    assert warm.feature_plans.gpu is warm.row_plans.gpu is device.gpu, "put back"
+
+
+def test_a_worker_compiles_its_share(tmp_path, monkeypatch):
+    pytest.importorskip("numba_cuda", reason='needs numba-cuda: pip install "normspec[cuda13]"')
+    task = {"rows": [("evaluation", (8, 8, 4, 4), "float32", "channels first")], "facts": H200, "count": 1}
+    environment = {**os.environ, "NORMSPEC_CACHE": str(tmp_path)}
+    command = [sys.executable, "-m", "normspec.benchmarks.gpu.warm", "0"]
+    subprocess.run(command, input=json.dumps(task), text=True, check=True, env=environment)
+    assert [file.name.split("-")[:2] for file in tmp_path.iterdir()] == [["inference_f32_f32_packets_u4_t32", "sm90"]]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

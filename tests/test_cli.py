@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -72,6 +73,26 @@ def test_doctor_says_what_works(capsys):
     printed = capsys.readouterr().out
     assert "cpu            works; " in printed
     assert "\ncuda           " in printed
+
+
+def test_warmup_compiles_what_a_first_call_would_wait_for(tmp_path):
+    kept = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    code = "from normspec.runtime.kernels import cpu; import numpy; print(*cpu.warm([numpy.dtype('float32')]), sep=';')"
+    cold = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept, check=True)
+    assert cold.stdout == "float32, training;float32, evaluation;float32, backward\n"
+    files = sorted(tmp_path.rglob("*.nbc"))
+    assert len(files) == 4
+    warm = """
+import time
+import numpy
+from normspec.runtime.kernels import cpu
+x, began = numpy.ones((2, 3, 16), "float32"), time.process_time()
+cpu.forward_training(x, x, None, None, None, None, 1e-5, 0.1, True)
+print(time.process_time() - began)
+"""
+    again = subprocess.run([sys.executable, "-c", warm], capture_output=True, text=True, env=kept, check=True)
+    assert float(again.stdout) < 1
+    assert sorted(tmp_path.rglob("*.nbc")) == files
 
 
 def test_the_command_is_installed():

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,7 +18,7 @@ import numpy as np
 import pytest
 
 from normspec.runtime.kernels import on
-from normspec.runtime.kernels.cpu import layout, plan
+from normspec.runtime.kernels.cpu import kernels, layout, plan
 from normspec.runtime.kernels.cpu.threads import share
 
 Array = Any
@@ -540,3 +543,47 @@ def test_fork_after_use() -> None:
     spread, shared = queue.get()
     assert spread == pytest.approx(1, abs=1e-4)
     assert shared, "the child has no threads of its own"
+
+
+def test_no_place_to_keep_what_is_compiled(tmp_path: Any) -> None:
+    """Neither the folder that was asked for nor those that numba falls back to: calls work, and compile anew."""
+    (tmp_path / "file").touch()
+    code = """
+import numba.core.caching as caching
+def refuse(self): raise OSError("read-only")
+caching._CacheLocator.ensure_cache_path = refuse
+import numpy
+from normspec.runtime.kernels import cpu
+x = numpy.arange(6, dtype="float32").reshape(1, 2, 3)
+cpu.normalize(x, x, numpy.ones(2), numpy.ones(2), None, None, 0.0)
+print(x.ravel().tolist())
+"""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "file" / "inside")}
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
+    assert ran.stdout == "[-1.0, 0.0, 1.0, 2.0, 3.0, 4.0]\n"
+
+
+def test_where_an_array_is_needs_no_numpy() -> None:
+    table = np.zeros((kernels.PARTS, 3))
+    for made in (np.ones(3), np.ones(6)[::2][:3].copy(), np.ones((2, 3), np.float32)[1]):
+        kernels.advance((id(made), made.itemsize), (0, 0), table, 1.0, 0.75)
+        assert made.tolist() == [0.25] * 3
+
+
+@pytest.mark.parametrize("shape", [(64, 40, 900), (60000, 33, 1), (2, 3, 900000), (300, 3000, 1), (32, 1024, 49)])
+def test_memory_beyond_input_and_output_is_small(shape: tuple[int, int, int]) -> None:
+    """A few numbers a feature for each thread and for each of at most 64 pieces of rows."""
+    x = np.zeros(shape, np.float32)
+    y, vectors = np.empty_like(x), (np.zeros(shape[1]), np.ones(shape[1]))
+    allowed = 8 * (200 * shape[1] + 20000 * numba.config.NUMBA_NUM_THREADS)
+    for call in (
+        lambda: train(x, y),
+        lambda: cpu.normalize(x, y, *vectors, None, None, EPSILON),
+        lambda: cpu.backward(x, x, y, *vectors, None, True),
+    ):
+        call()
+        tracemalloc.start()
+        call()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < allowed

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -221,3 +221,21 @@ def backward(
     if dx is not None and not batch:
         normalize(dy, dx, None, None, invstd if weight is None else invstd * weight, None, 0.0)
     return table[kernels.DWEIGHT].copy(), table[kernels.DBIAS].copy()
+
+
+def warm(dtypes: Iterable[np.dtype[Any]]) -> Iterator[str]:
+    """Compile every kernel for these element types, or load it from numba's cache on disk; names each beforehand."""
+    mean, variance = np.zeros(1), np.ones(1)
+    for dtype in dtypes:
+        x = np.ones((2, 1, 3), dtype)
+        yield f"{dtype.name}, training"
+        forward_training(x, x, None, None, mean, variance, 1.0, 0.0, False)
+        yield f"{dtype.name}, evaluation"
+        normalize(x, x, mean, variance, None, None, 1.0)
+        yield f"{dtype.name}, backward"
+        backward(x, x, x, mean, variance, None, True)
+
+
+def cache_path() -> str:
+    """Where numba keeps what it has compiled."""
+    return str(kernels.train.stats.cache_path)

@@ -70,16 +70,23 @@ MEAN, SCALE, SHIFT, GAIN, INVERSE, M2, PARTS = range(7)
 DWEIGHT, DBIAS = INVERSE, M2
 
 
-def jit(**options: Any) -> Callable[[F], F]:
-    """`numba.njit` as everything here wants it, typed. What is not said about fastmath, callers would decide."""
-    options = {"fastmath": False, "cache": True, "no_cfunc_wrapper": True, **options}
-    compiler: Callable[[F], F] = numba.njit(nogil=True, error_model="numpy", **options)
-    return compiler
+def jit(**options: Any) -> Callable[[F], Any]:
+    """`numba.njit` as everything here wants it. What is not said about fastmath, callers would decide."""
+    options = {"fastmath": False, "no_cfunc_wrapper": True, **options}
+    return numba.njit(nogil=True, error_model="numpy", **options)  # type: ignore[no-any-return]
+
+
+def kernel(function: F) -> Any:
+    """What Python calls: kept on disk, unless nothing there can be written to."""
+    try:
+        return jit(cache=True)(function)
+    except RuntimeError:
+        return jit()(function)
 
 
 def helper(**options: Any) -> Callable[[F], F]:
-    """The same for what only kernels call, and are kept with."""
-    return jit(cache=False, no_cpython_wrapper=True, **options)
+    """What only kernels call, and are kept with."""
+    return jit(no_cpython_wrapper=True, **options)
 
 
 inlined = helper(forceinline=True)
@@ -618,7 +625,7 @@ def waited(done: int, count: int) -> bool:
     return looks < PATIENCE
 
 
-@jit()
+@kernel
 def train(
     turns: Any,
     scratch: Any,
@@ -660,7 +667,7 @@ def train(
             rescale(x, None, y, dtype, plan, tile, table, columns)
 
 
-@jit()
+@kernel
 def normalize(
     turns: Any,
     scratch: Any,
@@ -714,7 +721,7 @@ def conclude(cut: Cut, first: int, last: int, mean: Vector, inverse: Vector, wei
         put(entry(table, SHIFT, first), i, -slope * (dbias / count))
 
 
-@jit()
+@kernel
 def differentiate(
     turns: Any,
     scratch: Any,
@@ -767,7 +774,7 @@ def move(running: Vector, values: int, count: int, divisor: float, rate: float) 
             store(address, 4 * i, np.float32(0), (1.0 - rate) * load(address, 4 * i, np.float32(0)) + step)
 
 
-@jit()
+@kernel
 def advance(mean: Vector, variance: Vector, known: Any, divisor: float, rate: float) -> None:
     """Both of them."""
     table = known.ctypes.data, known.strides[0]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import choose, forward, planes
+from . import backward, choose, forward, planes
 from .device import gpu
-from .operands import Array, Plan, flags, letter, letters, number, steps, workspace
+from .operands import Array, Plan, flags, letter, letters, number, numbers, steps, workspace
 from .primitives import ELEMENTS
-from .program import BIAS, RUNNING_MEAN, RUNNING_VAR, UNBIASED, WEIGHT
+from .program import BATCH, BIAS, INPUT, RUNNING_MEAN, RUNNING_VAR, UNBIASED, WEIGHT
 
 PORTIONS = 4  # of shared memory of a multiprocessor, that small planes of a block should leave room for
 
@@ -56,7 +56,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
     def plan(stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
         x, y, *others = pointers
         run(
-            stream, x, *xs, y, *ys, outer, pieces, *others, real(epsilon), moving(1 - rate), moving(rate), given
+            stream, x, *xs, y, *ys, outer, pieces, *others, *numbers(real, moving, epsilon, rate), given
         )  # fmt: skip
 
     return plan
@@ -81,7 +81,7 @@ def split(
         first(stream, x, *xs, outer, pieces, partial)
         second(
             stream, x, *xs, y, *ys, outer, pieces, partial, *others,
-            real(epsilon), moving(1 - rate), moving(rate), given,
+            *numbers(real, moving, epsilon, rate), given,
         )  # fmt: skip
 
     return plan
@@ -100,6 +100,42 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     def plan(stream: int, pointers: Sequence[int], epsilon: float) -> None:
         x, y, *others = pointers
         run(stream, x, *xs, y, *ys, outer, pieces, *others, real(epsilon), given)
+
+    return plan
+
+
+def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch: bool) -> Plan:
+    """Pointers are x, dy, dx, mean, 1 / standard deviation, weight, dweight and dbias."""
+    arrays = (x, dy) if dx is None else (x, dy, dx)
+    here, kind, (weights,) = gpu(x.device), letter(x), letters([weight])
+    outer, feature, inner = x.shape
+    width = packet(*arrays)
+    pieces, walks = inner // width, [(0, 0, 0) if one is None else walk(one, width) for one in (x, dy, dx)]
+    written = 0 if dx is None else INPUT
+    given = flags([weight], [WEIGHT]) | (BATCH if batch else 0)
+    total = outer * pieces
+    choice = choose.features(feature, total, here, 2) if batch else choose.split(feature, total, here)
+    kernel, threads, unroll, cluster, slices, _ = choice
+    if kernel == "resident":
+        program = backward.resident(kind, weights, width > 1, cluster, unroll, threads)
+        first, run = None, here.launcher(program, (feature * cluster,))
+    else:
+        program = backward.sums(kind, weights, width > 1, not batch, unroll, threads)
+        first = here.launcher(program, (feature, slices))
+        program = backward.gradient(kind, weights, width > 1, unroll, threads)
+        run = here.launcher(program, (feature, slices if batch and written else 1), serialized=True)
+    memory = workspace(x, 0 if first is None else feature * slices * backward.SIZE)
+
+    def plan(stream: int, pointers: Sequence[int]) -> None:
+        x, dy, dx, mean, invstd, weight, dweight, dbias = pointers
+        _kept, partial = memory(stream)
+        arguments = (
+            x, *walks[0], dy, *walks[1], dx, *walks[2], outer, pieces, slices,
+            mean, invstd, weight, partial, dweight, dbias,
+        )  # fmt: skip
+        if first is not None:
+            first(stream, *arguments, given | written)
+        run(stream, *arguments, given | (written if batch or first is None else 0))
 
     return plan
 

@@ -106,7 +106,7 @@ class Gpu:
         """Bytes for work that is queued on a stream: an owner, that frees them in the order of it, and the pointer."""
         if size == 0:
             return None, 0
-        buffer = self._memory.allocate(size, stream=self.stream(stream))
+        buffer = self._memory.allocate(size, stream=self._streams.get(stream) or self.stream(stream))
         return buffer, int(buffer.handle)
 
     def upload(self, pointer: int, host: npt.NDArray[Any], stream: int) -> None:

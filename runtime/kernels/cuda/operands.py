@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,6 +40,12 @@ def number(*kinds: str) -> Any:
     return float if "f64" in kinds else np.float32
 
 
+@functools.lru_cache(256)
+def numbers(real: Any, moving: Any, epsilon: float, rate: float) -> tuple[Any, Any, Any]:
+    """Epsilon, and the parts of the old and the new in running statistics; making NumPy's numbers takes a while."""
+    return real(epsilon), moving(1 - rate), moving(rate)
+
+
 def steps(x: Array) -> tuple[int, ...]:
     """Strides in elements; 0 along an axis that has one element."""
     axes = zip(x.shape, x.strides, strict=True)
@@ -48,4 +55,4 @@ def steps(x: Array) -> tuple[int, ...]:
 def workspace(x: Array, size: int) -> Workspace:
     """Memory for so many numbers of the arithmetic with x, from its library."""
     allocate, device, item = x.library.allocate, x.device, 8 if x.dtype == np.float64 else 4
-    return lambda stream: allocate(size * item, device, stream)
+    return (lambda stream: allocate(size * item, device, stream)) if size else lambda stream: (None, 0)

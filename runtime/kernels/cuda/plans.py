@@ -24,7 +24,7 @@ def batch_statistics(x: Array) -> tuple[Array, Array]:
     key = ("statistics", x.device, x.dtype, x.shape, x.strides, x.pointer % 16)
     plan = _plans.get(key)
     if plan is None:
-        plan = _plans[key] = _layout(x).statistics(x)
+        plan = _plans[key] = layout(x).statistics(x)
     mean, m2 = _results(x)
     _launch(plan, x, (), (x.pointer, mean.pointer, m2.pointer))
     return mean, m2
@@ -47,8 +47,10 @@ def normalize(
     )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:
-        plan = _plans[key] = _layout(x, y).inference(x, y, vectors)
-    _launch(plan, x, (y, *vectors), (x.pointer, y.pointer, *map(_pointer, vectors)), epsilon)
+        plan = _plans[key] = layout(x, y).inference(x, y, vectors)
+    _launch(
+        plan, x, (y, *vectors), (x.pointer, y.pointer, *[0 if one is None else one.pointer for one in vectors]), epsilon
+    )
 
 
 def forward_training(
@@ -71,9 +73,16 @@ def forward_training(
     )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:
-        plan = _plans[key] = _layout(x, y).training(x, y, vectors, unbiased)
+        plan = _plans[key] = layout(x, y).training(x, y, vectors, unbiased)
     mean, invstd = _results(x)
-    pointers = x.pointer, y.pointer, *map(_pointer, vectors), 0, mean.pointer, invstd.pointer
+    pointers = (
+        x.pointer,
+        y.pointer,
+        *[0 if one is None else one.pointer for one in vectors],
+        0,
+        mean.pointer,
+        invstd.pointer,
+    )
     _launch(plan, x, (y, *vectors), pointers, epsilon, rate)
     return mean, invstd
 
@@ -88,8 +97,8 @@ def backward(
     )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:
-        layout = _layout(x, dy) if dx is None else _layout(x, dy, dx)
-        plan = _plans[key] = layout.backward(x, dy, dx, weight, batch)
+        made = layout(x, dy) if dx is None else layout(x, dy, dx)
+        plan = _plans[key] = made.gradients(x, dy, dx, weight, batch)
     dweight, dbias = _results(x)
     others = dy, dx, mean, invstd, weight
     _launch(plan, x, others, (x.pointer, *map(_pointer, others), dweight.pointer, dbias.pointer))
@@ -105,24 +114,27 @@ def forced(choice: choose.Choice | choose.Rule, layout: str = "features") -> Ite
     _plans.clear()
 
 
-def _layout(*arrays: Array) -> Any:
+def layout(*arrays: Array) -> Any:
     """Where plans for such arrays are made."""
     return row_plans if row_plans.fit(*arrays) else feature_plans
 
 
 def _launch(plan: Plan, x: Array, others: tuple[Array | None, ...], *arguments: Any) -> None:
     """Run a plan on the stream and the device of ``x``."""
-    stream = x.stream
-    here = gpu(x.device)
-    foreign = [one.stream for one in others if one is not None and one.stream != stream]
-    if not foreign and here.is_current():
-        plan(stream, *arguments)
-        return
+    stream, here = x.stream, gpu(x.device)
+    for one in others:
+        if one is not None and one.stream != stream:
+            break
+    else:
+        if here.is_current():
+            plan(stream, *arguments)
+            return
+    foreign = {one.stream for one in others if one is not None} - {stream}
     with here.current():
-        for other in set(foreign):
+        for other in foreign:
             here.order(other, stream)
         plan(stream, *arguments)
-        for other in set(foreign):
+        for other in foreign:
             here.order(stream, other)
 
 
@@ -133,6 +145,7 @@ def _pointer(array: Array | None) -> int:
 def _results(x: Array) -> tuple[Array, Array]:
     """Two float64 vectors, in one allocation."""
     feature, device, stream, library = x.shape[1], x.device, x.stream, x.library
+    shape, strides = (feature,), (8,)
     owner, pointer = library.allocate(16 * feature, device, stream)
-    first = DeviceArray(pointer, (feature,), (8,), FLOAT64, device, stream, owner, library)
-    return first, DeviceArray(pointer + 8 * feature, (feature,), (8,), FLOAT64, device, stream, owner, library)
+    first = DeviceArray(pointer, shape, strides, FLOAT64, device, stream, owner, library)
+    return first, DeviceArray(pointer + 8 * feature, shape, strides, FLOAT64, device, stream, owner, library)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from . import choose, columns, columns_backward
 from .device import gpu
-from .operands import Array, Plan, flags, letter, letters, number, steps, workspace
+from .operands import Array, Plan, flags, letter, letters, number, numbers, steps, workspace
 from .primitives import ELEMENTS
 from .program import BATCH, BIAS, INPUT, RUNNING_MEAN, RUNNING_VAR, UNBIASED, WEIGHT
 
@@ -71,7 +71,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
             x, y, *others = pointers
             run(
                 stream, x, x_pitch, y, y_pitch, *sizes[:3], *others,
-                real(epsilon), moving(1 - rate), moving(rate), given,
+                *numbers(real, moving, epsilon, rate), given,
             )  # fmt: skip
 
         return plan
@@ -86,7 +86,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
         first(stream, x, x_pitch, *sizes, partial)
         second(
             stream, x, x_pitch, y, y_pitch, *sizes, partial, *others,
-            real(epsilon), moving(1 - rate), moving(rate), given,
+            *numbers(real, moving, epsilon, rate), given,
         )  # fmt: skip
 
     return plan_split
@@ -108,7 +108,7 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     return plan
 
 
-def backward(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch: bool) -> Plan:
+def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch: bool) -> Plan:
     """Pointers are x, dy, dx, mean, 1 / standard deviation, weight, dweight and dbias."""
     arrays = (x, dy) if dx is None else (x, dy, dx)
     here, (kind, rows, features, aligned, pieces) = gpu(x.device), shape_of(*arrays)
@@ -122,21 +122,20 @@ def backward(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch:
     slabs, sizes = -(-pieces >> shift), (rows, features, shift, slices)
     if kernel == "resident":
         program = columns_backward.resident(kind, weights, aligned, cluster, unroll, threads)
-        run = here.launcher(program, (slabs * cluster,))
-        memory = None
+        first, run = None, here.launcher(program, (slabs * cluster,))
     else:
         program = columns_backward.sums(kind, weights, aligned, not batch, unroll, threads)
         first = here.launcher(program, (slabs, slices))
         program = columns_backward.gradient(kind, weights, aligned, unroll, threads)
         run = here.launcher(program, (slabs, slices if batch and written else 1), serialized=True)
-        memory = workspace(x, 4 * slices * features)
+    memory = workspace(x, 0 if first is None else 4 * slices * features)
 
     def plan(stream: int, pointers: Sequence[int]) -> None:
         x, dy, dx, mean, invstd, weight, dweight, dbias = pointers
-        _kept, partial = (None, 0) if memory is None else memory(stream)
+        _kept, partial = memory(stream)
         arguments = x, pitches[0], dy, pitches[1], dx, pitches[2], *sizes, mean, invstd, weight, partial, dweight, dbias
-        if memory is not None:
+        if first is not None:
             first(stream, *arguments, given | written)
-        run(stream, *arguments, given | (written if batch else 0))
+        run(stream, *arguments, given | (written if batch or first is None else 0))
 
     return plan
