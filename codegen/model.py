@@ -335,6 +335,7 @@ class Dialect:
     exceptions: Mapping[str, str]
     conditions: tuple[Condition, ...]
     methods: tuple[Callable_, ...]
+    base: Trait  # Module, which all of them extend
     traits: tuple[Trait, ...]
     functions: tuple[Callable_, ...]
     names: tuple[str, ...]

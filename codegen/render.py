@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import jinja2
 
-from . import docstrings
+from . import docstrings, markdown
 from . import pages as reference
 from .jsonschema import schemas
 from .model import Callable_, Dialect, imports, quoted
@@ -173,9 +173,11 @@ def _environment() -> jinja2.Environment:
         "camel": lambda name: name.title().replace("_", ""),
         "call": _call,
         "first": _first,
-        "markdown": reference.markdown,
-        "code": reference.code,
-        "fence": reference.fence,
+        "markdown": markdown.prose,
+        "code": markdown.code,
+        "fence": markdown.fence,
+        "url": markdown.url,
+        "formula": markdown.formula,
         "declaration": reference.declaration,
         "prelude": reference.prelude,
     }

@@ -170,6 +170,7 @@ class _Resolver:
             exceptions=spec.exceptions,
             conditions=conditions,
             methods=methods,
+            base=Trait("Module", (), self.operators["module"].doc, methods),
             traits=traits,
             functions=functions,
             names=spec.names,

@@ -10,6 +10,7 @@ import types
 
 import numpy as np
 import pytest
+from numba import cuda
 
 import simulator
 from normspec.runtime.kernels.cuda.simulated import own
@@ -66,6 +67,15 @@ def test_a_cupy_array_comes_back_as_one(training):
     np.testing.assert_allclose(y.memory, here(VALUES), rtol=2e-6, atol=2e-6)
     np.testing.assert_array_equal(given.memory, VALUES)
     np.testing.assert_allclose(there.running_var.numpy(), here.running_var.numpy(), rtol=1e-6)
+
+
+def test_numbas_arrays_are_taken():
+    there, here = nn.BatchNorm2d(3).to("cuda"), nn.BatchNorm2d(3)
+    given = cuda.to_device(VALUES)
+    y = there(given)
+    np.testing.assert_allclose(y.copy_to_host(), here(VALUES), rtol=2e-6, atol=2e-6)
+    np.testing.assert_array_equal(given.copy_to_host(), VALUES)
+    assert y.__cuda_array_interface__["shape"] == SHAPE
 
 
 @pytest.mark.usefixtures("cupy")
@@ -138,12 +148,14 @@ def test_torch_tensors_on_a_gpu_are_normalized_there(on_gpu, last):
         np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=5e-6, atol=5e-6)
 
 
-def test_torch_tensors_on_a_gpu_are_differentiated_there(on_gpu):
+@pytest.mark.parametrize("last", [False, True])
+def test_torch_tensors_on_a_gpu_are_differentiated_there(on_gpu, last):
     import torch
 
     from normspec.interop.torch import batch_norm
 
-    x, dy = (torch.from_numpy(one).contiguous(memory_format=torch.channels_last) for one in (VALUES, SLOPES))
+    layout = torch.channels_last if last else torch.contiguous_format
+    x, dy = (torch.from_numpy(one).contiguous(memory_format=layout) for one in (VALUES, SLOPES))
     found = []
     for place in (torch.clone, on_gpu):
         given, weight, bias = (place(one).requires_grad_() for one in (x, *vectors()[2:]))
@@ -154,6 +166,17 @@ def test_torch_tensors_on_a_gpu_are_differentiated_there(on_gpu):
         found.append(gradients)
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(other.numpy(), one.numpy(), rtol=5e-6, atol=5e-6)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_a_dialect_gives_back_torchs_tensors_on_a_gpu(on_gpu, last):
+    import torch
+
+    layout = torch.channels_last if last else torch.contiguous_format
+    x = on_gpu(torch.from_numpy(VALUES).contiguous(memory_format=layout))
+    y = nn.BatchNorm2d(3).to("cuda")(x)
+    assert y.stride() == x.stride()
+    np.testing.assert_allclose(y.numpy(), nn.BatchNorm2d(3)(VALUES), rtol=2e-6, atol=2e-6)
 
 
 def vectors():

@@ -12,7 +12,7 @@ import pytest
 import cuda_cases as cases
 import simulator
 from cuda_cases import EPSILON, Array, all_elements
-from normspec.runtime.kernels.cuda import forward, planes
+from normspec.runtime.kernels.cuda import forward, planes, primitives
 from normspec.runtime.kernels.cuda.primitives import ELEMENTS
 from normspec.runtime.kernels.cuda.program import Program
 
@@ -429,3 +429,12 @@ def test_small_planes_constant_or_not_finite(element: str) -> None:
     some = {name: vector[fine] for name, vector in given(8).items()}
     parts = {name: getattr(result, name)[fine] for name in ("mean", "invstd", *RUNNING)}
     check(result._replace(y=result.y[:, fine], **parts), x[:, fine], element, **some)
+
+
+def test_integers_of_any_size_are_divided() -> None:
+    random = np.random.default_rng(0)
+    for bits in ((20, 10), (40, 10), (40, 35), (62, 3), (62, 61), (31, 32)):
+        a, b = (int(random.integers(1 << bit - 1, 1 << bit)) for bit in bits)
+        assert primitives.divide(a, b) == a // b
+        assert primitives.divide(a // b * b, b) == a // b
+        assert primitives.divide(a // b * b + b - 1, b) == a // b

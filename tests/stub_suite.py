@@ -418,7 +418,7 @@ def test_a_large_feature_is_split(driver):
 def test_a_channel_of_a_megabyte_is_a_cluster(driver):
     x, y, *vectors = arrays((32, 2, 8192))
     _, (launch,) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
-    assert (launch.cluster, launch.grid, launch.threads) == (16, (32, 1, 1), 512)
+    assert (launch.cluster, launch.grid, launch.threads) == (16, (32, 1, 1), 256)
     plans._plans.clear()
 
 

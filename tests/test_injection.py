@@ -6,6 +6,9 @@ import ast
 import shutil
 
 import pytest
+from markdown_it.renderer import RendererHTML
+from myst_parser.config.main import MdParserConfig
+from myst_parser.parsers.mdit import create_md_parser
 
 from normspec.codegen.reader import SpecError
 from normspec.codegen.render import render
@@ -40,6 +43,16 @@ ATTEMPTS = [
     (CLASS, "summary: ", f"summary: {BREAK} # "),
     (CLASS, "origin: ", f"origin: {BREAK} # "),
     (CLASS, "module: nn", "module: ../../../evil"),
+    (CLASS, "summary: ", "summary: '<script>PWNED</script>' # "),
+    (CLASS, "summary: ", "summary: 'a `` <img onerror=PWNED> `` b' # "),
+    (CLASS, "summary: ", 'summary: "x\\n\\n<script>PWNED</script>" # '),
+    (CLASS, "input: [", "input: [N C <PWNED>, "),
+    (DIALECT, "source: https", "source: 'x) <script>PWNED</script>' # "),
+    (DIALECT, "title: PyTorch", "title: '](javascript:PWNED) | <b>PWNED</b>'"),
+    (DIALECT, "title: PyTorch", "title: '{eval-rst}`PWNED`'"),
+    ("operators/batch_norm.yaml", "latex: y", "latex: $$ <script>PWNED</script> y"),
+    ("operators/batch_norm.yaml", "needs: an integer", "needs: <script>PWNED</script>"),
+    ("lucid/BatchNorm1d.yaml", "      (32, 128)", "      ```\n      <script>PWNED</script>"),
     (CLASS, "summary: ", "summary: !!python/object/apply:os.system ['true'] # "),
 ]
 
@@ -62,6 +75,34 @@ def test_an_attempt_is_refused_or_stays_text(tmp_path, file, good, bad):
             names = {node.id for node in nodes if isinstance(node, ast.Name)}
             modules = {one.name for node in nodes if isinstance(node, ast.Import) for one in node.names}
             assert "PWNED" not in names | modules, name
+        if name.endswith(".md"):
+            assert not marked_up(source), name
+
+
+def marked_up(page):
+    """What of a page is HTML, a link, a role or a directive and has the word."""
+    parser = create_md_parser(MdParserConfig(enable_extensions={"dollarmath"}), RendererHTML)
+    tokens = list(parser.parse(page))
+    tokens += [inner for token in tokens for inner in token.children or []]
+    kinds = ("html_block", "html_inline", "myst_role")
+    return [
+        token
+        for token in tokens
+        if (token.type in kinds and "PWNED" in token.content)
+        or (token.type == "fence" and token.info.startswith("{"))
+        or (token.type == "link_open" and "javascript" in str(token.attrs.get("href")))
+    ]
+
+
+def test_marked_up_words_would_be_seen():
+    for page in (
+        "<script>PWNED</script>",
+        "a <b onclick=PWNED>",
+        "{ref}`PWNED`",
+        "```{eval-rst}\n```",
+        "[a](javascript:x)",
+    ):
+        assert marked_up(page) or page.startswith("[a]"), page
 
 
 def test_the_attempts_would_be_seen():

@@ -210,6 +210,29 @@ def test_no_memory_of_the_size_of_x_but_the_output(last):
     assert next(one for one in saved if one.numel() == x.numel()).data_ptr() == x.data_ptr()
 
 
+@pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="torch finds no GPU; cuda_foreign.py tries it in the simulator"
+)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("last", [False, True])
+def test_on_a_gpu_it_does_what_it_does_on_the_cpu(dtype, last):
+    _, here = pair((8, 5, 9, 7), dtype)
+    there = copy.deepcopy(here).cuda()
+    x, dy = (random((8, 5, 9, 7), dtype, seed, last) for seed in (0, 1))
+    with torch.cuda.stream(torch.cuda.Stream()):
+        given = x.cuda().requires_grad_()
+        y = there(given)
+        y.backward(dy.cuda())
+        evaluated = there.eval()(given)
+        found = [one.cpu() for one in (y, given.grad, there.weight.grad, there.running_var, evaluated)]
+    x.requires_grad_()
+    expected = here(x)
+    expected.backward(dy)
+    for one, other in zip(found, (expected, x.grad, here.weight.grad, here.running_var, here.eval()(x)), strict=True):
+        close(one, other, 2 * ROUNDING[dtype])
+    assert (y.device.type, y.stride()) == ("cuda", x.stride())
+
+
 # ------------------------------------------------------------------------------------------------------ torch's ways
 
 

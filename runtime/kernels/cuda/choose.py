@@ -28,7 +28,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 SMALL = ((32, 4), (128, 4))  # threads of a block, and pieces that each can keep in registers
-LARGE = ((512, 8), (512, 16))
+LARGE = ((256, 8), (256, 16), (512, 16))  # the first two leave room for other blocks, to load while these store
 SPLIT = ((32, 4), (256, 4))  # threads of a block that goes through a slice, and pieces that each has on their way
 ROWS = (256, 8)  # threads of a block on rows, and pieces that each can keep in registers
 WAVES = 4  # blocks a multiprocessor, of what is split

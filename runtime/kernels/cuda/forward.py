@@ -1,11 +1,14 @@
 """Kernels of the forward pass on memory where a feature's elements lie side by side (channels first).
 
-T is the bytes of x in what is said of their traffic. ``pieces`` says how x and y are described to a kernel.
+``pieces`` says how x and y are described to a kernel. T is the bytes of x in what is said of a kernel's traffic.
+
+Float64 occurs in the kernels of narrower elements only where statistics come in or go out, once a block. A squared
+deviation must fit the arithmetic: float32 elements that spread over more than about 1e18 / sqrt(n) get an infinite
+variance. A feature that holds a NaN or an infinity becomes NaN, and no other does.
 """
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -24,10 +27,12 @@ from .primitives import (
     launch_next,
     load,
     pointer,
+    reciprocal,
+    reciprocal_root,
     wait_for_previous,
 )
 from .program import BIAS, RUNNING_MEAN, RUNNING_VAR, TRACKED, UNBIASED, WEIGHT, Program
-from .reduction import Sample, read_sample, reduction, write_sample
+from .reduction import Sample, broadcast, read_sample, reduction, write_sample
 
 Vectors = tuple[str, str, str, str]  # types of four vectors, "f32" or "f64"
 
@@ -93,7 +98,7 @@ def training(real: Any) -> Any:
             count = sample.count
             if flags & UNBIASED and count > real(1):
                 count -= real(1)
-            running_var[feature] = keep * running_var[feature] + rate * (sample.m2 / count)
+            running_var[feature] = keep * running_var[feature] + rate * (sample.m2 * reciprocal(count))
         if flags & TRACKED and feature == 0:
             tracked[0] += 1
 
@@ -157,7 +162,7 @@ def sampler(element: str, aligned: bool, unroll: int, threads: int) -> Any:
                 for item in range(u * width, (u + 1) * width):
                     values[item] -= pivot
                     total += values[item]
-        distance = total / count
+        distance = total * reciprocal(count)
         for u in range(unroll):
             if u * threads < left:
                 for item in range(u * width, (u + 1) * width):
@@ -223,7 +228,7 @@ def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = 4, th
         place = start + np.int64(cuda.threadIdx.x)
         mean = real(means[feature])
         residue = real(means[feature] - mean)
-        invstd = real(1) / real(math.sqrt(real(variances[feature]) + epsilon))
+        invstd = reciprocal_root(real(variances[feature]) + epsilon)
         gain, offset = parameters(weight, bias, feature, flags)
         to = affine_map(mean, residue, invstd, gain, offset)
         x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
@@ -263,6 +268,7 @@ def statistics(element: str, aligned: bool, unroll: int = 4, threads: int = 256)
         inner: Integer,
         partial: Pointer,
     ) -> None:
+        launch_next()
         feature, index, slices = np.int64(cuda.blockIdx.x), np.int64(cuda.blockIdx.y), np.int64(cuda.gridDim.y)
         start, stop = slice_bounds(outer * inner, slices, index)
         place = start + np.int64(cuda.threadIdx.x)
@@ -270,7 +276,6 @@ def statistics(element: str, aligned: bool, unroll: int = 4, threads: int = 256)
         sample = merge_block(sample)
         if cuda.threadIdx.x == 0:
             write_sample(partial, SAMPLE * (feature * slices + index), sample)
-        launch_next()
 
     signature = (pointer(element), *STRIDES, *SIZES, types.CPointer(scalar(element)))
     name = name_of("statistics", element, (), piece(aligned), f"u{unroll}", f"t{threads}")
@@ -280,16 +285,21 @@ def statistics(element: str, aligned: bool, unroll: int = 4, threads: int = 256)
 @cache
 def slice_merger(real: Any, threads: int) -> Any:
     """Build the device function that merges the samples of a feature's slices."""
-    merge_block = reduction(real, threads).merge_block
+    functions = reduction(real, threads)
+    merge_lanes, merge_block = functions.merge_lanes, functions.merge_block
 
     @device
     def merge_slices(partial: Pointer, feature: Integer, slices: Integer) -> Sample:
-        """Merge the slices, of which there are no more than threads; every thread gets the result."""
+        """Merge the slices, of which there are no more than threads; every thread gets the result.
+
+        Every warp merges few slices by itself, faster than if it waited for others.
+        """
+        few = slices <= LANES
+        index = cuda.threadIdx.x % LANES if few else cuda.threadIdx.x
         sample = Sample(real(0), real(0), real(0), real(0))
-        if cuda.threadIdx.x < slices:
-            sample = read_sample(partial, SAMPLE * (feature * slices + cuda.threadIdx.x))
-        merged: Sample = merge_block(sample)
-        return merged
+        if index < slices:
+            sample = read_sample(partial, SAMPLE * (feature * slices + index))
+        return broadcast(merge_lanes(sample, LANES)) if few else merge_block(sample)
 
     return merge_slices
 
@@ -357,7 +367,7 @@ def normalize(element: str, vectors: Vectors, aligned: bool, unroll: int = 4, th
         gain, offset = parameters(weight, bias, feature, flags)
         wait_for_previous()
         sample = merge_slices(partial, feature, slices)
-        invstd = real(1) / real(math.sqrt(sample.m2 / sample.count + epsilon))
+        invstd = reciprocal_root(sample.m2 * reciprocal(sample.count) + epsilon)
         to = affine_map(sample.mean, sample.residue, invstd, gain, offset)
         write(x, x_walk, y, y_walk, stop - place, to)
         if index == 0 and cuda.threadIdx.x == 0:
@@ -452,7 +462,7 @@ def resident(
         sum_warp(total, shared, 0)
         cuda.syncthreads()
         count = real((stop - start) * width)
-        pivot += sum_block(shared, 0) / count
+        pivot += sum_block(shared, 0) * reciprocal(count)
 
         total = square = real(0)
         for u in range(unroll):
@@ -469,7 +479,7 @@ def resident(
         if cluster > 1:
             sample = merge_cluster(sample)
 
-        invstd = real(1) / real(math.sqrt(sample.m2 / sample.count + epsilon))
+        invstd = reciprocal_root(sample.m2 * reciprocal(sample.count) + epsilon)
         to = affine_map(sample.mean, sample.residue, invstd, gain, offset)
         y_walk = walk_from(place, feature * y_feature, inner, y_outer, y_inner)
         for u in range(unroll):

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from numba import types
 
-from .primitives import cuda, device
+from .primitives import cuda, device, divide
 
 Number = Any
 Integer = Any  # 64 bits, on the device
@@ -36,7 +36,7 @@ class Walk(NamedTuple):
 @device
 def slice_bounds(total: Integer, slices: Integer, index: Integer) -> tuple[Integer, Integer]:
     """First and end of a slice; empty slices, if any, come last."""
-    length = (total + slices - 1) // slices
+    length = divide(total + slices - 1, slices)
     return min(total, index * length), min(total, (index + 1) * length)
 
 
@@ -45,7 +45,7 @@ def walk_by(
     pieces: Integer, place: Integer, origin: Integer, inner: Integer, outer_stride: Integer, inner_stride: Integer
 ) -> Walk:
     """Start at a piece of the feature whose first element is at ``origin``, to go on by so many pieces at a time."""
-    row, rows = place // inner, pieces // inner
+    row, rows = divide(place, inner), divide(pieces, inner)
     column, columns = place - row * inner, pieces - rows * inner
     offset = origin + row * outer_stride + column * inner_stride
     step = rows * outer_stride + columns * inner_stride

@@ -14,7 +14,22 @@ import numpy as np
 
 from .forward import Vectors, affine, committed, name_of, training
 from .pieces import SIZES, STRIDES, Integer, Number, Pointer, advance, walk_by, walk_from
-from .primitives import ELEMENTS, LANES, access, cuda, device, dynamic_shared, fetch, fma, load, pointer, share, store
+from .primitives import (
+    ELEMENTS,
+    LANES,
+    access,
+    cuda,
+    device,
+    dynamic_shared,
+    fetch,
+    fma,
+    load,
+    pointer,
+    reciprocal,
+    reciprocal_root,
+    share,
+    store,
+)
 from .program import Program
 from .reduction import reduction
 
@@ -120,7 +135,7 @@ def planes(element: str, vectors: Vectors, group: int, room: int, unroll: int = 
             walk = advance(walk)
         sum_warp(total, partial, 0)
         cuda.syncthreads()
-        pivot += sum_team(partial, member * team_warps) / count
+        pivot += sum_team(partial, member * team_warps) * reciprocal(count)
 
         total = square = real(0)
         walk = begin
@@ -135,7 +150,7 @@ def planes(element: str, vectors: Vectors, group: int, room: int, unroll: int = 
         total = sum_team(partial, warps + member * team_warps)
         sample = centred(count, pivot, total, sum_team(partial, 2 * warps + member * team_warps))
 
-        invstd = real(1) / real(math.sqrt(sample.m2 / sample.count + epsilon))
+        invstd = reciprocal_root(sample.m2 * reciprocal(sample.count) + epsilon)
         to = affine_map(sample.mean, sample.residue, invstd, gain, offset)
         walk = begin
         for _ in range(lane, size, team):

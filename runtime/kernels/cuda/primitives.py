@@ -453,6 +453,93 @@ def fma(typing: Any, a: Any, b: Any, c: Any) -> Any:
     return signature(a, a, a, a), generate
 
 
+# Exact divisions and roots call a function in rare cases, for which the register allocator keeps room, and after which
+# the threads of a warp may be out of step. These are an ulp off, and do not.
+
+
+def newton(builder: Any, steps: int, guess: Any, error: Callable[[Any], Any], share: float) -> Any:
+    """Improve a guess by ``guess * error(guess) * share``, so many times."""
+    for _ in range(steps):
+        part = builder.fmul(guess, guess.type(share))
+        guess = builder.fma(part, error(guess), guess)
+    return guess
+
+
+def _reciprocal(a: Any) -> Any:
+    return type(a)(1) / a
+
+
+@primitive(_reciprocal)
+def reciprocal(typing: Any, a: Any) -> Any:
+    """``1 / a`` of a finite number that is not subnormal."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (number,) = arguments
+        single, one = a == types.float32, number.type(1)
+        guess = convert(builder, f"rcp.approx.{'f32' if single else 'ftz.f64'} $0, $1;", number.type, number)
+        negative = builder.fmul(number, number.type(-1))
+        return newton(builder, 1 if single else 3, guess, lambda guess: builder.fma(negative, guess, one), 1)
+
+    return signature(a, a), generate
+
+
+def _reciprocal_root(a: Any) -> Any:
+    return type(a)(1) / np.sqrt(a)
+
+
+@primitive(_reciprocal_root)
+def reciprocal_root(typing: Any, a: Any) -> Any:
+    """``1 / sqrt(a)``, infinite for 0 and 0 for infinity."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        (number,) = arguments
+        if a == types.float64:  # its approximation takes subnormal numbers for zeros
+            root = convert(builder, "sqrt.rn.f64 $0, $1;", DOUBLE, number)
+            return builder.fdiv(DOUBLE(1), root)
+        guess = convert(builder, "rsqrt.approx.f32 $0, $1;", SINGLE, number)
+        negative, one = builder.fmul(number, number.type(-1)), SINGLE(1)
+        result = newton(builder, 1, guess, lambda y: builder.fma(builder.fmul(negative, y), y, one), 0.5)
+        usual = builder.and_(
+            builder.fcmp_ordered(">", number, SINGLE(0)), builder.fcmp_ordered("<", number, SINGLE(float("inf")))
+        )
+        return builder.select(usual, result, guess)
+
+    return signature(a, a), generate
+
+
+def _divide_words(a: Any, b: Any) -> Any:
+    assert max(a, b) < 1 << 31
+    return a // b
+
+
+@primitive(_divide_words)
+def divide_words(typing: Any, a: Any, b: Any) -> Any:
+    """``a // b`` of integers from 0 to 2**31 - 1."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.zext(builder.udiv(*(builder.trunc(number, WORD) for number in arguments)), LONG)
+
+    return signature(types.int64, types.int64, types.int64), generate
+
+
+@device
+def divide(a: Any, b: Any) -> Any:
+    """``a // b`` of integers that are not negative: quickly if they are small, as they most often are."""
+    if (a | b) >> 31 == 0:
+        quotient = divide_words(a, b)
+    else:
+        part, quotient = b, 0
+        while part <= a - part:
+            part += part
+        while part >= b:
+            quotient += quotient
+            if a >= part:
+                a -= part
+                quotient += 1
+            part >>= 1
+    return quotient
+
+
 # -- warps: every thread of the block calls them together, in blocks of whole warps
 
 LANES = 32  # threads of a warp

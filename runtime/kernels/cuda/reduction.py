@@ -13,7 +13,6 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, NamedTuple
 
-from .. import statistics
 from .primitives import (
     LANES,
     cluster_arrive,
@@ -22,6 +21,7 @@ from .primitives import (
     cuda,
     device,
     read_peer,
+    reciprocal,
     shuffle_down,
     shuffle_from,
     shuffle_xor,
@@ -30,8 +30,6 @@ from .primitives import (
 Number = Any
 Integer = Any  # 64 bits, on the device
 Array = Any
-
-merge = device(statistics.merge)
 
 
 class Sample(NamedTuple):
@@ -81,15 +79,16 @@ def reduction(real: Any, threads: int, cluster: int = 1) -> Reduction:
 
     @device
     def combine(sample: Sample, count: Number, distance: Number, m2: Number) -> Sample:
-        """Merge a sample with another, whose mean is ``distance`` away."""
-        total, step, m2 = merge(sample.count, real(0), sample.m2, count, distance, m2)
-        mean, residue = two_sum(sample.mean, sample.residue + step)
-        return Sample(total, mean, residue, m2)
+        """Merge a sample with another, whose mean is ``distance`` away: Chan's formula, as in ``statistics.merge``."""
+        total = sample.count + count
+        share = count * reciprocal(total)
+        mean, residue = two_sum(sample.mean, sample.residue + distance * share)
+        return Sample(total, mean, residue, sample.m2 + m2 + distance * distance * (sample.count * share))
 
     @device
     def centred(count: Number, pivot: Number, total: Number, square: Number) -> Sample:
         """Sample of elements of which deviations from a pivot near their mean, and their squares, were summed."""
-        distance = total / count
+        distance = total * reciprocal(count)
         mean, residue = two_sum(pivot, distance)
         m2 = square - total * distance
         return Sample(count, mean, residue, real(0) if m2 < real(0) else m2)
