@@ -143,7 +143,7 @@ def bench_gpu(arguments: Sequence[str]) -> int:
 
 
 def kernels(arguments: Sequence[str]) -> int:
-    """compile every CUDA kernel without a GPU; write what they take to docs/kernels.md (--check: only compare)"""
+    """compile every CUDA kernel, without a GPU, and say what each takes"""
     from . import kernels as command
 
     return command.main(arguments)
