@@ -47,7 +47,7 @@ Found = Mapping[str, Sequence[Facts]]  # by the name of a program, one for each 
 
 
 def main(arguments: Sequence[str]) -> int:
-    """compile every CUDA kernel, which takes no GPU, and fail if one spills, computes in float64 or moves single words"""
+    """compile every CUDA kernel, without a GPU; fail if one spills, computes in float64 or moves single words"""
     parser = argparse.ArgumentParser(prog="normspec kernels", description=main.__doc__)
     parser.add_argument("names", nargs="*", help="parts of names of programs; without any, all are compiled")
     parser.add_argument(

@@ -360,6 +360,16 @@ def test_rates_of_none_and_all_are_exact(rate: float) -> None:
         np.testing.assert_allclose(new, batch if rate else old, rtol=2e-7 if rate else 0)
 
 
+@all_kernels
+@all_row_kernels
+def test_batches_are_counted() -> None:
+    for shape in ((3, 2, 5), (7, 3, 1)):
+        x, count = Placed(data(shape, np.float32)), cuda.to_device(np.array([41]))
+        for _ in range(2):
+            cuda.forward_training(x.array, x.array, None, None, None, None, EPSILON, 0.0, True, cuda.counter(count))
+        assert int(count.copy_to_host()[0]) == 43
+
+
 def test_unbiased_variance_of_a_single_element_is_zero() -> None:
     y, _, _, _, moved = train(np.full((1, 1, 1), 5, np.float32), None, None, None, np.ones(1, np.float32), rate=0.5)
     np.testing.assert_array_equal(moved, np.float32([0.5]))

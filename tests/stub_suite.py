@@ -15,7 +15,7 @@ from cuda.core._utils.cuda_utils import CUDAError
 from numba import types
 
 from normspec.runtime.kernels import cuda
-from normspec.runtime.kernels.cuda import cache, choose, device, gpu, plans
+from normspec.runtime.kernels.cuda import build, cache, choose, device, gpu, plans
 from normspec.runtime.kernels.cuda.program import Program
 from stub import Driver
 
@@ -151,7 +151,7 @@ def test_memory_that_is_not_there_is_refused(driver):
         cuda.asarray(Foreign(interface))
 
 
-@pytest.mark.parametrize("typestr", ["<i4", "<c8", "|b1", "<u4"])
+@pytest.mark.parametrize("typestr", ["<i4", "<c8", "|b1", "<u4", "<i8"])
 def test_elements_that_are_no_floating_point_numbers_are_refused(typestr):
     there = cuda.to_device(np.ones(3, np.float64))
     with pytest.raises(TypeError, match="expected elements of float16, float32, float64, bfloat16, found"):
@@ -242,8 +242,6 @@ def test_another_thread_can_launch(driver):
 @pytest.fixture
 def builds(tmp_path, monkeypatch):
     """An empty folder, and a log of what is built."""
-    from normspec.runtime.kernels.cuda import build
-
     monkeypatch.setenv("NORMSPEC_CACHE", str(tmp_path / "cache"))
     log = []
 
@@ -301,8 +299,6 @@ def test_a_damaged_file_is_built_anew(builds, damage):
 def test_a_file_that_the_driver_refuses_is_built_anew(builds, driver, monkeypatch):
     program = TOY._replace(name="refused")
     with monkeypatch.context() as patch:
-        from normspec.runtime.kernels.cuda import build
-
         patch.setattr(build, "build", lambda *_: SimpleNamespace(cubin=b"not an ELF, whole though"))
         cache.cubin(program, (9, 0))
     device.gpu(0).launcher(program, (1,))
@@ -360,16 +356,32 @@ def launches(driver, function, *arguments):
 SIGNATURES = {}
 
 
+REAL = build.build
+
+
 @pytest.fixture(autouse=True)
-def signatures(monkeypatch):
-    """Keep the signatures of the programs that are loaded."""
+def quick(monkeypatch):
+    """Compile nothing, for the stub runs nothing; keep the signatures of the programs that are loaded."""
     loaded = gpu.Gpu._loaded
+    monkeypatch.setattr(build, "build", lambda program, _: SimpleNamespace(cubin=b"\x7fELF" + program.name.encode()))
 
     def keep(self, program):
         SIGNATURES[program.name] = program.signature
         return loaded(self, program)
 
     monkeypatch.setattr(gpu.Gpu, "_loaded", keep)
+
+
+def test_the_compiler_makes_what_the_driver_loads(driver, monkeypatch, tmp_path):
+    """The one test here that compiles: from Python through PTX to machine code in a file, and on to a launch."""
+    monkeypatch.setenv("NORMSPEC_CACHE", str(tmp_path))
+    monkeypatch.setattr(build, "build", REAL)
+    monkeypatch.setattr(device.gpu(0), "_kernels", {})
+    x, y, *vectors = arrays((2, 3, 16))
+    _, (launch,) = launches(driver, cuda.normalize, x, y, *vectors, 0.5)
+    (file,) = tmp_path.iterdir()
+    assert file.name.startswith(f"{launch.name}-sm90-")
+    assert launch.name.encode() in file.read_bytes()
 
 
 def test_arguments_of_a_resident_training_step(driver):
@@ -392,6 +404,27 @@ def test_absent_vectors_have_no_pointer_and_no_flag(driver):
     _, (launch,) = launches(driver, cuda.forward_training, x, y, None, weight, None, None, 0.5, 0.0, False)
     assert launch.arguments[10:15] == (0, weight.pointer, 0, 0, 0)
     assert launch.arguments[-1] == 2
+
+
+def test_batches_are_counted_by_the_same_launch(driver):
+    x, y, *_ = arrays((2, 3, 16))
+    count = cuda.counter(cuda.to_device(np.zeros(1, np.int64)))
+    nothing = (None,) * 4
+    _, (launch,) = launches(driver, cuda.forward_training, x, y, *nothing, 0.5, 0.25, False, count)
+    assert launch.arguments[14] == count.pointer
+    assert launch.arguments[-1] == 16
+    for wrong in (np.zeros(2, np.int64), np.zeros(1, np.float32)):
+        with pytest.raises(TypeError, match="expected one int64 that can be written, found DeviceArray"):
+            cuda.counter(cuda.to_device(wrong))
+    with pytest.raises(TypeError, match="expected elements of float16"):
+        cuda.asarray(foreign(count))
+
+
+def test_plans_do_not_fill_the_memory(driver, monkeypatch):
+    monkeypatch.setattr(plans, "MOST", 2)
+    for outer in range(1, 5):
+        cuda.normalize(*arrays((outer, 3, 16)), 0.5)
+    assert len(plans._plans) <= 2
 
 
 def test_float64_has_numbers_of_float64(driver):
@@ -534,7 +567,7 @@ class FakeTorch:
         self.current, self.allocated = 0x7770, []
         module = ModuleType("torch")
         module.float16, module.bfloat16, module.float32, module.float64 = "float16", "bfloat16", "float32", "float64"
-        module.uint8, module.device = "uint8", lambda kind, index: (kind, index)
+        module.int64, module.uint8, module.device = "int64", "uint8", lambda kind, index: (kind, index)
         module._C = SimpleNamespace(_cuda_getCurrentRawStream=lambda index: self.current)
         torch = self
 

@@ -13,10 +13,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is what the GPU's benchmark measures beside ours: pip install torch")
 
 from normspec.benchmarks import gpu  # noqa: E402
-from normspec.benchmarks.gpu import measure, peers, report, rows, tensors, warm  # noqa: E402
+from normspec.benchmarks.gpu import measure, peers, predict, report, rows, tensors, warm  # noqa: E402
 from normspec.benchmarks.rows import LAYOUTS, Row  # noqa: E402
 from normspec.benchmarks.timing import Clock, Timing  # noqa: E402
 from normspec.runtime.kernels.cuda import device  # noqa: E402
+from suite import ROOT  # noqa: E402
 
 
 class Fake:
@@ -285,6 +286,11 @@ def test_what_the_rows_need_is_known_before():
     for part in ("resident_f32", "planes_f16", "normalize_bf16", "columns_normalize", "backward_resident_k8", "k16"):
         assert any(part in name for name in found), part
     assert warm.feature_plans.gpu is warm.row_plans.gpu is device.gpu, "put back"
+
+
+def test_the_predictions_are_those_of_the_rule():
+    notes = (ROOT / "benchmarks" / "NOTES.md").read_text(encoding="utf-8")
+    assert predict.table() in notes, "put the output of python -m normspec.benchmarks.gpu.predict there"
 
 
 def test_a_worker_compiles_its_share(tmp_path, monkeypatch):

@@ -9,8 +9,9 @@ import pytest
 from normspec.cli import kernels
 from normspec.cli.kernels import Facts
 
-RESIDENT = "resident_f32_f32_packets_k1_u8_t512"
-GOOD = Facts(registers=100, spilled=0, loads=8, stores=8, doubles=("add.f64",), size=10000)
+RESIDENT = next(name for name in kernels.programs() if name.startswith("resident_f32_f32_packets_k1_"))
+UNROLL = kernels.parsed(RESIDENT)[3]
+GOOD = Facts(registers=100, spilled=0, loads=UNROLL, stores=UNROLL, doubles=("add.f64",), size=10000)
 
 
 def problems(**changes):
@@ -18,7 +19,7 @@ def problems(**changes):
 
 
 def test_names_say_what_programs_do():
-    assert kernels.parsed(RESIDENT) == ("resident", "f32", True, 8)
+    assert kernels.parsed("resident_f32_f32_packets_k1_u8_t512") == ("resident", "f32", True, 8)
     assert kernels.parsed("columns_resident_k16_bf16_f32_elements_u4_t256") == ("columns_resident", "bf16", False, 4)
     assert kernels.parsed("planes_f16_f32_g4_s8192_u4_t256")[2]
 
@@ -33,8 +34,8 @@ def test_a_good_program_has_no_problem():
         ({"spilled": 16}, "keeps [0, 16] bytes of registers in memory"),
         ({"doubles": ("fma.rn.f64",)}, "computes in float64: fma.rn.f64"),
         ({"doubles": ("mul.f64",) * 7}, "computes in float64: mul.f64, mul.f64"),
-        ({"loads": 7}, "has 7 loads of 128 bits, expected 8"),
-        ({"stores": 0}, "has 0 stores of 128 bits, expected 8"),
+        ({"loads": 1}, "has 1 loads of 128 bits, expected "),
+        ({"stores": 0}, "has 0 stores of 128 bits, expected "),
     ],
 )
 def test_a_bad_program_has_one(changes, said):

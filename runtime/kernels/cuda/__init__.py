@@ -4,7 +4,7 @@ Arrays are ``DeviceArray``; ``asarray`` makes one of what torch, CuPy, numba and
 uint16 holds bfloat16. Work is queued on the current stream of the library that ``x`` is from. Statistics are float64.
 """
 
-from .arrays import DeviceArray, asarray, empty, empty_like, to_device, to_host
+from .arrays import DeviceArray, asarray, counter, empty, empty_like, to_device, to_host
 from .device import available, describe, require
 from .plans import backward, batch_statistics, forward_training, normalize
 
@@ -14,6 +14,7 @@ __all__ = [
     "available",
     "backward",
     "batch_statistics",
+    "counter",
     "describe",
     "empty",
     "empty_like",

@@ -23,7 +23,8 @@ from .primitives import SIMULATED
 Shape = tuple[int, ...]
 
 STORAGE = {name: np.dtype(name) for name in ("float16", "float32", "float64")} | {"bfloat16": np.dtype(np.uint16)}
-FLOATING = frozenset(STORAGE.values())
+COUNTER = np.dtype(np.int64)
+TAKEN: dict[Any, np.dtype[Any]] = {dtype: dtype for dtype in (*STORAGE.values(), COUNTER)}  # one object of each
 LEGACY, PER_THREAD = 0, 2  # raw handles of the default streams
 
 
@@ -229,7 +230,24 @@ def asarray(value: Any) -> DeviceArray:
     if kind is DeviceArray:
         made: DeviceArray = value
         return made
-    return _importer(cast(Hashable, kind))(value)
+    made = _importer(cast(Hashable, kind))(value)
+    if made.dtype is COUNTER:
+        _refuse_dtype(COUNTER)
+    return made
+
+
+def counter(value: Any) -> DeviceArray:
+    """A library's int64 array of one element on a GPU, for ``forward_training`` to count batches in.
+
+    Raises
+    ------
+    TypeError, ValueError
+        It is none; see ``asarray``.
+    """
+    made = value if type(value) is DeviceArray else _importer(cast(Hashable, type(value)))(value)
+    if made.dtype != COUNTER or made.size != 1 or made.readonly:
+        raise TypeError(f"expected one int64 that can be written, found {made!r}")
+    return made
 
 
 @functools.cache
@@ -253,7 +271,7 @@ def _importer(kind: Any) -> Callable[[Any], DeviceArray]:
 def _torch() -> Callable[[Any], DeviceArray]:
     """Of a torch tensor, which is trusted to have the memory that it says; on torch's current stream."""
     torch = sys.modules["torch"]
-    dtypes = {getattr(torch, name): dtype for name, dtype in STORAGE.items()}
+    dtypes = {getattr(torch, name): dtype for name, dtype in (*STORAGE.items(), ("int64", COUNTER))}
     devices = functools.cache(lambda index: torch.device("cuda", index))
     stream = getattr(torch._C, "_cuda_getCurrentRawStream", None) or (
         lambda index: torch.cuda.current_stream(index).cuda_stream
@@ -295,9 +313,7 @@ def _cupy() -> Callable[[Any], DeviceArray]:
     library = Library(stream, allocate, cupy.empty_like)
 
     def convert(array: Any) -> DeviceArray:
-        dtype = storage(array.dtype)
-        if dtype not in FLOATING:
-            _refuse_dtype(array.dtype)
+        dtype = _taken(array.dtype)
         device, pointer = array.device.id, array.data.ptr
         return DeviceArray(pointer, array.shape, array.strides, dtype, device, stream(device), array, library)
 
@@ -309,9 +325,7 @@ def _from_interface(value: Any) -> DeviceArray:
     interface = value.__cuda_array_interface__
     if interface.get("mask") is not None:
         raise TypeError("expected an array without a mask")
-    shape, dtype = tuple(interface["shape"]), storage(np.dtype(interface["typestr"]))
-    if dtype not in FLOATING:
-        _refuse_dtype(dtype)
+    shape, dtype = tuple(interface["shape"]), _taken(np.dtype(interface["typestr"]))
     strides = interface.get("strides") or _strides(shape, dtype.itemsize)
     pointer, readonly = interface["data"]
     device = _checked(pointer, shape, tuple(strides), dtype)
@@ -327,9 +341,7 @@ def _from_dlpack(value: Any) -> DeviceArray:
     if int(kind) not in (2, 13):  # kDLCUDA, kDLCUDAManaged
         raise ValueError(f"expected memory of a GPU, found DLPack's device type {int(kind)}")
     view = StridedMemoryView.from_dlpack(value, stream_ptr=1)
-    dtype = storage(np.dtype(view.dtype))
-    if dtype not in FLOATING:
-        _refuse_dtype(dtype)
+    dtype = _taken(np.dtype(view.dtype))
     strides = tuple(dtype.itemsize * step for step in view.strides or _strides(view.shape, 1))
     device = _checked(view.ptr, view.shape, strides, dtype)
     return DeviceArray(view.ptr, view.shape, strides, dtype, device, LEGACY, view, OWN, view.readonly)
@@ -340,14 +352,18 @@ def _from_simulator(value: Any) -> DeviceArray:
     from .simulated import own
 
     array = value._ary
-    dtype = storage(array.dtype)
-    if dtype not in FLOATING:
-        _refuse_dtype(dtype)
+    dtype = _taken(array.dtype)
     base = array
     while isinstance(base.base, np.ndarray):
         base = base.base
     own(base)
     return DeviceArray(array.ctypes.data, array.shape, array.strides, dtype, 0, LEGACY, value)
+
+
+def _taken(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """The storage of a dtype, if it is one that is taken."""
+    taken = TAKEN.get(storage(dtype))
+    return _refuse_dtype(dtype) if taken is None else taken
 
 
 def _refuse_dtype(found: Any) -> NoReturn:

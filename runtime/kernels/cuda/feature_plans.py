@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from . import backward, choose, forward, planes
 from .device import gpu
-from .operands import Array, Plan, flags, letter, letters, number, numbers, steps, workspace
+from .operands import STEP, Array, Plan, flags, letter, letters, number, numbers, steps, workspace
 from .primitives import ELEMENTS
-from .program import BATCH, BIAS, INPUT, RUNNING_MEAN, RUNNING_VAR, UNBIASED, WEIGHT
+from .program import BATCH, BIAS, INPUT, WEIGHT
 
 PORTIONS = 4  # of shared memory of a multiprocessor, that small planes of a block should leave room for
 
@@ -34,13 +34,13 @@ def statistics(x: Array) -> Plan:
     return plan
 
 
-def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool) -> Plan:
+def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool, tracked: bool = False) -> Plan:
     """Pointers are x, y, weight, bias, running mean and variance, counter, mean and 1 / standard deviation."""
     here, kind, kinds = gpu(x.device), letter(x), letters(vectors)
     outer, feature, inner = x.shape
     width = packet(x, y)
     real, moving = number(kind), number(*kinds[2:])
-    given = flags(vectors, (WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR)) | (UNBIASED if unbiased else 0)
+    given = flags((*vectors, unbiased or None, tracked or None), STEP)
     small = small_planes(x, y) if width == 1 else None
     if small is not None:
         program, grid, pieces = planes.planes(kind, kinds, *small), (feature // small[0],), inner

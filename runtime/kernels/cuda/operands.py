@@ -10,12 +10,14 @@ import numpy as np
 
 from .arrays import DeviceArray
 from .primitives import ELEMENTS
+from .program import BIAS, RUNNING_MEAN, RUNNING_VAR, TRACKED, UNBIASED, WEIGHT
 
 Array = DeviceArray
 Plan = Callable[..., None]  # of a stream, and of pointers and numbers that differ from call to call
 Workspace = Callable[[int], tuple[Any, int]]  # of a stream: an owner, to be kept until all is launched, and a pointer
 
 FLOAT64 = np.dtype(np.float64)
+STEP = WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, UNBIASED, TRACKED  # bits of a training step
 LETTERS = {np.dtype(kind.dtype): name for name, kind in ELEMENTS.items()}
 
 
@@ -30,9 +32,9 @@ def letters(vectors: Sequence[Array | None]) -> Any:
     return tuple((given or ["f32"])[0] if one is None else LETTERS[one.dtype] for one in vectors)
 
 
-def flags(vectors: Sequence[Array | None], bits: Sequence[int]) -> int:
-    """The bits of those that are there."""
-    return sum(bit for bit, one in zip(bits, vectors, strict=True) if one is not None)
+def flags(given: Sequence[object], bits: Sequence[int]) -> int:
+    """The bits of what is there, which is what is not None."""
+    return sum(bit for bit, one in zip(bits, given, strict=True) if one is not None)
 
 
 def number(*kinds: str) -> Any:

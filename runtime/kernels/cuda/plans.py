@@ -16,6 +16,8 @@ from .arrays import DeviceArray
 from .device import gpu
 from .operands import FLOAT64, Array, Plan
 
+MOST = 4096  # plans that are kept: shapes that come once only should not fill the memory
+
 _plans: dict[Hashable, Plan] = {}
 
 
@@ -24,7 +26,7 @@ def batch_statistics(x: Array) -> tuple[Array, Array]:
     key = ("statistics", x.device, x.dtype, x.shape, x.strides, x.pointer % 16)
     plan = _plans.get(key)
     if plan is None:
-        plan = _plans[key] = layout(x).statistics(x)
+        plan = _keep(key, layout(x).statistics(x))
     mean, m2 = _results(x)
     _launch(plan, x, (), (x.pointer, mean.pointer, m2.pointer))
     return mean, m2
@@ -47,7 +49,7 @@ def normalize(
     )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:
-        plan = _plans[key] = layout(x, y).inference(x, y, vectors)
+        plan = _keep(key, layout(x, y).inference(x, y, vectors))
     _launch(
         plan, x, (y, *vectors), (x.pointer, y.pointer, *[0 if one is None else one.pointer for one in vectors]), epsilon
     )
@@ -63,27 +65,26 @@ def forward_training(
     epsilon: float,
     rate: float,
     unbiased: bool,
+    tracked: Array | None = None,
 ) -> tuple[Array, Array]:
-    """Normalize by the statistics of ``x``, then move the running ones; return mean and 1 / standard deviation."""
+    """Normalize by the statistics of ``x``, then move the running ones; return mean and 1 / standard deviation.
+
+    ``tracked``, which other backends lack, is a ``counter`` of batches: the kernel adds one, without another launch.
+    """
     vectors = weight, bias, running_mean, running_var
     key = (
-        "training", x.device, x.dtype, x.shape, x.strides, y.strides, (x.pointer | y.pointer) % 16, unbiased,
+        "training", x.device, x.dtype, x.shape, x.strides, y.strides, (x.pointer | y.pointer) % 16,
+        unbiased, tracked is None,
         None if weight is None else weight.dtype, None if bias is None else bias.dtype,
         None if running_mean is None else running_mean.dtype, None if running_var is None else running_var.dtype,
     )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:
-        plan = _plans[key] = layout(x, y).training(x, y, vectors, unbiased)
+        plan = _keep(key, layout(x, y).training(x, y, vectors, unbiased, tracked is not None))
     mean, invstd = _results(x)
-    pointers = (
-        x.pointer,
-        y.pointer,
-        *[0 if one is None else one.pointer for one in vectors],
-        0,
-        mean.pointer,
-        invstd.pointer,
-    )
-    _launch(plan, x, (y, *vectors), pointers, epsilon, rate)
+    given = [0 if one is None else one.pointer for one in (*vectors, tracked)]
+    pointers = x.pointer, y.pointer, *given, mean.pointer, invstd.pointer
+    _launch(plan, x, (y, *vectors, tracked), pointers, epsilon, rate)
     return mean, invstd
 
 
@@ -98,7 +99,7 @@ def backward(
     plan = _plans.get(key)
     if plan is None:
         made = layout(x, dy) if dx is None else layout(x, dy, dx)
-        plan = _plans[key] = made.gradients(x, dy, dx, weight, batch)
+        plan = _keep(key, made.gradients(x, dy, dx, weight, batch))
     dweight, dbias = _results(x)
     others = dy, dx, mean, invstd, weight
     _launch(plan, x, others, (x.pointer, *map(_pointer, others), dweight.pointer, dbias.pointer))
@@ -112,6 +113,13 @@ def forced(choice: choose.Choice | choose.Rule, layout: str = "features") -> Ite
     with choose.forced(choice, layout):
         yield
     _plans.clear()
+
+
+def _keep(key: Hashable, plan: Plan) -> Plan:
+    if len(_plans) >= MOST:
+        _plans.clear()
+    _plans[key] = plan
+    return plan
 
 
 def layout(*arrays: Array) -> Any:

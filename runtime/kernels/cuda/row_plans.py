@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from . import choose, columns, columns_backward
 from .device import gpu
-from .operands import Array, Plan, flags, letter, letters, number, numbers, steps, workspace
+from .operands import STEP, Array, Plan, flags, letter, letters, number, numbers, steps, workspace
 from .primitives import ELEMENTS
-from .program import BATCH, BIAS, INPUT, RUNNING_MEAN, RUNNING_VAR, UNBIASED, WEIGHT
+from .program import BATCH, BIAS, INPUT, WEIGHT
 
 
 def fit(*arrays: Array) -> bool:
@@ -55,12 +55,12 @@ def statistics(x: Array) -> Plan:
     return plan
 
 
-def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool) -> Plan:
+def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool, tracked: bool = False) -> Plan:
     """Pointers are x, y, weight, bias, running mean and variance, counter, mean and 1 / standard deviation."""
     here, (kind, rows, features, aligned, pieces) = gpu(x.device), shape_of(x, y)
     kinds = letters(vectors)
     real, moving = number(kind), number(*kinds[2:])
-    given = flags(vectors, (WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR)) | (UNBIASED if unbiased else 0)
+    given = flags((*vectors, unbiased or None, tracked or None), STEP)
     x_pitch, y_pitch = steps(x)[0], steps(y)[0]
     kernel, threads, unroll, cluster, slices, shift = choose.rows(rows, pieces, here, columns.slab_limit(aligned))
     slabs, sizes = -(-pieces >> shift), (rows, features, shift, slices)

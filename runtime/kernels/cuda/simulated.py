@@ -86,6 +86,7 @@ class Pointer:
 
     def __init__(self, address: int, dtype: Any) -> None:
         self.dtype, self.address = np.dtype(str(dtype)), address
+        self._memory, self._place = np.empty(0, self.dtype), 0
         if address:  # else it is of nothing, and not used
             _, start, size = SimulatedGpu.allocation(address)
             first, item = (address - start) % self.dtype.itemsize, self.dtype.itemsize
