@@ -27,6 +27,10 @@ SECONDS, QUICK_SECONDS = 450.0, 20.0
 def main(argv: Sequence[str]) -> int:
     """Measure, print the tables, and write them with the numbers and a plot."""
     options = parser().parse_args(argv)
+    if options.scaling:
+        from . import scaling
+
+        return scaling.main(options.output)
     for name, install in left_out().items():
         print(f"{name} is left out: {install}", file=sys.stderr)
     from . import picture  # needs matplotlib, which is said before the time is spent
@@ -72,6 +76,7 @@ def left_out() -> dict[str, str]:
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(prog="normspec bench", description=__doc__)
+    made.add_argument("--scaling", action="store_true", help="instead, ours alone from 1 to 10^8 values, as a plot")
     made.add_argument("--quick", action="store_true", help="a handful of rows")
     made.add_argument("--seconds", type=float, help=f"time for all rows ({SECONDS:.0f}; quick: {QUICK_SECONDS:.0f})")
     made.add_argument("--shape", type=shape, action="append", help="only this one, such as 32,64,112,112; repeatable")

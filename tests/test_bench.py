@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import os
 import random
 import statistics
@@ -15,7 +16,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from normspec.benchmarks import main, measure, peers, report, rows, timing, training
+from normspec.benchmarks import main, measure, peers, report, rows, scaling, timing, training
 
 
 class Fake:
@@ -264,3 +265,16 @@ def test_ratios_are_of_medians_and_of_the_shortest_times():
     calm, spinning = timing.Timing([[2.0, 2.0]]), timing.Timing([[1.0, 9.0, 9.0]])
     assert training.Result(row, {"torch": spinning, "ours": calm}).over("torch", "ours") == "4.50 (0.50)"
     assert training.Result(row, {"torch": calm}).over("torch", "ours") == "–"
+
+
+def test_scaling_grows_one_axis_at_a_time(tmp_path):
+    for axis, position in {"N": 0, "C": 1, "HW": 2}.items():
+        shapes = [scaling.GROWING[axis](10**power) for power in range(2, 9)]
+        assert [math.prod(shape) for shape in shapes] == [one[position] * 64 for one in shapes]
+        assert all(0.6 * 10**power < math.prod(shape) <= 10**power for power, shape in enumerate(shapes, 2))
+    assert all(shape_of(1) == (1, 1, 1) for shape_of in scaling.GROWING.values())
+    assert scaling.main(tmp_path, decades=4) == 0
+    points = json.loads((tmp_path / "scaling.json").read_text())["points"]
+    assert len(points) == 4 * 3 * len(rows.MODES)
+    assert all(point["seconds"] > 0 for point in points)
+    assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")

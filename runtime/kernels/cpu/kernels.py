@@ -443,15 +443,17 @@ def finish(
     scale, shift = entry(table, SCALE, first), entry(table, SHIFT, first)
     read(weight, 1.0, first, last - first, scale)
     read(bias, 0.0, first, last - first, shift)
-    count, pieces = values_before(cut[3], cut), (cut[3] + cut[4] - 1) // cut[4]
+    count, offsets, m2s = values_before(cut[3], cut), entry(table, PARTS, first), entry(table, PARTS + 1, first)
+    for piece in range(1, (cut[3] + cut[4] - 1) // cut[4]):
+        before, stop = values_before(piece * cut[4], cut), values_before(min((piece + 1) * cut[4], cut[3]), cut)
+        other = entry(table, PARTS + 2 * piece, first)
+        for i in range(last - first):
+            own = number(other, i), number(other + table[1], i)
+            _, offset, squares = merge(before, number(offsets, i), number(m2s, i), stop - before, own[0], own[1])
+            put(offsets, i, offset)
+            put(m2s, i, squares)
     for i in range(last - first):
-        offset, squares = number(entry(table, PARTS, first), i), number(entry(table, PARTS + 1, first), i)
-        for piece in range(1, pieces):
-            before, stop = values_before(piece * cut[4], cut), values_before(min((piece + 1) * cut[4], cut[3]), cut)
-            other = entry(table, PARTS + 2 * piece, first)
-            _, offset, squares = merge(
-                before, offset, squares, stop - before, number(other, i), number(other + table[1], i)
-            )
+        offset, squares = number(offsets, i), number(m2s, i)
         start = origin(x, dtype, first + i)
         mean, inverse = start + offset, 1.0 / np.sqrt(squares / count + epsilon)
         rounded = mean - start
