@@ -187,7 +187,7 @@ class Caller:
         self.constant("out", given)
         array = given.tensor.array
         if not isinstance(array, np.ndarray):
-            if any(array is one.tensor.array for one in (x, *apart) if one not in alias):
+            if any(array is one.tensor.array for one in (x, *apart) if not _among(one, alias)):
                 self.fail("out", "memory of its own", "that of an input")
             return array
         if not array.flags.writeable:
@@ -197,11 +197,15 @@ class Caller:
         for one in (x, *alias, *apart):
             other = one.tensor.array
             same = (array.ctypes.data, array.shape, array.strides) == (other.ctypes.data, other.shape, other.strides)
-            if _overlap(array, other) and not (same and any(one is each for each in alias)):
+            if _overlap(array, other) and not (same and _among(one, alias)):
                 self.fail(
                     "out", "memory of its own, or where it is allowed the very same", "memory shared with an input"
                 )
         return array
+
+
+def _among(one: Given, others: tuple[Given, ...]) -> bool:
+    return any(one is each for each in others)  # not ``in``, which compares the arrays
 
 
 def _overlap(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:

@@ -5,6 +5,7 @@ Running statistics are arguments and results; nothing is changed. Derivatives ar
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -12,6 +13,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import ShapedArray
+from jax.extend.core import Primitive
+from jax.interpreters import batching, mlir
 
 from normspec.runtime import kernels
 from normspec.runtime.arrays import feature_views
@@ -241,16 +245,56 @@ def _formula(options: Options, dy: Array, x: Array, scale: Any, mean: Array, inv
 # --------------------------------------------------------------------------------------------------------- callbacks
 
 
+# Not by jax.pure_callback: it hands over JAX's arrays, and waiting for their copies can wait for ever, for it is JAX's
+# own threads that copy, and they may all be in callbacks.
+_host = Primitive("normspec_host")
+_host.multiple_results = True
+
+
 def _call(
     host: Callable[..., Any], result: Any, options: Options, arrays: tuple[Any, ...], vectors: tuple[Any, ...]
 ) -> Any:
     """Call a function of NumPy arrays; under ``vmap``, once for each element."""
+    operands, tree = jax.tree.flatten((arrays, vectors))
+    results, shape = jax.tree.flatten(result)
+    found = _host.bind(*map(jnp.asarray, operands), host=host, options=options, tree=tree, results=tuple(results))
+    return jax.tree.unflatten(shape, found)
 
-    def run(arrays: tuple[Any, ...], vectors: tuple[Any, ...]) -> Any:
-        readable = (None if one is None else _vector(np.asarray(one)) for one in vectors)
-        return host(options, *map(np.asarray, arrays), *readable)
 
-    return jax.pure_callback(run, result, arrays, vectors, vmap_method="sequential")
+@functools.cache
+def _compiled(**static: Any) -> Any:
+    return jax.jit(partial(_host.bind, **static))
+
+
+_host.def_impl(lambda *operands, **static: _compiled(**static)(*operands))
+_host.def_abstract_eval(lambda *_, results, **static: [ShapedArray(one.shape, one.dtype) for one in results])
+
+
+def _lowered(context: Any, *operands: Any, host: Callable[..., Any], options: Options, tree: Any, results: Any) -> Any:
+    def run(*given: Any) -> tuple[Any, ...]:
+        arrays, vectors = tree.unflatten(given)
+        readable = (None if one is None else _vector(one) for one in vectors)
+        return tuple(jax.tree.leaves(host(options, *arrays, *readable)))
+
+    values, *_ = mlir.emit_python_callback(
+        context, run, None, operands, context.avals_in, context.avals_out, has_side_effect=False
+    )
+    return values
+
+
+def _one_by_one(operands: Any, axes: Any, **static: Any) -> tuple[Any, list[int]]:
+    batched = [jnp.moveaxis(one, axis, 0) for one, axis in zip(operands, axes, strict=True) if axis is not None]
+
+    def single(elements: list[Any]) -> Any:
+        left = iter(elements)
+        given = (one if axis is None else next(left) for one, axis in zip(operands, axes, strict=True))
+        return _host.bind(*given, **static)
+
+    return jax.lax.map(single, batched), [0] * len(static["results"])
+
+
+mlir.register_lowering(_host, _lowered)
+batching.primitive_batchers[_host] = _one_by_one
 
 
 def _vector(array: Any) -> Any:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from normspec import torch
+from normspec import functional, torch
 from normspec.conformance import matrix
 from normspec.conformance.clauses import Omitted
+from normspec.runtime import grad
 from normspec.runtime.kernels.cuda.primitives import SIMULATED
 from suite import DIALECTS
 
@@ -67,3 +68,46 @@ def test_state_dicts_load_across_devices():
     there.load_state_dict(here.state_dict())
     assert there.running_mean.device == "cuda:0"
     np.testing.assert_array_equal(there.running_mean.numpy(), here.running_mean.numpy())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_come_back_to_the_device(training):
+    random = np.random.default_rng(0)
+    x, dy = random.normal(2, 3, (2, 4, 3, 5)).astype(np.float32)
+    results = []
+    for device in ("cpu", "cuda"):
+        bn = torch.nn.BatchNorm1d(3).to(device).train(training)
+        given = torch.Tensor(x, device=device).requires_grad_()
+        y = bn(given)
+        (y * torch.Tensor(dy, device=device)).sum().backward(retain_graph=True)
+        by_kernel = [given.grad, bn.weight.grad, bn.bias.grad]
+        assert {one.device for one in (y, *by_kernel)} == {given.device}
+        composed = grad(y, [given, bn.weight, bn.bias], torch.Tensor(dy, device=device), create_graph=True)
+        assert {one.device for one in composed} == {given.device}
+        results.append([one.numpy() for one in (*by_kernel, *composed)])
+    for here, there in zip(*results, strict=True):
+        np.testing.assert_allclose(there, here, rtol=1e-5, atol=1e-5)
+
+
+def test_functions_of_tensors_on_the_device():
+    random = np.random.default_rng(0)
+    x, dy = random.normal(2, 3, (2, 4, 3, 5)).astype(np.float32)
+    results = []
+    for device in ("cpu", "cuda"):
+        given, start, mean, variance, scale = (
+            torch.Tensor(one, device=device) for one in (x, dy, *np.float32([[0, 0, 0], [1, 1, 1], [0.5, 1, 2]]))
+        )
+        y, *_ = functional.batch_norm(given, mean, variance, scale, training=True)
+        out = torch.Tensor(np.zeros_like(x), device=device)
+        assert functional.normalize(given, mean, variance, out=out) is out
+        statistics = functional.batch_stats(given)
+        functional.update_running_stats(mean, variance, functional.merge_stats(statistics, statistics))
+        found = [y, mean, variance, out, *statistics, statistics.variance()]
+        found += functional.batch_norm_backward(start, given, scale=scale)
+        found += functional.batch_norm_backward(start, given, mean, variance, training=False)
+        assert {one.device for one in found} == {given.device}
+        results.append([one.numpy() for one in found])
+    for here, there in zip(*results, strict=True):
+        np.testing.assert_allclose(there, here, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="mask: expected None for an input that is not on the CPU"):
+        functional.batch_stats(torch.Tensor(x, device="cuda"), mask=torch.Tensor(np.ones((4, 5), bool), device="cuda"))

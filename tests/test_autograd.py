@@ -407,7 +407,7 @@ class TestBatchNorm:
             if moves:
                 bn.train()(x + 10)
             y.backward(start)
-            slopes.append(given.grad.numpy())
+            slopes.append([given.grad.numpy(), np.broadcast_to(bn.weight.grad.numpy(), (6, 3))])
         np.testing.assert_array_equal(*slopes)
 
     def test_only_what_is_wanted_is_computed(self, monkeypatch):
@@ -512,6 +512,13 @@ class TestModules:
         assert type(bn.bias.grad) is package.Tensor
         getattr(bn, forget)()
         assert bn.bias.grad is None
+
+    def test_storchs_tensors_have_both_spellings(self):
+        x = storch.ones((2, 3), requiresGrad=True)
+        assert x.requiresGrad
+        assert x.isLeaf
+        x.requiresGrad = False
+        assert not x.requires_grad
 
     def test_zeros_in_the_place_of_none(self):
         bn = torch.nn.BatchNorm1d(3)

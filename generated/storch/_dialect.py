@@ -149,6 +149,8 @@ class Tensor(runtime.Tensor):
 
     dialect = DIALECT
     dtype_type = dtype
+    requiresGrad = runtime.Tensor.requires_grad
+    isLeaf = runtime.Tensor.is_leaf
 
 
 class Parameter(runtime.Parameter, Tensor):
