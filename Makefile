@@ -38,6 +38,9 @@ bench: $(VENV)/installed  ## ours against torch, ONNX Runtime, JAX and NumPy, in
 bench-gpu: $(VENV)/installed  ## the CUDA kernels against torch, cuDNN and torch.compile, into out/ (ten minutes, a GPU)
 	$(BIN)/normspec bench-gpu
 
+kernels-check: $(VENV)/installed  ## compile every CUDA kernel for four generations of GPUs, without one (a quarter of an hour)
+	$(BIN)/normspec kernels
+
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -63,4 +66,4 @@ clean:  ## forget the environment and everything built
 	rm -rf $(VENV) build dist out *.egg-info
 	find . -name '*.nb[ic]' -delete
 
-.PHONY: bench bench-gpu check clean conformance demo dev docs generate generate-check help lint test test-gpu types wheel
+.PHONY: bench bench-gpu check clean conformance demo dev docs generate generate-check help kernels-check lint test test-gpu types wheel

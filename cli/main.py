@@ -142,6 +142,13 @@ def bench_gpu(arguments: Sequence[str]) -> int:
     return run(list(arguments))
 
 
+def kernels(arguments: Sequence[str]) -> int:
+    """compile every CUDA kernel, without a GPU, and say what each takes"""
+    from . import kernels as command
+
+    return command.main(arguments)
+
+
 COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "generate": generate,
     "list": list_,
@@ -151,6 +158,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], int]] = {
     "conformance": conformance,
     "warmup": warmup,
     "bench": bench,
+    "kernels": kernels,
     "bench-training": bench_training,
     "bench-gpu": bench_gpu,
 }

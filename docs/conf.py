@@ -26,7 +26,14 @@ extensions = [
 ]
 # The repository itself is the source: a link that works between its files works on the site.
 root_doc = "docs/index"
-include_patterns = ["docs/**.md", "generated/docs/**.md", "specs/README.md", "CONTRIBUTING.md", "CHANGELOG.md"]
+include_patterns = [
+    "docs/**.md",
+    "generated/docs/**.md",
+    "specs/README.md",
+    "benchmarks/**.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+]
 exclude_patterns = [".*", "build", "dist", "out", "**/*.egg-info"]
 nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]  # types in words, such as "array of shape (C,)"

@@ -113,10 +113,9 @@ def _product(x: Any, axes: Iterable[int]) -> int:
 
 
 def device_views(x: Any, axis: int, out: Any = None) -> tuple[Any, Any, Any]:
-    """The same for a contiguous array on a device."""
-    y = devices.cuda().empty_like(x) if out is None else out
-    shape = _around(x.shape, axis)
-    return y, x.reshape(shape), y.reshape(shape)
+    """The same for an array on a device."""
+    made: tuple[Any, Any, Any] = devices.cuda().feature_views(x, axis, out)
+    return made
 
 
 @lru_cache(maxsize=1024)

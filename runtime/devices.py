@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import Any
 
 
@@ -34,6 +35,11 @@ def cuda() -> Any:
     RuntimeError
         It does not; the message says what is missing and how to get it.
     """
+    return _cuda()
+
+
+@cache
+def _cuda() -> Any:
     from .kernels import cuda as backend
 
     backend.require()

@@ -531,6 +531,27 @@ def test_a_feature_does_not_depend_on_others() -> None:
     assert train(x)[0][:, 1:2].tobytes() == train(x[:, 1:2].copy())[0].tobytes()
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (3, 2, 1, 0), (1, 0, 2, 3)], ids=str)
+def test_features_are_read_where_they_lie(order: tuple[int, ...]) -> None:
+    """Any transposition of contiguous memory is seen as three axes, and so is the output."""
+    memory = data((5, 2, 12), np.float32).reshape(5, 2, 3, 4).transpose(np.argsort(order)).copy()
+    given = Placed(memory.transpose(order))
+    y, x3, y3 = cuda.feature_views(given.array, 1)
+    assert x3.shape[1] == given.shape[1]
+    assert x3.pointer == given.array.pointer
+    assert y.strides == given.strides
+    cuda.forward_training(x3, y3, None, None, None, None, EPSILON, 0.1, True)
+    x = given.host()
+    flat = x.reshape(*x.shape[:2], -1)
+    check(cuda.to_host(y).reshape(flat.shape), affine(flat, *reference(flat), None, None), np.float32)
+
+
+def test_strides_that_no_kernel_takes_are_refused() -> None:
+    array = Placed(np.full((4, 3, 4, 8), 1, np.float32)[:, :, ::2, ::3]).array
+    with pytest.raises(ValueError, match="expected a contiguous array or a transposed one, found strides"):
+        cuda.feature_views(array, 1)
+
+
 def test_arrays_come_and_go() -> None:
     for dtype in DTYPES:
         host = data((2, 3, 5), dtype)

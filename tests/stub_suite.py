@@ -588,6 +588,9 @@ class FakeTorch:
             def get_device(self):
                 return 0
 
+            def contiguous(self):
+                return Tensor(self.shape, self.dtype)
+
             def stride(self):
                 return tuple(one // self.memory.dtype.itemsize for one in self.memory.strides)
 
@@ -623,6 +626,15 @@ def test_torch_tensors_bring_their_stream_and_their_allocator(driver, torch):
     assert [launch.stream for launch in driver.launches()] == [0x7770]
     torch.current = 0x8880
     assert cuda.asarray(x).stream == 0x8880, "the current stream, each time"
+
+
+def test_what_no_kernel_can_step_through_is_copied_by_its_library(torch):
+    x = torch.Tensor((4, 3, 2, 2))
+    x.memory.strides = (384, 128, 64, 12)
+    y, x3, y3 = cuda.feature_views(cuda.asarray(x), 1)
+    assert x3.pointer != x.data_ptr()
+    assert (x3.shape, x3.strides) == (y3.shape, y3.strides) == ((4, 3, 4), (48, 16, 4))
+    assert isinstance(y.owner, torch.Tensor)
 
 
 def test_torch_tensors_that_will_not_do_are_refused(torch):

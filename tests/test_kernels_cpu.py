@@ -528,6 +528,7 @@ def in_child(x: Array, queue: Any) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:RuntimeWarning")  # of JAX, which other tests have imported
 def test_fork_after_use() -> None:
     x = sample((16, 64, 900))
     train(x, np.empty_like(x))

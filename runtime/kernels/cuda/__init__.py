@@ -4,7 +4,7 @@ Arrays are ``DeviceArray``; ``asarray`` makes one of what torch, CuPy, numba and
 uint16 holds bfloat16. Work is queued on the current stream of the library that ``x`` is from. Statistics are float64.
 """
 
-from .arrays import DeviceArray, asarray, counter, empty, empty_like, to_device, to_host
+from .arrays import DeviceArray, asarray, counter, empty, empty_like, feature_views, to_device, to_host
 from .device import available, describe, require
 from .plans import backward, batch_statistics, forward_training, normalize
 
@@ -18,6 +18,7 @@ __all__ = [
     "describe",
     "empty",
     "empty_like",
+    "feature_views",
     "forward_training",
     "normalize",
     "require",

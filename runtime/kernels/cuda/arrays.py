@@ -33,7 +33,8 @@ class Library(NamedTuple):
 
     stream: Callable[[int], int]  # raw handle of a device's current stream
     allocate: Callable[[int, int, int], tuple[Any, int]]  # bytes, device, stream; owner, pointer
-    empty_like: Callable[[Any], Any] | None = None
+    empty_like: Callable[[Any], Any] | None = None  # of its arrays
+    contiguous: Callable[[Any], Any] | None = None  # a copy of an array
 
 
 def _allocate(size: int, device: int, stream: int) -> tuple[Any, int]:
@@ -193,6 +194,45 @@ def empty_like(array: DeviceArray) -> DeviceArray:
     return DeviceArray(pointer, array.shape, strides, array.dtype, array.device, array.stream, owner, array.library)
 
 
+def feature_views(
+    x: DeviceArray, axis: int, out: DeviceArray | None = None
+) -> tuple[DeviceArray, DeviceArray, DeviceArray]:
+    """An output for ``x``, and both as (outer, feature, inner), the features along ``axis``.
+
+    The axes are taken in the order of memory, which a reduction does not mind: channels first, channels last and any
+    transposition of them are read where they lie.
+
+    Raises
+    ------
+    ValueError
+        The strides are those of no three axes, and the library of ``x`` has no contiguous copies.
+    """
+    y = empty_like(x) if out is None else out
+    try:
+        shape, x_strides, y_strides = _features(x.shape, x.strides, y.strides, x.dtype, axis)
+    except ValueError:
+        copied = contiguous(x)
+        if copied.strides == x.strides:
+            raise
+        return feature_views(copied, axis, out)
+    return y, x.view(shape, x_strides), y.view(shape, y_strides)
+
+
+def contiguous(array: DeviceArray) -> DeviceArray:
+    """The array, or a contiguous copy that its library makes on its current stream.
+
+    Raises
+    ------
+    ValueError
+        A copy is needed, and the library makes none.
+    """
+    if array.contiguous:
+        return array
+    if array.library.contiguous is None:
+        raise ValueError(f"expected a contiguous array or a transposed one, found strides {array.strides} of bytes")
+    return asarray(array.library.contiguous(array.owner))
+
+
 def to_device(array: npt.NDArray[Any], device: int = 0) -> DeviceArray:
     """Copy to a device, contiguously; bfloat16 becomes the uint16 that stands for it there."""
     host = np.asarray(array.view(storage(array.dtype)), order="C")
@@ -281,7 +321,7 @@ def _torch() -> Callable[[Any], DeviceArray]:
         owner = torch.empty(size, dtype=torch.uint8, device=devices(device))
         return owner, owner.data_ptr()
 
-    library = Library(stream, allocate, torch.empty_like)
+    library = Library(stream, allocate, torch.empty_like, torch.Tensor.contiguous)
 
     def convert(tensor: Any) -> DeviceArray:
         dtype = dtypes.get(tensor.dtype)
@@ -310,7 +350,7 @@ def _cupy() -> Callable[[Any], DeviceArray]:
     def stream(device: int) -> int:
         return _handle(cupy.cuda.get_current_stream().ptr)
 
-    library = Library(stream, allocate, cupy.empty_like)
+    library = Library(stream, allocate, cupy.empty_like, lambda array: cupy.ascontiguousarray(array))
 
     def convert(array: Any) -> DeviceArray:
         dtype = _taken(array.dtype)
@@ -402,6 +442,22 @@ def _extent(shape: Shape, strides: Shape, itemsize: int) -> tuple[int, int]:
 def _reshaped(shape: Shape, strides: Shape, dtype: np.dtype[Any], wanted: Shape) -> tuple[Shape, Shape]:
     made = as_strided(np.empty(0, dtype), shape, strides).reshape(wanted, copy=False)  # no element is looked at
     return made.shape, made.strides
+
+
+@functools.lru_cache(1024)
+def _features(
+    shape: Shape, x_strides: Shape, y_strides: Shape, dtype: np.dtype[Any], axis: int
+) -> tuple[Shape, Shape, Shape]:
+    """Three axes, and the strides of two arrays along them."""
+    axis %= len(shape)
+    others = sorted((one for one in range(len(shape)) if one != axis), key=lambda one: -abs(y_strides[one]))
+    before = [one for one in others if abs(y_strides[one]) >= abs(y_strides[axis])]
+    after = [one for one in others if one not in before]
+    wanted = math.prod(shape[one] for one in before), shape[axis], math.prod(shape[one] for one in after)
+    order = [*before, axis, *after]
+    x, y = (as_strided(np.empty(0, dtype), shape, strides) for strides in (x_strides, y_strides))
+    first, second = (one.transpose(order).reshape(wanted, copy=False) for one in (x, y))
+    return wanted, first.strides, second.strides
 
 
 @functools.lru_cache(1024)

@@ -299,7 +299,7 @@ def gradient(element: str, weight: str, aligned: bool, unroll: int = UNROLL, thr
                 row -= unroll * ranks
                 mine -= unroll
 
-    name = title("gradient", element, (weight,), aligned, unroll, threads)
+    name = title("backward_gradient", element, (weight,), aligned, unroll, threads)
     return Program(name, kernel, parameters(element, weight), threads)
 
 

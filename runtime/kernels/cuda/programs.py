@@ -1,0 +1,76 @@
+"""Every program that ``plans`` may launch, for checks: the rules of ``choose`` as lists.
+
+Vectors are listed as float64 beside float64 inputs, else as float32. Those of other dtypes make further programs of the
+same kernels, which differ in conversions once a block; blocks of small planes with another size of shared memory make
+programs that do not differ at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from . import choose, columns, columns_backward, forward, planes
+from .backward import gradient, resident, sums
+from .primitives import ELEMENTS
+from .program import Program
+
+CLUSTERS = (1, 2, 4, 8, 16)
+LARGEST = 1024  # threads of a block
+
+
+def programs() -> Iterator[Program]:
+    """Make them, in the order of a table."""
+    for element in ELEMENTS:
+        number = "f64" if element == "f64" else "f32"
+        for aligned in (True, False):
+            yield from of_features(element, number, aligned)
+            yield from of_rows(element, number, aligned)
+        yield from of_planes(element, number)
+    for real in ("f32", "f64"):
+        yield from (forward.moments(real, 1 << power) for power in range(5, LARGEST.bit_length()))
+
+
+def of_features(element: str, number: str, aligned: bool) -> Iterator[Program]:
+    """Channels first, with vectors of a type."""
+    vectors = (number,) * 4
+    for threads, unroll, cluster in residents((*choose.SMALL, *choose.LARGE), choose.LARGE):
+        yield forward.resident(element, vectors, aligned, cluster, unroll, threads)
+        yield resident(element, number, aligned, cluster, unroll // 2, threads)
+    for threads, unroll in choose.SPLIT:
+        yield forward.statistics(element, aligned, unroll, threads)
+        yield forward.inference(element, vectors, aligned, unroll, threads)
+        yield forward.normalize(element, vectors, aligned, unroll, threads)
+        yield from (sums(element, number, aligned, evaluation, unroll, threads) for evaluation in (False, True))
+        yield gradient(element, number, aligned, unroll, threads)
+
+
+def of_rows(element: str, number: str, aligned: bool) -> Iterator[Program]:
+    """Channels last, with vectors of a type."""
+    vectors = (number,) * 4
+    for threads, unroll, cluster in residents((choose.SPLIT[0], choose.ROWS), (choose.ROWS,)):
+        yield columns.resident(element, vectors, aligned, cluster, unroll, threads)
+        yield columns_backward.resident(element, number, aligned, cluster, unroll // 2, threads)
+    for threads, unroll in choose.SPLIT:
+        yield columns.statistics(element, aligned, unroll, threads)
+        yield columns.moments(element, aligned, threads)
+        yield columns.inference(element, vectors, aligned, unroll, threads)
+        yield columns.normalize(element, vectors, aligned, unroll, threads)
+        for evaluation in (False, True):
+            yield columns_backward.sums(element, number, aligned, evaluation, unroll, threads)
+        yield columns_backward.gradient(element, number, aligned, unroll, threads)
+
+
+def of_planes(element: str, number: str) -> Iterator[Program]:
+    """Small planes, with vectors of a type."""
+    group = 1
+    while group < ELEMENTS[element].width:
+        group *= 2
+        yield planes.planes(element, (number,) * 4, group, planes.ROOMS[0])
+
+
+def residents(
+    shapes: tuple[tuple[int, int], ...], clustered: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[int, int, int]]:
+    """Threads, unroll and clusters of what is kept on chip."""
+    for shape in shapes:
+        yield from ((*shape, cluster) for cluster in (CLUSTERS if shape in clustered else CLUSTERS[:1]))
