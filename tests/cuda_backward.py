@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,6 @@ from cuda_cases import Array, all_elements
 from normspec.runtime.kernels.cuda.backward import SIZE, gradient, resident, sums
 from normspec.runtime.kernels.cuda.primitives import ELEMENTS
 from normspec.runtime.kernels.cuda.program import INPUT
-
-backward: Any = import_module("normspec.runtime.kernels.cuda.backward")  # the package has a function of that name
 
 simulator.install()
 
