@@ -68,9 +68,9 @@ def test_importing_a_dialect_loads_nothing_heavy(dialect):
 
 TIMED = """
 import time, numpy
-began = time.perf_counter()
+began = time.process_time()
 import normspec.storch
-print(time.perf_counter() - began)
+print(time.process_time() - began)
 """
 
 
