@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ def source(value: object) -> Source | None:
         return Source(native(value.array), value.device, value._dtype, value._beside)
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):  # whose mask would be lost
         array = native(np.asarray(value))
-        return Source(array, "cpu", _name(array.dtype), _same)
+        return Source(array, "cpu", dtype_name(array), _same)
     found = None if isinstance(value, np.ndarray) else foreign.read(value)
     if found is None:
         return None
@@ -52,9 +52,6 @@ def source(value: object) -> Source | None:
 def native(array: Any) -> Any:
     """The values in this machine's order of bytes."""
     return array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-
-
-_name = cache(lambda dtype: dtype.name)  # NumPy makes the name anew each time it is asked
 
 
 def _same(result: Any) -> Any:

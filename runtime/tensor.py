@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -299,9 +300,12 @@ def _numeric(array: npt.NDArray[Any], data: object) -> npt.NDArray[Any]:
     return array
 
 
+_name = cache(lambda dtype: str(dtype.name))  # NumPy makes the name anew each time it is asked
+
+
 def dtype_name(array: Any) -> str:
     """The element type of an array; 16-bit unsigned on a device is how bfloat16 travels."""
-    name = str(array.dtype.name)
+    name = _name(array.dtype)
     return "bfloat16" if name == "uint16" and not isinstance(array, np.ndarray) else name
 
 

@@ -230,12 +230,15 @@ def batch_norm(
         found = type(input).__name__
         speaker.fail("input_type", "input", "a tensor or a NumPy array", found, type=found)
     _check_function_input(speaker, x, training)
-    vectors = {"mean": mean, "variance": variance, "scale": scale, "shift": shift}
-    for name in ("mean", "variance"):
-        if vectors[name] is None and (not training or (mean is None) != (variance is None)):
+    for name, one in ("mean", mean), ("variance", variance):
+        if one is None and (not training or mean is not variance):
             speaker.fail("statistics_missing", name, "running statistics", "None")
-    updated = ("mean", "variance") if training else ()
-    state = Vectors(**{name: _checked_vector(speaker, x, name, one, name in updated) for name, one in vectors.items()})
+    state = Vectors(
+        _checked_vector(speaker, x, "scale", scale, False),
+        _checked_vector(speaker, x, "shift", shift, False),
+        _checked_vector(speaker, x, "mean", mean, training),
+        _checked_vector(speaker, x, "variance", variance, training),
+    )
     if not isinstance(update_rate, numbers.Real):
         found = type(update_rate).__name__
         speaker.fail("update_rate_type", "update_rate", "float", found, type=found)
@@ -249,16 +252,16 @@ def batch_norm(
 
 
 def _check_function_input(speaker: Speaker, x: Source, training: bool) -> None:
-    found = f"shape {x.shape}"
-    if len(x.shape) < 2:
-        fields = {"ranks": "2D or more", "rank": len(x.shape), "shape": listed(x.shape)}
-        speaker.fail("rank", "input", "(N, C, ...)", found, **fields)
+    shape, size = x.array.shape, x.array.size
+    if len(shape) < 2:
+        fields = {"ranks": "2D or more", "rank": len(shape), "shape": listed(shape)}
+        speaker.fail("rank", "input", "(N, C, ...)", f"shape {shape}", **fields)
     if x.dtype not in FLOATING:
         called = _called(speaker.dialect, x.dtype)
         speaker.fail("input_float", "input", one_of(list(FLOATING)), x.dtype, dtype=called)
-    if training and x.array.size and x.array.size == x.shape[1] and speaker.dialect.rules.single_value == "refuse":
+    if training and shape[1] == size > 0 and speaker.dialect.rules.single_value == "refuse":
         expected = "more than one value for each feature"
-        speaker.fail("single_value", "input", expected, found, shape=listed(x.shape))
+        speaker.fail("single_value", "input", expected, f"shape {shape}", shape=listed(shape))
 
 
 def _checked_vector(speaker: Speaker, x: Source, name: str, value: Array | None, updated: bool) -> Tensor | None:
@@ -266,14 +269,14 @@ def _checked_vector(speaker: Speaker, x: Source, name: str, value: Array | None,
     if value is None:
         return None
     tensor = value if isinstance(value, Tensor) else Tensor(value)
-    length = x.shape[1]
-    if tensor.shape != (length,):
+    array, dtype, length = tensor.array, tensor._dtype, x.array.shape[1]
+    if array.shape != (length,):
         sizes = {"expected": length, "found": tensor.size}
         speaker.fail("vector_shape", name, f"shape {(length,)}", f"shape {tensor.shape}", **sizes)
-    if not tensor.dtype.is_floating_point:
-        speaker.fail("vector_dtype", name, one_of(list(FLOATING)), tensor.dtype.name, dtype=tensor.dtype.name)
-    if updated and isinstance(tensor.array, np.ndarray) and not tensor.array.flags.writeable:
-        speaker.fail("vector_dtype", name, "memory that can be written", "read-only memory", dtype=tensor.dtype.name)
+    if dtype not in FLOATING:
+        speaker.fail("vector_dtype", name, one_of(list(FLOATING)), dtype, dtype=dtype)
+    if updated and isinstance(array, np.ndarray) and not array.flags.writeable:
+        speaker.fail("vector_dtype", name, "memory that can be written", "read-only memory", dtype=dtype)
     if tensor.device != x.device:
         speaker.fail("device_mixed", name, x.device, tensor.device)
     return tensor
