@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import multiprocessing
 import os
 import re
 import sys
@@ -89,7 +90,7 @@ def largest(every: Iterable[Program]) -> list[str]:
 def compile_all(names: Sequence[str], jobs: int) -> Found:
     """Compile programs for every capability that has what they need."""
     progress, found = terminal.Line(), {}
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         for name, facts in zip(names, pool.map(compile_one, names, chunksize=4), strict=True):
             found[name] = facts
             progress(f"compiled: {len(found)} of {len(names)}, {name}")
