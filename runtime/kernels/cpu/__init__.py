@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normspec.runtime.kernels.cpu import kernels
-from normspec.runtime.kernels.cpu.simd import LANES
+from normspec.runtime.kernels.cpu.simd import LINE
 from normspec.runtime.kernels.cpu.threads import allowed, share
 
 Array = npt.NDArray[Any]
@@ -77,9 +77,7 @@ def plan(
     """
     cached, past = CACHED // arrays, outer * features * inner * itemsize >= PAST
     if packed and inner < (SHORT if fused else TINY):
-        lines = kernels.LINE // math.gcd(
-            kernels.LINE, inner * itemsize
-        )  # features after which a line of the cache begins again
+        lines = LINE // math.gcd(LINE, inner * itemsize)  # features after which a line of the cache begins again
         width = features if features * inner <= COLUMNS else even(features, max(1, COLUMNS // inner // lines) * lines)
         repeat = max(1, min(COLUMNS // (features * inner), outer // 8))
         row_step = max(1, cached // (width * inner * itemsize))
@@ -128,7 +126,7 @@ def layout(shape: tuple[int, int, int], dtype: np.dtype[Any], fused: bool, *step
     lines = kernels.PARTS + 2 * -(-cut.rows // cut.row_step)
     width = min(cut.feature_step, features)
     scratch = kernels.VECTORS * (width if fused else features)
-    scratch += kernels.STREAMS * (cut.repeat * width * cut.inner + kernels.SPARE) + LANES
+    scratch += kernels.STREAMS * (cut.repeat * width * cut.inner + kernels.SPARE) + LINE // 8
     return Layout(cut, kind(0), table, lines, scratch, 1 if alone else tiles, outer * inner)
 
 
