@@ -24,9 +24,9 @@ Steps = tuple[int, int, int]  # in bytes
 
 SEGMENT = 8192  # values in the longest run that is summed at once
 CACHED = 256 << 10  # bytes that stay in a core's cache from the first pass to the second
-COLUMNS = 512  # whose numbers stay in the first cache
+COLUMNS = 512  # whose numbers stay in the first cache, if they are float64
 SHORT = 200  # values in a run whose statistics cost less across than along
-TINY = 16  # and in one whose normalization does, which along keeps its numbers in registers
+TINY = {2: 128, 4: 30, 8: 16}  # and in one whose normalization does, by bytes of a value: along needs no room for numbers
 ENOUGH = 16  # blocks of features that keep the threads busy
 PIECES = 64
 ALONE = 2 << 20  # bytes that one thread has done before others have woken up (measured, two cores)
@@ -76,10 +76,11 @@ def plan(
     memory is best.
     """
     cached, past = CACHED // arrays, outer * features * inner * itemsize >= PAST
-    if packed and inner < (SHORT if fused else TINY):
+    if packed and inner < (SHORT if fused else TINY[itemsize]):
+        columns = 2 * COLUMNS if itemsize == 2 and not fused else COLUMNS
         lines = LINE // math.gcd(LINE, inner * itemsize)  # features after which a line of the cache begins again
-        width = features if features * inner <= COLUMNS else even(features, max(1, COLUMNS // inner // lines) * lines)
-        repeat = max(1, min(COLUMNS // (features * inner), outer // 8))
+        width = features if features * inner <= columns else even(features, max(1, columns // inner // lines) * lines)
+        repeat = max(1, min(columns // (features * inner), outer // 8))
         row_step = max(1, cached // (width * inner * itemsize))
         if fused and inner > 1 and -(-features // width) >= ENOUGH:
             row_step = outer

@@ -131,6 +131,15 @@ def widen(builder: Any, value: Any, dtype: Any, kind: Any) -> Any:
     return convert(builder, value, kind)
 
 
+def upper_halves(builder: Any, bits: Any) -> Any:
+    """The upper 16 of 32 bits."""
+    if isinstance(bits.type, ir.VectorType):  # one shuffle of halves instead of a shift and a conversion
+        halves = builder.bitcast(bits, ir.VectorType(INT16, 2 * bits.type.count))
+        odd = ir.Constant(ir.VectorType(INT32, bits.type.count), list(range(1, 2 * bits.type.count, 2)))
+        return builder.shuffle_vector(halves, ir.Constant(halves.type, ir.Undefined), odd)
+    return builder.trunc(builder.lshr(bits, INT32(16)), INT16)
+
+
 def narrow(builder: Any, value: Any, dtype: Any) -> Any:
     """A float to the nearest element, ties to even; through float32 if to 16 bits, as processors do."""
     value = convert(builder, value, DOUBLE if dtype == types.float64 else FLOAT)
@@ -138,12 +147,12 @@ def narrow(builder: Any, value: Any, dtype: Any) -> Any:
         return builder.bitcast(builder.fptrunc(value, shaped(value, HALF)), shaped(value, INT16))
     if dtype == types.uint16:
         bits = builder.bitcast(value, shaped(value, INT32))
-        sixteen = shaped(bits, INT32, 16)
-        odd = builder.and_(builder.lshr(bits, sixteen), shaped(bits, INT32, 1))
-        rounded = builder.add(bits, builder.add(odd, shaped(bits, INT32, 0x7FFF)))
+        last = builder.and_(bits, shaped(bits, INT32, 0x10000))
+        odd = builder.icmp_unsigned("!=", last, shaped(bits, INT32, 0))
+        half = builder.select(odd, shaped(bits, INT32, 0x8000), shaped(bits, INT32, 0x7FFF))
         quiet = builder.or_(bits, shaped(bits, INT32, 0x400000))  # rounding could carry a NaN over into infinity
-        bits = builder.select(builder.fcmp_unordered("uno", value, value), quiet, rounded)
-        return builder.trunc(builder.lshr(bits, sixteen), shaped(bits, INT16))
+        bits = builder.select(builder.fcmp_unordered("uno", value, value), quiet, builder.add(bits, half))
+        return upper_halves(builder, bits)
     return value
 
 
