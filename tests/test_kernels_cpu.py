@@ -19,7 +19,9 @@ import pytest
 
 from normspec.runtime.kernels import on
 from normspec.runtime.kernels.cpu import kernels, layout, plan
-from normspec.runtime.kernels.cpu.threads import share
+from normspec.runtime.kernels.cpu.jit import helper, kernel
+from normspec.runtime.kernels.cpu.simd import add
+from normspec.runtime.kernels.cpu.threads import Team, job, peek, team, together, wait
 
 Array = Any
 cpu = on("cpu")
@@ -570,33 +572,103 @@ def test_threads_change_no_bit(shape: tuple[int, int, int], two_threads: None) -
         assert one.tobytes() == two.tobytes()
 
 
-def sharers(allowed: int) -> int:
-    """How many threads share two tiles, neither of which is done before another thread could have come."""
-    met, seen = threading.Barrier(allowed), set()
-
-    def work(_: int) -> None:
-        met.wait(20)
-        time.sleep(0.05)
-        seen.add(threading.get_ident())
-
-    share(work, [0, 1])
-    assert threading.get_ident() in seen
-    return len(seen)
+@helper()
+def meet(rank: int, seen: int, wanted: int) -> None:
+    """Count who comes, and stay until so many have, but not forever."""
+    add(seen, 1)
+    looks = 0
+    while peek(seen) < wanted and looks < 10**7:
+        looks = wait(looks)
 
 
-def test_work_is_shared_only_as_allowed(two_threads: None) -> None:
-    for allowed in (1, 2):
-        numba.set_num_threads(allowed)
-        assert sharers(allowed) == allowed
+@kernel
+def gather(team: int, threads: int, seen: Any, wanted: int) -> None:
+    together(team, threads, job(meet, (seen.ctypes.data, wanted)))
 
 
-def test_an_error_in_any_thread_is_raised_after_all_have_stopped() -> None:
-    def work(tile: int) -> None:
-        if tile == 5:
-            raise IndexError(tile)
+def sharers(threads: int, wanted: int) -> int:
+    """How many share a job of so many threads, which ends when that many have come, or nobody comes for long."""
+    seen = np.zeros(1, np.int64)
+    gather(team.of(threads), threads, seen, wanted)
+    return int(seen[0])
 
-    with pytest.raises(IndexError):
-        share(work, range(10))
+
+def test_a_job_has_as_many_threads_as_it_asked_for(two_threads: None) -> None:
+    assert sharers(1, 1) == 1
+    assert sharers(1, 2) == 1
+    for pause in (0, 0.02, 0):  # whose members look for work, or wait
+        time.sleep(pause)
+        assert sharers(2, 2) == 2
+
+
+def test_work_is_shared_only_as_allowed(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(type(team), "of", lambda self, threads: asked.append(threads) or 0)
+    x = sample(BIG[0])
+    for count in (1, 2):
+        numba.set_num_threads(count)
+        train(x, np.empty_like(x))
+        assert numba.get_num_threads() == count
+    assert asked == [2]
+
+
+def test_a_member_that_never_comes_is_not_waited_for(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = Team()
+    monkeypatch.setattr("normspec.runtime.kernels.cpu.threads.serve", lambda team, member: None)
+    assert idle.of(2)
+    monkeypatch.setattr("normspec.runtime.kernels.cpu.team", idle)
+    x = sample(BIG[0])
+    y, z = np.empty_like(x), np.empty_like(x)
+    train(x, y)
+    monkeypatch.undo()
+    train(x, z)
+    assert np.array_equal(y, z)
+
+
+def test_no_more_threads_can_be_started(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr("normspec.runtime.kernels.cpu.team", Team())
+    x = sample(BIG[0])
+    y = np.empty_like(x)
+    train(x, y)
+    assert off(y, expected(x, None, None)[0]) <= TOLERANCE["float32"]
+
+
+def test_members_use_no_time_when_there_is_nothing_to_do(two_threads: None) -> None:
+    sharers(2, 2)
+    time.sleep(0.1)
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1
+
+
+def ended(code: str) -> str:
+    """What a process of its own prints; it must end well, and soon."""
+    lines = ["import numpy, threading, sys", "from normspec.runtime.kernels import on, cpu"]
+    lines += ["x = numpy.ones((64, 64, 900), numpy.float32)", "vectors = numpy.zeros(64), numpy.ones(64)"]
+    lines += ["def call(): cpu.normalize(x, x, *vectors, None, None, 0.0)", code]
+    ran = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
+@pytest.mark.parametrize("pause", ["", "import time; time.sleep(0.01)"])
+def test_an_interpreter_ends_with_members_at_work_or_asleep(pause: str, two_threads: None) -> None:
+    code = f"call(); {pause}\nprint(sum(thread.name == 'normspec' for thread in threading.enumerate()))"
+    assert ended(code) == "1\n"
+
+
+def test_calls_while_the_interpreter_ends() -> None:
+    assert ended("import atexit\natexit.register(lambda: (call(), print(x.mean())))\ncall()") == "1.0\n"
+    assert ended("import atexit\natexit.register(lambda: (call(), print(x.mean())))") == "1.0\n"
+
+
+def test_an_interpreter_ends_while_a_daemon_calls() -> None:
+    code = "def on():\n    while True: call()\nthreading.Thread(target=on, daemon=True).start()\ncall()\nprint('end')"
+    assert ended(code) == "end\n"
 
 
 @pytest.mark.parametrize("shape", BIG[:3])
@@ -637,7 +709,7 @@ def in_child(x: Array, queue: Any) -> None:
     y = np.empty_like(x)
     train(x, y)
     allowed = min(2, numba.config.NUMBA_NUM_THREADS)
-    queue.put((float(y.std()), sharers(allowed) == allowed))
+    queue.put((float(y.std()), sharers(allowed, allowed) == allowed))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

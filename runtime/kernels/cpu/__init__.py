@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from normspec.runtime.kernels.cpu import kernels
 from normspec.runtime.kernels.cpu.simd import LINE
-from normspec.runtime.kernels.cpu.threads import allowed, share
+from normspec.runtime.kernels.cpu.threads import allowed, team
 
 Array = npt.NDArray[Any]
 Float64s = npt.NDArray[np.float64]
@@ -147,19 +146,11 @@ def vector(values: Array | None) -> kernels.Vector:
     return (0, 0) if values is None else (id(values), values.itemsize)
 
 
-def run(kernel: Callable[..., bool], cut: Layout, *arguments: Any) -> None:
+def run(kernel: Callable[..., None], cut: Layout, *arguments: Any) -> None:
     """A kernel on all tiles, by as many threads as are worth it."""
-    turns = np.zeros(3, np.int64)
-    if cut.threads == 1:
-        kernel(turns, np.empty(cut.scratch), *arguments)
-        return
-
-    def work(_: int) -> None:
-        scratch = np.empty(cut.scratch)
-        while not kernel(turns, scratch, *arguments):
-            time.sleep(0)
-
-    share(work, range(min(allowed(), cut.threads)))
+    threads = min(allowed(), cut.threads) if cut.threads > 1 else 1
+    address = team.of(threads) if threads > 1 else 0
+    kernel(address, np.zeros(kernels.TURNS // 8, np.int64), np.empty((threads, cut.scratch)), *arguments)
 
 
 def batch_statistics(x: Array) -> tuple[Float64s, Float64s]:

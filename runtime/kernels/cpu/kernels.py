@@ -4,8 +4,8 @@ Arrays come as their ``id`` and a table of their steps, and not as arrays, of wh
 layout and mutability anew, and which it takes longer to take than a small batch takes to normalize. All arithmetic is
 in float64, and every vector is.
 
-A *tile* is ``(row, last row, feature, last feature)``, the lasts excluded; a kernel works on tiles until ``turns``,
-which all threads share, says that there are none left. There are two ways through a tile:
+A *tile* is ``(row, last row, feature, last feature)``, the lasts excluded; a kernel's threads work on tiles until
+``turns``, which all of them share, says that there are none left. There are two ways through a tile:
 
 * *along*: a row is a run of at most ``segment`` values of each feature, so that a long ``inner`` is cut like a long
   ``outer``. Runs may have any step.
@@ -26,13 +26,12 @@ A kernel allocates nothing and raises nothing: a tile that is taken is done, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 
 from normspec.runtime.kernels import statistics as formulas
+from normspec.runtime.kernels.cpu.jit import contracted, helper, inlined, kernel
 from normspec.runtime.kernels.cpu.simd import (
     LINE,
     add,
@@ -50,8 +49,8 @@ from normspec.runtime.kernels.cpu.simd import (
     total,
     zeros,
 )
+from normspec.runtime.kernels.cpu.threads import job, peek, together, wait
 
-F = TypeVar("F", bound=Callable[..., Any])
 Place = tuple[int, int, int, int]  # address and steps in bytes
 Table = tuple[int, int]  # address of a line of float64, and bytes to the next
 Tile = tuple[int, int, int, int]
@@ -63,7 +62,6 @@ GROWTH = 32  # times as many as there were before
 ROWS = 4  # that are summed at once, if it is of one array: of two, the processor loses track of so many
 EIGHT = LINE // 8  # float64
 AHEAD = 4  # rows that are asked for before they are needed
-PATIENCE = 2000  # times that a thread looks whether others are done before it lets them have its processor
 SMALLEST, GREATEST = 2.0**-126, 2.0**100
 VECTORS = STREAMS = 4  # numbers of a feature and of a column that a tile needs at once
 SPARE = 2 * LINE  # columns beside those that there are, which lanes may reach into
@@ -72,28 +70,10 @@ SPARE = 2 * LINE  # columns beside those that there are, which lanes may reach i
 MEAN, SCALE, SHIFT, GAIN, INVERSE, M2, PARTS = range(7)
 DWEIGHT, DBIAS = INVERSE, M2
 
-
-def jit(**options: Any) -> Callable[[F], Any]:
-    """`numba.njit` as everything here wants it. What is not said about fastmath, callers would decide."""
-    options = {"fastmath": False, "no_cfunc_wrapper": True, **options}
-    return numba.njit(nogil=True, error_model="numpy", **options)  # type: ignore[no-any-return]
+# What threads count: tiles that were taken, by the caller, by others, and done; those of the second pass. In bytes.
+DONE, SECOND, TURNS = 24, 32, 56
 
 
-def kernel(function: F) -> Any:
-    """What Python calls: kept on disk, unless nothing there can be written to."""
-    try:
-        return jit(cache=True)(function)
-    except RuntimeError:
-        return jit()(function)
-
-
-def helper(**options: Any) -> Callable[[F], F]:
-    """What only kernels call, and are kept with."""
-    return jit(no_cpython_wrapper=True, **options)
-
-
-inlined = helper(forceinline=True)
-contracted = helper(fastmath={"contract"}, forceinline=True)
 merge = helper()(formulas.merge)
 
 
@@ -119,16 +99,30 @@ def tiles(cut: Cut) -> int:
 
 
 @inlined
-def next_tile(turn: int, cut: Cut, backwards: bool) -> Tile:
-    """The tile whose turn it is, in the order of memory or against it; an empty one if there is none left."""
+def claim(turns: int, rank: int, count: int) -> int:
+    """The next of so many tiles, or -1: the caller's are the first ones, so that each cache is left with neighbours."""
+    if add(turns, 1) >= count:
+        return -1
+    turn: int = add(turns + 8, 1) if rank == 0 else count - 1 - add(turns + 16, 1)
+    return turn
+
+
+@inlined
+def claim_again(turns: int, rank: int, count: int) -> int:
+    """The same once more, beginning with what the caller, and with what the others had last: it is still cached."""
+    turn = claim(turns + SECOND, rank, count)
+    if turn < 0:
+        return -1
+    tile: int = (peek(turns + 8) - 1 - turn) % count
+    return tile
+
+
+@inlined
+def tile_of(turn: int, cut: Cut) -> Tile:
+    """In the order of memory."""
     rows, row_step, features, feature_step = cut[3:7]
-    blocks, count = (features + feature_step - 1) // feature_step, tiles(cut)
-    tile = add(turn, 1)
-    if tile >= count:
-        return 0, 0, 0, 0
-    if backwards:
-        tile = count - 1 - tile
-    row, feature = tile // blocks * row_step, tile % blocks * feature_step
+    blocks = (features + feature_step - 1) // feature_step
+    row, feature = turn // blocks * row_step, turn % blocks * feature_step
     return row, min(row + row_step, rows), feature, min(feature + feature_step, features)
 
 
@@ -208,9 +202,9 @@ def put(vector: int, i: int, value: float) -> None:
 
 
 @inlined
-def rooms(scratch: Any, cut: Cut, held: int) -> tuple[Table, Table]:
+def rooms(scratch: Any, rank: int, cut: Cut, held: int) -> tuple[Table, Table]:
     """Room for so many features, and for numbers of columns, each kind of which begins at a line of the cache."""
-    start = scratch.ctypes.data
+    start = scratch.ctypes.data + rank * scratch.strides[0]
     columns = start + VECTORS * 8 * held
     width = cut[2] * min(cut[6], cut[5]) * cut[0]
     return (start, 8 * held), ((columns + LINE - 1) // LINE * LINE, (8 * width + 8 * SPARE) // LINE * LINE)
@@ -661,16 +655,56 @@ def rescale(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, table
 
 
 @inlined
-def waited(done: int, count: int) -> bool:
-    """Whether all tiles of the first pass are done, and what comes of them; other threads may have the last."""
+def wait_for(done: int, count: int) -> None:
+    """All tiles of the first pass, and what comes of them; other threads may have the last."""
     looks = 0
-    while add(done, 0) <= count and looks < PATIENCE:
-        looks += 1
-    return looks < PATIENCE
+    while peek(done) <= count:
+        looks = wait(looks)
+
+
+@helper()
+def train_tiles(
+    rank: int,
+    turns: int,
+    scratch: Any,
+    x: Place,
+    y: Place,
+    dtype: Any,
+    cut: Any,
+    weight: Vector,
+    bias: Vector,
+    epsilon: float,
+    table: Table,
+) -> None:
+    """Until there are none left."""
+    plan = plan_of(cut)
+    whole, count = plan[4] >= plan[3], tiles(plan)
+    vectors, columns = rooms(scratch, rank, plan, min(plan[5], plan[6]))
+    turn = claim(turns, rank, count)
+    while turn >= 0:
+        tile = tile_of(turn, plan)
+        found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
+        measure(x, dtype, plan, tile, found, vectors, columns)
+        last = not whole and add(turns + DONE, 1) == count - 1
+        if whole or last:
+            features = (tile[2], tile[3]) if whole else (0, plan[5])
+            finish(x, dtype, plan, features[0], features[1], weight, bias, epsilon, table)
+        if last:
+            add(turns + DONE, 1)
+        if whole and y[0]:
+            rescale(x, None, y, dtype, plan, tile, table, columns)
+        turn = claim(turns, rank, count)
+    if not whole and y[0]:
+        wait_for(turns + DONE, count)
+        turn = claim_again(turns, rank, count)
+        while turn >= 0:
+            rescale(x, None, y, dtype, plan, tile_of(turn, plan), table, columns)
+            turn = claim_again(turns, rank, count)
 
 
 @kernel
 def train(
+    team: int,
     turns: Any,
     scratch: Any,
     x_id: int,
@@ -681,38 +715,51 @@ def train(
     bias: Vector,
     epsilon: float,
     known: Any,
-) -> bool:
-    """Statistics, and unless y is 0 the normalization by them: of a tile at once if it has all rows, else of all.
+) -> None:
+    """Statistics, and unless y is 0 the normalization by them: of a tile at once if it has all rows, else of all."""
+    x, y, table = place(x_id, cut, 0), place(y_id, cut, 1), (known.ctypes.data, known.strides[0])
+    given = turns.ctypes.data, scratch, x, y, dtype, cut, weight, bias, epsilon, table
+    together(team, len(scratch), job(train_tiles, given))
 
-    False if others were not done: call again.
-    """
-    plan, x, y, turn = plan_of(cut), place(x_id, cut, 0), place(y_id, cut, 1), turns.ctypes.data
-    table, whole, count, second = (known.ctypes.data, known.strides[0]), plan[4] >= plan[3], tiles(plan), False
-    vectors, columns = rooms(scratch, plan, min(plan[5], plan[6]))
-    while True:
-        tile = next_tile(turn, plan, second)
-        if tile[0] == tile[1]:
-            if second or whole or y[0] == 0:
-                return True
-            if not waited(turn + 8, count):
-                return False
-            turn, second = turn + 16, True  # backwards: the last that were read are still in the cache
-            continue
-        if not second:
-            found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
-            measure(x, dtype, plan, tile, found, vectors, columns)
-            last = not whole and add(turn + 8, 1) == count - 1
-            if whole or last:
-                features = (tile[2], tile[3]) if whole else (0, plan[5])
-                finish(x, dtype, plan, features[0], features[1], weight, bias, epsilon, table)
-            if last:
-                add(turn + 8, 1)
-        if y[0] and (second or whole):
-            rescale(x, None, y, dtype, plan, tile, table, columns)
+
+@helper()
+def normalize_tiles(
+    rank: int,
+    turns: int,
+    scratch: Any,
+    x: Place,
+    y: Place,
+    dtype: Any,
+    cut: Any,
+    mean: Vector,
+    variance: Vector,
+    weight: Vector,
+    bias: Vector,
+    epsilon: float,
+) -> None:
+    """Until there are none left."""
+    plan = plan_of(cut)
+    tile = claim(turns, rank, tiles(plan))
+    if tile < 0:
+        return
+    table, columns = rooms(scratch, rank, plan, plan[5])
+    scale, variances = entry(table, SCALE, 0), entry(table, GAIN, 0)
+    read(mean, 0.0, 0, plan[5], entry(table, MEAN, 0))
+    read(weight, 1.0, 0, plan[5], scale)
+    read(bias, 0.0, 0, plan[5], entry(table, SHIFT, 0))
+    read(variance, 1.0, 0, plan[5], variances)
+    for i in range(plan[5]):
+        put(scale, i, number(scale, i) * (1.0 / np.sqrt(number(variances, i) + epsilon)))
+        center = number(entry(table, MEAN, 0), i)
+        compensate(table, i, center - taken(center, dtype))
+    while tile >= 0:
+        rescale(x, None, y, dtype, plan, tile_of(tile, plan), table, columns)
+        tile = claim(turns, rank, tiles(plan))
 
 
 @kernel
 def normalize(
+    team: int,
     turns: Any,
     scratch: Any,
     x_id: int,
@@ -724,24 +771,11 @@ def normalize(
     weight: Vector,
     bias: Vector,
     epsilon: float,
-) -> bool:
+) -> None:
     """By statistics that are given."""
-    plan, x, y = plan_of(cut), place(x_id, cut, 0), place(y_id, cut, 1)
-    table, columns = rooms(scratch, plan, plan[5])
-    scale, variances = entry(table, SCALE, 0), entry(table, GAIN, 0)
-    read(mean, 0.0, 0, plan[5], entry(table, MEAN, 0))
-    read(weight, 1.0, 0, plan[5], scale)
-    read(bias, 0.0, 0, plan[5], entry(table, SHIFT, 0))
-    read(variance, 1.0, 0, plan[5], variances)
-    for i in range(plan[5]):
-        put(scale, i, number(scale, i) * (1.0 / np.sqrt(number(variances, i) + epsilon)))
-        mean_i = number(entry(table, MEAN, 0), i)
-        compensate(table, i, mean_i - taken(mean_i, dtype))
-    while True:
-        tile = next_tile(turns.ctypes.data, plan, False)
-        if tile[0] == tile[1]:
-            return True
-        rescale(x, None, y, dtype, plan, tile, table, columns)
+    x, y = place(x_id, cut, 0), place(y_id, cut, 1)
+    given = turns.ctypes.data, scratch, x, y, dtype, cut, mean, variance, weight, bias, epsilon
+    together(team, len(scratch), job(normalize_tiles, given))
 
 
 @helper()
@@ -771,8 +805,51 @@ def conclude(
         compensate(table, first + i, center - taken(center, dtype))
 
 
+@helper()
+def differentiate_tiles(
+    rank: int,
+    turns: int,
+    scratch: Any,
+    x: Place,
+    dy: Place,
+    dx: Place,
+    dtype: Any,
+    cut: Any,
+    mean: Vector,
+    inverse: Vector,
+    weight: Vector,
+    table: Table,
+) -> None:
+    """Until there are none left."""
+    plan = plan_of(cut)
+    whole, count = plan[4] >= plan[3], tiles(plan)
+    vectors, columns = rooms(scratch, rank, plan, min(plan[5], plan[6]))
+    turn = claim(turns, rank, count)
+    while turn >= 0:
+        tile = tile_of(turn, plan)
+        read(mean, 0.0, tile[2], tile[3] - tile[2], vectors[0])
+        found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
+        add_tile(x, dy, dtype, plan, tile, vectors[0], found, columns)
+        last = not whole and add(turns + DONE, 1) == count - 1
+        if whole or last:
+            features = (tile[2], tile[3]) if whole else (0, plan[5])
+            conclude(dtype, plan, features[0], features[1], mean, inverse, weight, table)
+        if last:
+            add(turns + DONE, 1)
+        if whole and dx[0]:
+            rescale(x, dy, dx, dtype, plan, tile, table, columns)
+        turn = claim(turns, rank, count)
+    if not whole and dx[0]:
+        wait_for(turns + DONE, count)
+        turn = claim_again(turns, rank, count)
+        while turn >= 0:
+            rescale(x, dy, dx, dtype, plan, tile_of(turn, plan), table, columns)
+            turn = claim_again(turns, rank, count)
+
+
 @kernel
 def differentiate(
+    team: int,
     turns: Any,
     scratch: Any,
     x_id: int,
@@ -784,32 +861,12 @@ def differentiate(
     inverse: Vector,
     weight: Vector,
     known: Any,
-) -> bool:
+) -> None:
     """Gradients of weight, bias and, unless dx is 0, x, from which the statistics were taken; as ``train``."""
-    plan, x, dx, dy = plan_of(cut), place(x_id, cut, 0), place(dx_id, cut, 1), place(dy_id, cut, 2)
-    turn, whole, count, second = turns.ctypes.data, plan[4] >= plan[3], tiles(plan), False
-    table, (vectors, columns) = (known.ctypes.data, known.strides[0]), rooms(scratch, plan, min(plan[5], plan[6]))
-    while True:
-        tile = next_tile(turn, plan, second)
-        if tile[0] == tile[1]:
-            if second or whole or dx[0] == 0:
-                return True
-            if not waited(turn + 8, count):
-                return False
-            turn, second = turn + 16, True
-            continue
-        if not second:
-            read(mean, 0.0, tile[2], tile[3] - tile[2], vectors[0])
-            found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
-            add_tile(x, dy, dtype, plan, tile, vectors[0], found, columns)
-            last = not whole and add(turn + 8, 1) == count - 1
-            if whole or last:
-                features = (tile[2], tile[3]) if whole else (0, plan[5])
-                conclude(dtype, plan, features[0], features[1], mean, inverse, weight, table)
-            if last:
-                add(turn + 8, 1)
-        if dx[0] and (second or whole):
-            rescale(x, dy, dx, dtype, plan, tile, table, columns)
+    x, dx, dy = place(x_id, cut, 0), place(dx_id, cut, 1), place(dy_id, cut, 2)
+    table = known.ctypes.data, known.strides[0]
+    given = turns.ctypes.data, scratch, x, dy, dx, dtype, cut, mean, inverse, weight, table
+    together(team, len(scratch), job(differentiate_tiles, given))
 
 
 @inlined

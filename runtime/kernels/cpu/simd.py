@@ -316,7 +316,7 @@ def add(context: Any, address: Any, number: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         counter = builder.inttoptr(arguments[0], INT64.as_pointer())
-        return builder.atomic_rmw("add", counter, arguments[1], "acq_rel")
+        return builder.atomic_rmw("add", counter, arguments[1], "seq_cst")
 
     return types.int64(types.intp, types.int64), generate
 
