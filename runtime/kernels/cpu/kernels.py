@@ -1,8 +1,12 @@
 """The loops: each is compiled once for a dtype and runs without the GIL.
 
 Arrays come as their ``id`` and a table of their steps, and not as arrays, of which numba would compile for every
-layout and mutability anew, and which it takes longer to take than a small batch takes to normalize. All arithmetic is
-in float64, and every vector is.
+layout and mutability anew, and which it takes longer to take than a small batch takes to normalize.
+
+All arithmetic is in float64, and every vector is, but for the second pass of 16 bits: float32 has more than twice the
+digits that are kept, so an output is the exact value rounded once, or, where that is within three roundings to float32
+of the middle between two of 16 bits, maybe the other of them. What float32 leaves of the mean is in the shift. Features
+with a number that float32 lacks are normalized with float64, one value at a time; see ``ordinary``.
 
 A *tile* is ``(row, last row, feature, last feature)``, the lasts excluded; a kernel's threads work on tiles until
 ``turns``, which all of them share, says that there are none left. There are two ways through a tile:
@@ -62,7 +66,7 @@ GROWTH = 32  # times as many as there were before
 ROWS = 4  # that are summed at once, if it is of one array: of two, the processor loses track of so many
 EIGHT = LINE // 8  # float64
 AHEAD = 4  # rows that are asked for before they are needed
-SMALLEST, GREATEST = 2.0**-126, 2.0**100
+SMALLEST, GREATEST = 2.0**-126, 2.0**100  # numbers of a feature that float32 normalizes with
 VECTORS = STREAMS = 4  # numbers of a feature and of a column that a tile needs at once
 SPARE = 2 * LINE  # columns beside those that there are, which lanes may reach into
 
