@@ -87,6 +87,13 @@ def test_no_folder_at_all_costs_only_time(process):
     assert told(start("int"))[0].startswith("0 1 ")
 
 
+def test_what_another_folder_has_is_copied_to_the_one_that_is_asked_for(process):
+    start, folder = process
+    told(start("int", before="import os; del os.environ['NORMSPEC_CACHE']\n"))
+    assert told(start("int"))[0] == f"1 0 {folder}"
+    assert len(list(folder.iterdir())) == 1
+
+
 def test_processes_that_share_a_folder_do_not_disturb_each_other(process):
     start, folder = process
     kinds = ["int", "float", "complex"]

@@ -36,8 +36,9 @@ logger = logging.getLogger("normspec")
 class Cache(NullCache):  # type: ignore[misc]
     """What numba asks for compiled code before it compiles a function, and gives it to afterwards.
 
-    Code is read from every folder that has it, and written to the first that takes it: ``$NORMSPEC_CACHE`` and
-    ``$NUMBA_CACHE_DIR`` if they are set, ``__pycache__`` beside the source, and the user's folder for caches.
+    Code is read from the first folder that has it, and written to the first that takes it, so that who sets a folder
+    and warms it finds everything there: ``$NORMSPEC_CACHE`` and ``$NUMBA_CACHE_DIR`` if they are set, ``__pycache__``
+    beside the source, and the user's folder for caches.
     """
 
     told = False  # that a first call takes long, once in a process
@@ -64,10 +65,11 @@ class Cache(NullCache):  # type: ignore[misc]
         """The compiled function for that signature, if there is one."""
         target_context.refresh()
         name = self._file(sig, target_context.codegen())
-        for folder in self._folders:
+        for number, folder in enumerate(self._folders):
             content = files.read(folder / name)
             if content is not None:
                 self._used = folder
+                self._keep(name, content, self._folders[:number])
                 return CompileResult._rebuild(target_context, *pickle.loads(content))
         tell()
         return None
@@ -76,8 +78,10 @@ class Cache(NullCache):  # type: ignore[misc]
         """Keep a compiled function, where one can, unless it has addresses of this process in it."""
         if data.library.has_dynamic_globals:
             return
-        name, content = self._file(sig, data.codegen), dumps(data._reduce())
-        for folder in self._folders:
+        self._keep(self._file(sig, data.codegen), dumps(data._reduce()), self._folders)
+
+    def _keep(self, name: str, content: bytes, folders: list[Path]) -> None:
+        for folder in folders:
             with suppress(OSError):
                 files.write(folder / name, content)
                 self._used = folder
