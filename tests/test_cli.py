@@ -64,7 +64,7 @@ def test_show_finds_a_method_and_an_attribute(capsys):
 
 def test_show_finds_what_has_no_dialect(capsys):
     assert main(["show", "functional.batch_stats"]) == 0
-    assert capsys.readouterr().out.startswith("normspec.functional.batch_stats(x: Any, axis: int")
+    assert capsys.readouterr().out.startswith("normspec.functional.batch_stats(x: Any, *, axis: int = 1,")
     assert main(["show", "runtime.StateDict"]) == 0
     assert capsys.readouterr().out.startswith("normspec.runtime.StateDict\n\nTensors by name.")
     assert main(["show", "runtime.Tensor.backward"]) == 0
