@@ -67,8 +67,8 @@ class Source(SphinxTransform):
 def definition(module: str, name: str) -> tuple[Path, str] | None:
     """The file and line where something is defined; None if it is no class or function, or cannot be imported here."""
     try:
-        one = operator.attrgetter(name)(importlib.import_module(module))
-        one = inspect.unwrap(one.fget if isinstance(one, property) else one)
+        one: Any = operator.attrgetter(name)(importlib.import_module(module))
+        one = inspect.unwrap(getattr(one, "fget", one))  # of a property its function
         return Path(inspect.getsourcefile(one) or "").resolve(), f"L{inspect.getsourcelines(one)[1]}"
     except (ImportError, AttributeError, TypeError):
         return None
