@@ -107,6 +107,7 @@ class Layout(NamedTuple):
     lines: int  # of a table
     scratch: int  # numbers that a thread needs room for
     threads: int  # that find work
+    turns: int  # numbers that they count in
     values: int  # of a feature
 
 
@@ -125,10 +126,11 @@ def layout(shape: tuple[int, int, int], dtype: np.dtype[Any], fused: bool, *step
     kind: Any = STANDING_FOR.get(dtype.name, dtype.type)
     table = np.array([*cut, *(step for one in steps for step in one)])
     lines = kernels.PARTS + 2 * -(-cut.rows // cut.row_step)
+    turns = kernels.TURNS // 8 + -(-features // cut.feature_step)
     width = min(cut.feature_step, features)
     scratch = kernels.VECTORS * (width if fused else features)
     scratch += kernels.STREAMS * (cut.repeat * width * cut.inner + kernels.SPARE) + LANES
-    return Layout(cut, kind(0), table, lines, scratch, 1 if alone else tiles, outer * inner)
+    return Layout(cut, kind(0), table, lines, scratch, 1 if alone else tiles, turns, outer * inner)
 
 
 def side_by_side(strides: Steps, shape: tuple[int, int, int], itemsize: int) -> bool:
@@ -151,7 +153,7 @@ def run(kernel: Callable[..., None], cut: Layout, *arguments: Any) -> None:
     """A kernel on all tiles, by as many threads as are worth it."""
     threads = min(allowed(), cut.threads) if cut.threads > 1 else 1
     address = team.of(threads) if threads > 1 else 0
-    kernel(address, np.zeros(kernels.TURNS // 8, np.int64), np.empty((threads, cut.scratch)), *arguments)
+    kernel(address, np.zeros(cut.turns, np.int64), np.empty((threads, cut.scratch)), *arguments)
 
 
 def batch_statistics(x: Array) -> tuple[Float64s, Float64s]:

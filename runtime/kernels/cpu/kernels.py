@@ -67,7 +67,8 @@ SPARE = 3 * LANES  # columns beside those that there are
 MEAN, SCALE, SHIFT, GAIN, INVERSE, M2, PARTS = range(7)
 DWEIGHT, DBIAS = INVERSE, M2
 
-# What threads count: tiles that were taken, by the caller, by others, and done; those of the second pass. In bytes.
+# What threads count: tiles that were taken, by the caller, by others, and done; those of the second pass; those done of
+# each block of features. In bytes.
 DONE, SECOND, TURNS = 24, 32, 56
 
 
@@ -112,6 +113,13 @@ def claim_again(turns: int, rank: int, count: int) -> int:
         return -1
     tile: int = (peek(turns + 8) - 1 - turn) % count
     return tile
+
+
+@inlined
+def is_last(turns: int, tile: Tile, cut: Cut) -> bool:
+    """Whether all other tiles of the same features have been here."""
+    done: int = add(turns + TURNS + 8 * (tile[2] // cut[6]), 1)
+    return done == (cut[3] + cut[4] - 1) // cut[4] - 1
 
 
 @inlined
@@ -196,6 +204,18 @@ def number(vector: int, i: int) -> float:
 def put(vector: int, i: int, value: float) -> None:
     """Write it."""
     store(vector, 8 * i, 1.0, value)
+
+
+@inlined
+def numbers(vector: int, i: int, count: int) -> Any:
+    """Eight float64 from there on, or as many as there are among so many."""
+    return loads(vector, 8 * i, 1.0, 0, min(count - i, LANES))
+
+
+@inlined
+def puts(vector: int, i: int, count: int, lanes: Any) -> None:
+    """Write them."""
+    stores(vector, 8 * i, 1.0, lanes, 0, min(count - i, LANES))
 
 
 @inlined
@@ -404,23 +424,27 @@ def measure(x: Place, dtype: Any, cut: Cut, tile: Tile, found: Table, vectors: T
         entry(vectors, 2, 0),
         entry(vectors, 3, 0),
     )
-    for i in range(last - first):
+    width = last - first
+    for i in range(width):
         put(origins, i, origin(x, dtype, first + i))
-        put(mean, i, 0.0)
-        put(m2, i, 0.0)
+    for i in range(0, width, LANES):
+        puts(mean, i, width, splat(0.0))
+        puts(m2, i, width, splat(0.0))
     before, start = 0, values_before(row, cut)
     while row < last_row:
         stop = min(row + max(1, min(BLOCK // cut[1], GROWTH * (row - tile[0]))), last_row)
-        for i in range(last - first):
-            put(center, i, number(origins, i) + number(mean, i))
+        for i in range(0, width, LANES):
+            puts(center, i, width, numbers(origins, i, width) + numbers(mean, i, width))
         add_tile(x, None, dtype, cut, (row, stop, first, last), center, (sums, vectors[1]), columns)
         count = values_before(stop, cut) - start - before
-        for i in range(last - first):
-            rest = number(sums, i) / count
-            offset, own = number(center, i) - number(origins, i) + rest, number(squares, i) - number(sums, i) * rest
-            _, merged, merged_m2 = merge(before, number(mean, i), number(m2, i), count, offset, own)
-            put(mean, i, merged)
-            put(m2, i, merged_m2)
+        for i in range(0, width, LANES):
+            total = numbers(sums, i, width)
+            rest = total / float(count)
+            offset = numbers(center, i, width) - numbers(origins, i, width) + rest
+            own = numbers(squares, i, width) - total * rest
+            _, merged, merged_m2 = merge(before, numbers(mean, i, width), numbers(m2, i, width), count, offset, own)
+            puts(mean, i, width, merged)
+            puts(m2, i, width, merged_m2)
         before += count
         row = stop
 
@@ -434,18 +458,19 @@ def finish(
     What rounding the mean to float64 lost goes into the shift, where it costs no digit: it is less than the last of
     the mean.
     """
-    scale, shift = entry(table, SCALE, first), entry(table, SHIFT, first)
+    width, scale, shift = last - first, entry(table, SCALE, first), entry(table, SHIFT, first)
     read(weight, 1.0, first, last - first, scale)
     read(bias, 0.0, first, last - first, shift)
     count, offsets, m2s = values_before(cut[3], cut), entry(table, PARTS, first), entry(table, PARTS + 1, first)
     for piece in range(1, (cut[3] + cut[4] - 1) // cut[4]):
         before, stop = values_before(piece * cut[4], cut), values_before(min((piece + 1) * cut[4], cut[3]), cut)
         other = entry(table, PARTS + 2 * piece, first)
-        for i in range(last - first):
-            own = number(other, i), number(other + table[1], i)
-            _, offset, squares = merge(before, number(offsets, i), number(m2s, i), stop - before, own[0], own[1])
-            put(offsets, i, offset)
-            put(m2s, i, squares)
+        for i in range(0, width, LANES):
+            own = numbers(other, i, width), numbers(other + table[1], i, width)
+            known = numbers(offsets, i, width), numbers(m2s, i, width)
+            _, offset, squares = merge(before, known[0], known[1], stop - before, own[0], own[1])
+            puts(offsets, i, width, offset)
+            puts(m2s, i, width, squares)
     for i in range(last - first):
         offset, squares = number(offsets, i), number(m2s, i)
         start = origin(x, dtype, first + i)
@@ -616,7 +641,7 @@ def rescale(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, table
 def wait_for(done: int, count: int) -> None:
     """All tiles of the first pass, and what comes of them; other threads may have the last."""
     looks = 0
-    while peek(done) <= count:
+    while peek(done) < count:
         looks = wait(looks)
 
 
@@ -643,14 +668,11 @@ def train_tiles(
         tile = tile_of(turn, plan)
         found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
         measure(x, dtype, plan, tile, found, vectors, columns)
-        last = not whole and add(turns + DONE, 1) == count - 1
-        if whole or last:
-            features = (tile[2], tile[3]) if whole else (0, plan[5])
-            finish(x, dtype, plan, features[0], features[1], weight, bias, epsilon, table)
-        if last:
-            add(turns + DONE, 1)
+        if is_last(turns, tile, plan):
+            finish(x, dtype, plan, tile[2], tile[3], weight, bias, epsilon, table)
         if whole and y[0]:
             rescale(x, None, y, dtype, plan, tile, table, columns)
+        add(turns + DONE, 1)
         turn = claim(turns, rank, count)
     if not whole and y[0]:
         wait_for(turns + DONE, count)
@@ -782,14 +804,11 @@ def differentiate_tiles(
         read(mean, 0.0, tile[2], tile[3] - tile[2], vectors[0])
         found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
         add_tile(x, dy, dtype, plan, tile, vectors[0], found, columns)
-        last = not whole and add(turns + DONE, 1) == count - 1
-        if whole or last:
-            features = (tile[2], tile[3]) if whole else (0, plan[5])
-            conclude(plan, features[0], features[1], mean, inverse, weight, table)
-        if last:
-            add(turns + DONE, 1)
+        if is_last(turns, tile, plan):
+            conclude(plan, tile[2], tile[3], mean, inverse, weight, table)
         if whole and dx[0]:
             rescale(x, dy, dx, dtype, plan, tile, table, columns)
+        add(turns + DONE, 1)
         turn = claim(turns, rank, count)
     if not whole and dx[0]:
         wait_for(turns + DONE, count)

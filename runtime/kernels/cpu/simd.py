@@ -7,7 +7,7 @@ instruction here is of one processor. Without them it depends on LLVM's guesses 
 ``load``, ``store``                one element as float64, of any of the four dtypes
 ``loads``, ``stores``              those of eight side by side, as ``Lanes``, from one to another, excluded; nothing
                                    need be aligned, and what is outside of them is not touched, and read as 0
-``+``, ``-``, ``*``                of ``Lanes``; a product and a sum may become one instruction
+``+``, ``-``, ``*``, ``/``         of ``Lanes``, or of them and one number; product and sum may become one instruction
 ``streams``                        all eight, aligned to themselves, past the cache
 ``soon``                           a hint that what is at an address will be read
 ``splat``, ``total``               one number in all lanes; the sum of all lanes
@@ -66,16 +66,21 @@ def arithmetic(operation: Callable[..., Any], instruction: str) -> None:
 
     @infer_global(operation)
     class Typing(ConcreteTemplate):  # type: ignore[misc]
-        cases = (signature(lanes, lanes, lanes),)
+        cases = (signature(lanes, lanes, lanes), signature(lanes, lanes, types.float64))
 
     @lower_builtin(operation, lanes, lanes)  # type: ignore[untyped-decorator]
     def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return getattr(builder, instruction)(*arguments, flags=("contract",))
 
+    @lower_builtin(operation, lanes, types.float64)  # type: ignore[untyped-decorator]
+    def lower_one(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return lower(context, builder, signature, (arguments[0], spread(builder, arguments[1])))
+
 
 arithmetic(operator.add, "fadd")
 arithmetic(operator.sub, "fsub")
 arithmetic(operator.mul, "fmul")
+arithmetic(operator.truediv, "fdiv")
 
 
 def instruction(generator: Callable[..., Any]) -> Any:
