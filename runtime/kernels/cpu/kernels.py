@@ -47,7 +47,7 @@ from normspec.runtime.kernels.cpu.simd import (
     streams,
     total,
 )
-from normspec.runtime.kernels.cpu.threads import job, peek, together, wait
+from normspec.runtime.kernels.cpu.threads import Crew, job, peek, together, wait
 
 Place = tuple[int, int, int, int]  # address and steps in bytes
 Table = tuple[int, int]  # address of a line of float64, and bytes to the next
@@ -684,7 +684,7 @@ def train_tiles(
 
 @kernel
 def train(
-    team: int,
+    crew: Crew,
     turns: Any,
     scratch: Any,
     x_id: int,
@@ -699,7 +699,7 @@ def train(
     """Statistics, and unless y is 0 the normalization by them: of a tile at once if it has all rows, else of all."""
     x, y, table = place(x_id, cut, 0), place(y_id, cut, 1), (known.ctypes.data, known.strides[0])
     given = turns.ctypes.data, scratch, x, y, dtype, cut, weight, bias, epsilon, table
-    together(team, len(scratch), job(train_tiles, given))
+    together(crew, job(train_tiles, given))
 
 
 @helper()
@@ -737,7 +737,7 @@ def normalize_tiles(
 
 @kernel
 def normalize(
-    team: int,
+    crew: Crew,
     turns: Any,
     scratch: Any,
     x_id: int,
@@ -753,7 +753,7 @@ def normalize(
     """By statistics that are given."""
     x, y = place(x_id, cut, 0), place(y_id, cut, 1)
     given = turns.ctypes.data, scratch, x, y, dtype, cut, mean, variance, weight, bias, epsilon
-    together(team, len(scratch), job(normalize_tiles, given))
+    together(crew, job(normalize_tiles, given))
 
 
 @helper()
@@ -820,7 +820,7 @@ def differentiate_tiles(
 
 @kernel
 def differentiate(
-    team: int,
+    crew: Crew,
     turns: Any,
     scratch: Any,
     x_id: int,
@@ -837,7 +837,7 @@ def differentiate(
     x, dx, dy = place(x_id, cut, 0), place(dx_id, cut, 1), place(dy_id, cut, 2)
     table = known.ctypes.data, known.strides[0]
     given = turns.ctypes.data, scratch, x, dy, dx, dtype, cut, mean, inverse, weight, table
-    together(team, len(scratch), job(differentiate_tiles, given))
+    together(crew, job(differentiate_tiles, given))
 
 
 @inlined
