@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from normspec.runtime.kernels.cpu.jit import helper, kernel
-from normspec.runtime.kernels.cpu.kernels import LINE, TURNS, claim
-from normspec.runtime.kernels.cpu.simd import LANES, loads, stores
+from normspec.runtime.kernels.cpu.kernels import TURNS, claim
+from normspec.runtime.kernels.cpu.simd import LINE, loads, stores, zeros
 from normspec.runtime.kernels.cpu.threads import Crew, allowed, job, team, together
 
 LARGE = 2 << 20  # bytes that take longer than to wake other threads
@@ -23,7 +23,7 @@ def copy_parts(rank: int, turns: int, target: int, source: int, size: int) -> No
     turn = claim(turns, rank, count)
     while turn >= 0:
         for i in range(turn * PART, min((turn + 1) * PART, size), LINE):
-            stores(target, i, 1.0, loads(source, i, 1.0, 0, LANES), 0, LANES)
+            stores(target, i, 1.0, loads(source, i, 1.0, zeros(1.0, 1.0), 0, LINE // 8), 0, LINE // 8)
         turn = claim(turns, rank, count)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normspec.runtime.kernels.cpu import kernels
-from normspec.runtime.kernels.cpu.simd import LANES
+from normspec.runtime.kernels.cpu.simd import LINE
 from normspec.runtime.kernels.cpu.threads import ALONE, allowed, team
 
 Array = npt.NDArray[Any]
@@ -23,9 +23,9 @@ Steps = tuple[int, int, int]  # in bytes
 
 SEGMENT = 8192  # values in the longest run that is summed at once
 CACHED = 256 << 10  # bytes that stay in a core's cache from the first pass to the second
-COLUMNS = 512  # whose numbers stay in the first cache
+COLUMNS = 512  # whose numbers stay in the first cache, if they are float64
 SHORT = 200  # values in a run whose statistics cost less across than along
-TINY = 16  # and in one whose normalization does, which along keeps its numbers in registers
+TINY = {2: 128, 4: 30, 8: 16}  # and in one whose normalization does, by the bytes of a value
 ENOUGH = 16  # blocks of features that keep the threads busy
 PIECES = 64
 FEW = 256 << 10  # values that are read before it is worth it to wake another thread (measured on two cores)
@@ -76,12 +76,11 @@ def plan(
     memory is best.
     """
     cached, past = CACHED // arrays, outer * features * inner * itemsize >= PAST
-    if packed and inner < (SHORT if fused else TINY):
-        lines = kernels.LINE // math.gcd(
-            kernels.LINE, inner * itemsize
-        )  # features after which a line of the cache begins again
-        width = features if features * inner <= COLUMNS else even(features, max(1, COLUMNS // inner // lines) * lines)
-        repeat = max(1, min(COLUMNS // (features * inner), outer // 8))
+    if packed and inner < (SHORT if fused else TINY[itemsize]):
+        columns = 2 * COLUMNS if itemsize == 2 and not fused else COLUMNS
+        lines = LINE // math.gcd(LINE, inner * itemsize)  # features after which a line of the cache begins again
+        width = features if features * inner <= columns else even(features, max(1, columns // inner // lines) * lines)
+        repeat = max(1, min(columns // (features * inner), outer // 8))
         row_step = max(1, cached // (width * inner * itemsize))
         if fused and inner > 1 and -(-features // width) >= ENOUGH:
             row_step = outer
@@ -131,7 +130,7 @@ def layout(shape: tuple[int, int, int], dtype: np.dtype[Any], fused: bool, *step
     turns = kernels.TURNS // 8 + -(-features // cut.feature_step)
     width = min(cut.feature_step, features)
     scratch = kernels.VECTORS * (width if fused else features)
-    scratch += kernels.STREAMS * (cut.repeat * width * cut.inner + kernels.SPARE) + LANES
+    scratch += kernels.STREAMS * (cut.repeat * width * cut.inner + kernels.SPARE) + LINE // 8
     threads = 1 if values < FEW else tiles
     return Layout(cut, kind(0), table, lines, scratch, threads, -(-values // MANY), turns, outer * inner)
 
