@@ -29,7 +29,7 @@ CLUSTERS = (9, 0)  # the first capability that has them
 SPILLS: dict[str, str] = {}  # patterns of programs that may keep registers in memory, and why
 
 WRITING = re.compile("normalize|resident|inference|evaluation|gradient|planes")  # kernels that write x's like
-NAME = re.compile(r"(?P<kernel>\w+?)(_k\d+)?_(?P<element>f16|bf16|f32|f64)_(?P<rest>\w+)")
+NAME = re.compile(r"(?P<kernel>\w+?)_(?P<element>f16|bf16|f32|f64)_(?P<rest>\w+)")
 PER_FEATURE = 6  # instructions that put together a feature's float64 results, at most
 
 
@@ -51,14 +51,9 @@ def main(arguments: Sequence[str]) -> int:
     """compile every CUDA kernel, without a GPU; fail if one spills, computes in float64 or moves single words"""
     parser = argparse.ArgumentParser(prog="normspec kernels", description=main.__doc__)
     parser.add_argument("names", nargs="*", help="parts of names of programs; without any, all are compiled")
-    parser.add_argument(
-        "--largest", action="store_true", help="of programs that differ in threads and clusters, the largest"
-    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
     options = parser.parse_args(arguments)
-    names = largest(programs().values()) if options.largest else list(programs())
-    if options.names:
-        names = [name for name in names if any(part in name for part in options.names)]
+    names = [name for name in programs() if not options.names or any(part in name for part in options.names)]
     found = compile_all(names, options.jobs)
     lines = list(table(found))
     print(*lines, sep="\n")
@@ -77,14 +72,6 @@ def programs() -> dict[str, Program]:
     from normspec.runtime.kernels.cuda.programs import programs as every
 
     return {program.name: program for program in every()}
-
-
-def largest(every: Iterable[Program]) -> list[str]:
-    """Names of the programs that stand for those of fewer threads, and for clusters of fewer blocks."""
-    groups: dict[tuple[object, ...], list[Program]] = {}
-    for program in every:
-        groups.setdefault((parsed(program.name), program.cluster > 1), []).append(program)
-    return [max(group, key=lambda one: (one.threads, one.cluster)).name for group in groups.values()]
 
 
 def compile_all(names: Sequence[str], jobs: int) -> Found:

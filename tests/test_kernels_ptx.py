@@ -96,7 +96,7 @@ def test_a_cluster_meets_before_its_blocks_read_each_other_and_before_they_end()
     [
         ("bf16", HOPPER, "cvt.rn.bf16x2.f32", "cvt.rn.bf16.f32"),
         ("f16", HOPPER, "cvt.rn.f16x2.f32", "cvt.rn.f16.f32"),
-        ("bf16", TURING, "32767", "cvt.rn.bf16"),
+        ("bf16", TURING, "0x7fff", "cvt.rn.bf16"),
         ("f16", TURING, "cvt.rn.f16.f32", "cvt.rn.f16x2"),
     ],
 )
