@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import re
+from pathlib import Path
 
 import pytest
 
@@ -55,4 +57,18 @@ def test_a_kernel_is_compiled(capsys, tmp_path, monkeypatch):
     assert kernels.main(["columns_inference_f32_f32_packets_u4_t256", "--jobs", "1"]) == 0
     printed = capsys.readouterr().out
     assert "| columns_inference_f32_f32_packets_u4_t256 |" in printed
-    assert (tmp_path / "out" / "kernels.md").read_text().startswith("| program ")
+    page = (tmp_path / "out" / "kernels.md").read_text()
+    assert page.endswith(printed[: printed.rindex("\n1 programs, 0 problems")] + "\n")
+
+
+def test_the_page_has_every_program():
+    """Registers are the compiler's, and change with it; names are ours."""
+    page = (Path(__file__).parents[1] / "docs" / "kernels.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (\w+_t\d+) ", page, re.MULTILINE) == list(kernels.programs())
+
+
+def test_progress_is_shown_where_nobody_watches(capsys):
+    progress = kernels.terminal.Line()
+    for number in range(3):
+        progress(f"compiled {number // 2 * 5} % of 3 programs: name{number}")
+    assert capsys.readouterr().err.splitlines() == ["compiled 0 % of 3 programs", "compiled 5 % of 3 programs"]

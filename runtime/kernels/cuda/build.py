@@ -1,7 +1,8 @@
 """From a program to the machine code of a GPU, with what the assembler says of it; no GPU or driver is needed.
 
-PTX is written once for all GPUs, for the compiler takes its time. It is said to be for the newest of ``TARGETS`` that the
-GPU is not older than, and assembled for the GPU itself: on Blackwell that takes fewer registers than PTX of its own would.
+PTX is written once for all GPUs, for the compiler takes its time. It is said to be for the newest of ``TARGETS`` that
+the GPU is not older than, and assembled for the GPU itself: on Blackwell that takes fewer registers than PTX of its own
+would.
 """
 
 from __future__ import annotations

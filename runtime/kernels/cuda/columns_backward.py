@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .backward import Cosample, gradients
 from .columns import SIZES, THREADS, UNROLL, Array, broadcast, locate, matrix, share, title, trees
+from .features_backward import Cosample, gradients
 from .forward import kept, scalar
 from .pieces import Integer, Pointer, position, slice_bounds
 from .primitives import ELEMENTS, access, cuda, device, fma, launch_next, pointer, reciprocal, wait_for_previous
