@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from . import choose, features_backward, forward, planes
 from .device import gpu
@@ -121,7 +122,7 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     def resident(choice: choose.Choice) -> Program:
         return features_backward.resident(kind, weights, width > 1, choice.cluster, choice.unroll, choice.threads)
 
-    def fits(choice: choose.Choice) -> bool:
+    def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
 
     choice = choose.features(feature, total, here, fits, 2) if batch else choose.split(feature, total, here)

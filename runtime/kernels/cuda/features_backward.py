@@ -218,7 +218,8 @@ def adder(element: str, aligned: bool, unroll: int, threads: int) -> Any:
                 for item in range(width):
                     comoment = fma((dy[item] - pivot) - distance, x[item] - mean, comoment)
         mine = Cosample(sample.count, pivot, sample.residue, sample.center, sample.comoment)
-        return combine(mine, count, distance - sample.residue, center * part - sample.center, comoment)
+        after: Cosample = combine(mine, count, distance - sample.residue, center * part - sample.center, comoment)
+        return after
 
     return add
 

@@ -632,7 +632,7 @@ cluster_leave = cluster_barrier("arrive.relaxed", _arrive)  # this thread has re
 cluster_wait = cluster_barrier("wait.acquire", _wait)  # until all threads of the cluster have arrived
 
 
-def _cluster_size() -> int:
+def _cluster_size() -> Any:
     return cuda.cluster_size()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import choose, columns, columns_backward
 from .device import gpu
@@ -66,7 +66,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
     def resident(choice: choose.Choice) -> Program:
         return columns.resident(kind, kinds, aligned, choice.cluster, choice.unroll, choice.threads)
 
-    def fits(choice: choose.Choice) -> bool:
+    def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
 
     choice = choose.rows(rows, pieces, here, columns.slab_limit(aligned), fits)
@@ -129,7 +129,7 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     def resident(choice: choose.Choice) -> Program:
         return columns_backward.resident(kind, weights, aligned, choice.cluster, choice.unroll, choice.threads)
 
-    def fits(choice: choose.Choice) -> bool:
+    def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
 
     choice = choose.rows(rows, pieces, here, limit, fits, 2) if batch else choose.split_rows(rows, pieces, here, limit)
