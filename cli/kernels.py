@@ -46,7 +46,6 @@ single elements, `u` pieces a thread, `t` threads a block. Clusters of 2, 4, 8 o
 - **KB** of machine code.
 
 ## Programs that may spill
-
 """
 
 WRITING = re.compile("normalize|resident|inference|evaluation|gradient|planes")  # kernels that write x's like
@@ -80,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     lines = list(table(found))
     print(*lines, sep="\n")
     options.output.parent.mkdir(exist_ok=True)
-    options.output.write_text("\n".join([HEADING, *exceptions(), "", *lines, ""]), encoding="utf-8")
+    options.output.write_text("\n".join([HEADING, *exceptions(), "\n## All programs\n", *lines, ""]), encoding="utf-8")
     problems = [f"{name}: {problem}" for name in found for problem in problems_of(programs()[name], found[name])]
     for problem in problems:
         print(problem, file=sys.stderr)

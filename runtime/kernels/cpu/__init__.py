@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from normspec.runtime.kernels.cpu import kernels
-from normspec.runtime.kernels.cpu.simd import LANES
-from normspec.runtime.kernels.cpu.threads import allowed, share
+from normspec.runtime.kernels.cpu.simd import LINE
+from normspec.runtime.kernels.cpu.threads import ALONE, allowed, team
 
 Array = npt.NDArray[Any]
 Float64s = npt.NDArray[np.float64]
@@ -24,12 +23,13 @@ Steps = tuple[int, int, int]  # in bytes
 
 SEGMENT = 8192  # values in the longest run that is summed at once
 CACHED = 256 << 10  # bytes that stay in a core's cache from the first pass to the second
-COLUMNS = 512  # whose numbers stay in the first cache
+COLUMNS = 512  # whose numbers stay in the first cache, if they are float64
 SHORT = 200  # values in a run whose statistics cost less across than along
-TINY = 16  # and in one whose normalization does, which along keeps its numbers in registers
+TINY = {2: 128, 4: 30, 8: 16}  # and in one whose normalization does, by the bytes of a value
 ENOUGH = 16  # blocks of features that keep the threads busy
 PIECES = 64
-ALONE = 2 << 20  # bytes that one thread has done before others have woken up (measured, two cores)
+FEW = 256 << 10  # values that are read before it is worth it to wake another thread (measured on two cores)
+MANY = 1 << 20  # for each of which another one is worth it
 PAST = 16 << 20  # bytes of an output that no cache keeps until it is read
 
 
@@ -76,12 +76,11 @@ def plan(
     memory is best.
     """
     cached, past = CACHED // arrays, outer * features * inner * itemsize >= PAST
-    if packed and inner < (SHORT if fused else TINY):
-        lines = kernels.LINE // math.gcd(
-            kernels.LINE, inner * itemsize
-        )  # features after which a line of the cache begins again
-        width = features if features * inner <= COLUMNS else even(features, max(1, COLUMNS // inner // lines) * lines)
-        repeat = max(1, min(COLUMNS // (features * inner), outer // 8))
+    if packed and inner < (SHORT if fused else TINY[itemsize]):
+        columns = 2 * COLUMNS if itemsize == 2 and not fused else COLUMNS
+        lines = LINE // math.gcd(LINE, inner * itemsize)  # features after which a line of the cache begins again
+        width = features if features * inner <= columns else even(features, max(1, columns // inner // lines) * lines)
+        repeat = max(1, min(columns // (features * inner), outer // 8))
         row_step = max(1, cached // (width * inner * itemsize))
         if fused and inner > 1 and -(-features // width) >= ENOUGH:
             row_step = outer
@@ -108,6 +107,8 @@ class Layout(NamedTuple):
     lines: int  # of a table
     scratch: int  # numbers that a thread needs room for
     threads: int  # that find work
+    woken: int  # members of the team for whom it is worth it
+    turns: int  # numbers that they count in
     values: int  # of a feature
 
 
@@ -122,14 +123,16 @@ def layout(shape: tuple[int, int, int], dtype: np.dtype[Any], fused: bool, *step
         steps = tuple(one[::-1] for one in steps)
     cut = plan(outer, features, inner, size, packed, fused, max(1, len(steps) - 1))
     tiles = -(-cut.rows // cut.row_step) * -(-features // cut.feature_step)
-    alone = outer * features * inner * size < ALONE
+    values = outer * features * inner * (len(steps) if fused else 1)  # that are read
     kind: Any = STANDING_FOR.get(dtype.name, dtype.type)
     table = np.array([*cut, *(step for one in steps for step in one)])
     lines = kernels.PARTS + 2 * -(-cut.rows // cut.row_step)
+    turns = kernels.TURNS // 8 + -(-features // cut.feature_step)
     width = min(cut.feature_step, features)
     scratch = kernels.VECTORS * (width if fused else features)
-    scratch += kernels.STREAMS * (cut.repeat * width * cut.inner + kernels.SPARE) + LANES
-    return Layout(cut, kind(0), table, lines, scratch, 1 if alone else tiles, outer * inner)
+    scratch += kernels.STREAMS * (cut.repeat * width * cut.inner + kernels.SPARE) + LINE // 8
+    threads = 1 if values < FEW else tiles
+    return Layout(cut, kind(0), table, lines, scratch, threads, -(-values // MANY), turns, outer * inner)
 
 
 def side_by_side(strides: Steps, shape: tuple[int, int, int], itemsize: int) -> bool:
@@ -148,19 +151,11 @@ def vector(values: Array | None) -> kernels.Vector:
     return (0, 0) if values is None else (id(values), values.itemsize)
 
 
-def run(kernel: Callable[..., bool], cut: Layout, *arguments: Any) -> None:
+def run(kernel: Callable[..., None], cut: Layout, *arguments: Any) -> None:
     """A kernel on all tiles, by as many threads as are worth it."""
-    turns = np.zeros(3, np.int64)
-    if cut.threads == 1:
-        kernel(turns, np.empty(cut.scratch), *arguments)
-        return
-
-    def work(_: int) -> None:
-        scratch = np.empty(cut.scratch)
-        while not kernel(turns, scratch, *arguments):
-            time.sleep(0)
-
-    share(work, range(min(allowed(), cut.threads)))
+    threads = min(allowed(), cut.threads) if cut.threads > 1 else 1
+    crew = team.crew(threads, cut.woken) if threads > 1 else ALONE
+    kernel(crew, np.zeros(cut.turns, np.int64), np.empty((threads, cut.scratch)), *arguments)
 
 
 def batch_statistics(x: Array) -> tuple[Float64s, Float64s]:
