@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
 
-from . import devices, foreign, memory
-from .dtypes import at_least_float32
+from . import devices, foreign, kernels, memory
+from .dtypes import FLOATING, at_least_float32
 from .tensor import Tensor, dtype_name
 
 WIDE = ("float32", "float64")
@@ -93,6 +94,38 @@ def as_features(x: npt.NDArray[Any], order: list[int], shape: tuple[int, int, in
         return x.reshape(shape, copy=False)
     except ValueError:
         return np.ascontiguousarray(x).reshape(shape)
+
+
+@lru_cache(maxsize=1024)
+def prepared(shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any], axis: int, batch: bool) -> Any:
+    """What the CPU's backend has prepared for inputs like this, whose outputs are ``memory.empty_like`` them.
+
+    Parameters
+    ----------
+    shape, strides, dtype
+        Of the input.
+    axis : int
+        That of the features.
+    batch : bool
+        Whether it is normalized by its own statistics.
+
+    Returns
+    -------
+    normspec.runtime.kernels.cpu.prepared.Prepared or None
+        None if the input is empty, or so large that preparing is not worth it, or is not read where it lies.
+    """
+    if dtype.name not in FLOATING or not dtype.isnative or not math.prod(shape):
+        return None
+    like = as_strided(np.empty(0, dtype), shape, strides)  # no element is looked at
+    y = memory.empty_like(like)
+    order, three = feature_order(y, axis)
+    if like.flags.c_contiguous:
+        order, three = list(range(len(shape))), _around(shape, axis)
+    try:
+        steps = [one.transpose(order).reshape(three, copy=False).strides for one in (like, y)]
+    except ValueError:
+        return None
+    return kernels.on("cpu").prepared(three, dtype, batch, *steps)  # type: ignore[attr-defined]
 
 
 def vector(tensor: Tensor) -> Any:

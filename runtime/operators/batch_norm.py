@@ -9,15 +9,16 @@ from operator import attrgetter
 from typing import Any, ClassVar, NoReturn, cast
 
 import numpy as np
+import numpy.typing as npt
 
-from .. import autograd, kernels
-from ..arrays import Source, device_views, feature_views, source, vector
+from .. import autograd, kernels, memory
+from ..arrays import Source, device_views, feature_views, prepared, source, vector
 from ..dialect import Dialect
 from ..dtypes import FLOATING, HALF, DType, DTypeLike, at_least_float32
 from ..errors import Speaker, listed, one_of
 from ..module import Module
 from ..tensor import Array, ArrayT, Tensor
-from .batch_norm_gradients import Vectors, record, record_nothing
+from .batch_norm_gradients import Vectors, inverted, record, record_nothing
 
 
 class BatchNorm(Module):
@@ -31,8 +32,8 @@ class BatchNorm(Module):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        arguments = ("learns", "features", "axis", "epsilon", "update_rate", "track", "unbiased", "dtype")
-        cls._arguments = attrgetter(*(cls.names.get(name, f"_{name}") for name in arguments))
+        arguments = ("learns", "features", "axis", "epsilon", "update_rate", "track", "unbiased")
+        cls._arguments = attrgetter(*(cls.names.get(name, f"_{name}") for name in arguments), f"{cls.names.get('dtype', '_dtype')}.name")
         cls._tensors = attrgetter(*(cls.names.get(name, "_absent") for name in (*Vectors._fields, "count")))
 
     def __init__(
@@ -71,21 +72,21 @@ class BatchNorm(Module):
         self._build({"features": int(features)}, element.name, self._place(device))
 
     def compute(self, x: ArrayT) -> ArrayT:
-        """Normalize ``x``; in training, move the running statistics towards those of ``x``."""
-        given = source(x)
-        if given is None:
-            found = type(x).__name__
-            self._refuse("input_type", "a tensor or a NumPy array", found, type=found)
+        """Normalize ``x``; in training, move the running statistics towards those of ``x``.
+
+        Few calls differ from an earlier one in more than values. ``_prepared`` remembers that an input like this has
+        passed all checks, and what the backend has prepared for it, which looks at the vectors itself (``at_once``).
+        Whatever is out of the ordinary, be it a mistake or a large array, goes the long way through ``_in_steps``.
+        """
         learns, *arguments = self._arguments(self)
         if not (self.training and learns):
-            return self._normalized(x, given, False, *arguments)
+            return self._computed(x, False, *arguments)
         with self._lock:
-            return self._normalized(x, given, True, *arguments)
+            return self._computed(x, True, *arguments)
 
-    def _normalized(
+    def _computed(
         self,
         x: ArrayT,
-        given: Source,
         training: bool,
         features: int,
         axis: int,
@@ -93,20 +94,50 @@ class BatchNorm(Module):
         update_rate: float | None,
         track: bool,
         unbiased: bool,
-        element: DType,
+        own: str,
     ) -> ArrayT:
         *tensors, count = self._tensors(self)
-        state = Vectors(*tensors)
+        state, counted = Vectors(*tensors), count if training and track else None
         batch = training or state.mean is None
-        self._check_call(given.array.shape, given.dtype, features, axis, epsilon, element.name, batch, training)
+        rate = _rate(update_rate, count) if training else 0.0
+        array: Any = x if type(x) is np.ndarray else x.array if isinstance(x, Tensor) else None
+        if type(array) is np.ndarray:
+            shape, strides, dtype = array.shape, array.strides, array.dtype
+            ready = self._prepared(shape, strides, dtype, features, axis, epsilon, own, batch, training)
+            y = at_once(x, array, ready, state, counted, axis, epsilon, batch, rate, unbiased)
+            if y is not None:
+                return y
+        given = source(x)
+        if given is None:
+            found = type(x).__name__
+            self._refuse("input_type", "a tensor or a NumPy array", found, type=found)
+        self._check_call(given.array.shape, given.dtype, features, axis, epsilon, own, batch, training)
         self._check_vectors(state, features, given.device)
         if not given.array.size:
             return nothing(x, given, state, axis)
-        rate = _rate(update_rate, count) if training and state.mean is not None else None
-        y = normalize(x, given, state, axis=axis, epsilon=epsilon, batch=batch, rate=rate, unbiased=unbiased)
-        if training and track and count is not None:
-            count.array[()] = count.array.item() + 1
+        moved = rate if training and state.mean is not None else None
+        y = normalize(x, given, state, axis=axis, epsilon=epsilon, batch=batch, rate=moved, unbiased=unbiased)
+        if counted is not None:
+            counted.array[()] = counted.array.item() + 1
         return y
+
+    @classmethod
+    @lru_cache(maxsize=4096)
+    def _prepared(
+        cls,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        dtype: np.dtype[Any],
+        features: int,
+        axis: int,
+        epsilon: float,
+        own: str,
+        batch: bool,
+        training: bool,
+    ) -> Any:
+        """What is prepared for inputs like this, which have passed all checks."""
+        cls._check_call(shape, dtype.name, features, axis, epsilon, own, batch, training)
+        return prepared(shape, strides, dtype, axis, batch)
 
     def kept_dtype(self, name: str, dtype: str) -> str:
         """Statistics and the counter have element types of their own; see ``dialect.Rules``."""
@@ -224,7 +255,17 @@ def batch_norm(
     update_rate: float,
     epsilon: float,
 ) -> ArrayT:
-    """Normalize by the batch in training, which updates ``mean`` and ``variance`` in place; else by these two."""
+    """Normalize by the batch in training, which updates ``mean`` and ``variance`` in place; else by these two.
+
+    As ``BatchNorm.compute`` it looks for the ordinary first, and tells what is wrong with anything else afterwards.
+    """
+    array: Any = input if type(input) is np.ndarray else input.array if isinstance(input, Tensor) else None
+    if type(array) is np.ndarray and _ordinary(array, mean, training, update_rate, epsilon):
+        ready = prepared(array.shape, array.strides, array.dtype, 1, bool(training))
+        vectors = Vectors(scale, shift, mean, variance)
+        y = at_once(input, array, ready, vectors, None, 1, epsilon, training, update_rate, True)
+        if y is not None:
+            return y
     x = source(input)
     if x is None:
         found = type(input).__name__
@@ -249,6 +290,16 @@ def batch_norm(
         return nothing(input, x, state, axis=1)
     rate = update_rate if training and mean is not None else None
     return normalize(input, x, state, axis=1, epsilon=epsilon, batch=training, rate=rate, unbiased=True)
+
+
+def _ordinary(x: npt.NDArray[Any], mean: Array | None, training: bool, update_rate: float, epsilon: float) -> bool:
+    """Whether nothing is wrong with these arguments of the function, as far as it shows here."""
+    return (
+        x.ndim > 1
+        and (x.size != x.shape[1] if training else mean is not None)
+        and isinstance(update_rate, (float, int))
+        and epsilon > 0
+    )
 
 
 def _check_function_input(speaker: Speaker, x: Source, training: bool) -> None:
@@ -295,6 +346,37 @@ def nothing(x: ArrayT, given: Source, state: Vectors, axis: int) -> ArrayT:
     return result
 
 
+def at_once(
+    x: ArrayT,
+    array: npt.NDArray[Any],
+    ready: Any,
+    state: Vectors,
+    count: Tensor | None,
+    axis: int,
+    epsilon: float,
+    batch: bool,
+    rate: float,
+    unbiased: bool,
+) -> ArrayT | None:
+    """Do what was ``prepared`` for ``array``, that of ``x``; None, and nothing is done, if there is nothing for this."""
+    if ready is None or (state.mean is None) != (state.variance is None):
+        return None
+    vectors = [one.array if isinstance(one, Tensor) else one for one in (*state, count)]
+    y = memory.empty_like(array)
+    if batch:
+        room = ready.train(array, y, vectors, epsilon, rate, unbiased)
+    else:
+        room = ready.normalize(array, y, vectors, epsilon)
+    if room is None:
+        return None
+    if not isinstance(x, Tensor):
+        return cast(ArrayT, y)
+    result = x._beside(y)
+    if autograd.needed(x, state.scale, state.shift):
+        record(result, x, state, ready.statistics(room), batch, axis=axis, epsilon=epsilon)
+    return cast(ArrayT, result)
+
+
 def normalize(
     x: ArrayT,
     given: Source,
@@ -327,5 +409,5 @@ def normalize(
         out[...] = y
     result = cast(ArrayT, given.wrap(y if out is None else out))
     if isinstance(x, Tensor) and autograd.needed(x, state.scale, state.shift):
-        record(cast(Tensor, result), x, state, saved, axis=axis, epsilon=epsilon)
+        record(cast(Tensor, result), x, state, saved or inverted(state, epsilon), batch, axis=axis, epsilon=epsilon)
     return result

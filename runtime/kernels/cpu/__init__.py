@@ -16,11 +16,13 @@ import numpy.typing as npt
 
 from normspec.runtime.kernels.cpu import kernels
 from normspec.runtime.kernels.cpu.simd import LANES
+from normspec.runtime.kernels.cpu.small import Prepared
 from normspec.runtime.kernels.cpu.threads import allowed, share
 
 Array = npt.NDArray[Any]
 Float64s = npt.NDArray[np.float64]
 Steps = tuple[int, int, int]  # in bytes
+Shape = tuple[int, int, int]
 
 SEGMENT = 8192  # values in the longest run that is summed at once
 CACHED = 256 << 10  # bytes that stay in a core's cache from the first pass to the second
@@ -239,3 +241,10 @@ def warm(dtypes: Iterable[np.dtype[Any]]) -> Iterator[str]:
 def cache_path() -> str:
     """Where numba keeps what it has compiled."""
     return str(kernels.train.stats.cache_path)
+
+
+@functools.lru_cache(maxsize=1024)
+def prepared(shape: Shape, dtype: np.dtype[Any], fused: bool, x_steps: Steps, y_steps: Steps) -> Prepared | None:
+    """Calls on ``x`` and ``y`` with these strides; None if several threads should work on them."""
+    cut = layout(shape, dtype, fused, x_steps, y_steps)
+    return Prepared(cut, shape[1], fused) if cut.threads == 1 else None

@@ -47,6 +47,7 @@ from normspec.runtime.kernels.cpu.simd import (
     stores,
     streams,
     total,
+    word,
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -205,9 +206,8 @@ def put(vector: int, i: int, value: float) -> None:
 
 
 @inlined
-def rooms(scratch: Any, cut: Cut, held: int) -> tuple[Table, Table]:
+def rooms(start: int, cut: Cut, held: int) -> tuple[Table, Table]:
     """Room for so many features, and for numbers of columns, each kind of which begins at a line of the cache."""
-    start = scratch.ctypes.data
     columns = start + VECTORS * 8 * held
     width = cut[2] * min(cut[6], cut[5]) * cut[0]
     return (start, 8 * held), ((columns + LINE - 1) // LINE * LINE, 8 * ((width + SPARE) // LANES * LANES))
@@ -627,25 +627,21 @@ def waited(done: int, count: int) -> bool:
     return looks < PATIENCE
 
 
-@kernel
-def train(
-    turns: Any,
-    scratch: Any,
-    x_id: int,
-    y_id: int,
+@helper()
+def train_tiles(
+    turn: int,
+    scratch: int,
+    x: Place,
+    y: Place,
     dtype: Any,
-    cut: Any,
+    plan: Cut,
     weight: Vector,
     bias: Vector,
     epsilon: float,
-    known: Any,
+    table: Table,
 ) -> bool:
-    """Statistics, and unless y is 0 the normalization by them: of a tile at once if it has all rows, else of all.
-
-    False if others were not done: call again.
-    """
-    plan, x, y, turn = plan_of(cut), place(x_id, cut, 0), place(y_id, cut, 1), turns.ctypes.data
-    table, whole, count, second = (known.ctypes.data, known.strides[0]), plan[4] >= plan[3], tiles(plan), False
+    """The work of a thread on ``train``."""
+    whole, count, second = plan[4] >= plan[3], tiles(plan), False
     vectors, columns = rooms(scratch, plan, min(plan[5], plan[6]))
     while True:
         tile = next_tile(turn, plan, second)
@@ -670,6 +666,60 @@ def train(
 
 
 @kernel
+def train(
+    turns: Any,
+    scratch: Any,
+    x_id: int,
+    y_id: int,
+    dtype: Any,
+    cut: Any,
+    weight: Vector,
+    bias: Vector,
+    epsilon: float,
+    known: Any,
+) -> bool:
+    """Statistics, and unless y is 0 the normalization by them: of a tile at once if it has all rows, else of all.
+
+    False if others were not done: call again.
+    """
+    x, y, table = place(x_id, cut, 0), place(y_id, cut, 1), (known.ctypes.data, known.strides[0])
+    return train_tiles(
+        turns.ctypes.data, scratch.ctypes.data, x, y, dtype, plan_of(cut), weight, bias, epsilon, table
+    )  # fmt: skip
+
+
+@helper()
+def normalize_tiles(
+    turn: int,
+    scratch: int,
+    x: Place,
+    y: Place,
+    dtype: Any,
+    plan: Cut,
+    mean: Vector,
+    variance: Vector,
+    weight: Vector,
+    bias: Vector,
+    epsilon: float,
+) -> bool:
+    """The work of a thread on ``normalize``; mean and 1 / standard deviation are left in lines MEAN and GAIN."""
+    table, columns = rooms(scratch, plan, plan[5])
+    scale, inverse = entry(table, SCALE, 0), entry(table, GAIN, 0)
+    read(mean, 0.0, 0, plan[5], entry(table, MEAN, 0))
+    read(weight, 1.0, 0, plan[5], scale)
+    read(bias, 0.0, 0, plan[5], entry(table, SHIFT, 0))
+    read(variance, 1.0, 0, plan[5], inverse)
+    for i in range(plan[5]):
+        put(inverse, i, 1.0 / np.sqrt(number(inverse, i) + epsilon))
+        put(scale, i, number(scale, i) * number(inverse, i))
+    while True:
+        tile = next_tile(turn, plan, False)
+        if tile[0] == tile[1]:
+            return True
+        rescale(x, None, y, dtype, plan, tile, table, columns)
+
+
+@kernel
 def normalize(
     turns: Any,
     scratch: Any,
@@ -684,20 +734,8 @@ def normalize(
     epsilon: float,
 ) -> bool:
     """By statistics that are given."""
-    plan, x, y = plan_of(cut), place(x_id, cut, 0), place(y_id, cut, 1)
-    table, columns = rooms(scratch, plan, plan[5])
-    scale, variances = entry(table, SCALE, 0), entry(table, GAIN, 0)
-    read(mean, 0.0, 0, plan[5], entry(table, MEAN, 0))
-    read(weight, 1.0, 0, plan[5], scale)
-    read(bias, 0.0, 0, plan[5], entry(table, SHIFT, 0))
-    read(variance, 1.0, 0, plan[5], variances)
-    for i in range(plan[5]):
-        put(scale, i, number(scale, i) * (1.0 / np.sqrt(number(variances, i) + epsilon)))
-    while True:
-        tile = next_tile(turns.ctypes.data, plan, False)
-        if tile[0] == tile[1]:
-            return True
-        rescale(x, None, y, dtype, plan, tile, table, columns)
+    x, y, turn, room = place(x_id, cut, 0), place(y_id, cut, 1), turns.ctypes.data, scratch.ctypes.data
+    return normalize_tiles(turn, room, x, y, dtype, plan_of(cut), mean, variance, weight, bias, epsilon)
 
 
 @helper()
@@ -740,7 +778,7 @@ def differentiate(
     """Gradients of weight, bias and, unless dx is 0, x, from which the statistics were taken; as ``train``."""
     plan, x, dx, dy = plan_of(cut), place(x_id, cut, 0), place(dx_id, cut, 1), place(dy_id, cut, 2)
     turn, whole, count, second = turns.ctypes.data, plan[4] >= plan[3], tiles(plan), False
-    table, (vectors, columns) = (known.ctypes.data, known.strides[0]), rooms(scratch, plan, min(plan[5], plan[6]))
+    table, (vectors, columns) = (known.ctypes.data, known.strides[0]), rooms(scratch.ctypes.data, plan, min(plan[5], plan[6]))
     while True:
         tile = next_tile(turn, plan, second)
         if tile[0] == tile[1]:
@@ -782,3 +820,113 @@ def advance(mean: Vector, variance: Vector, known: Any, divisor: float, rate: fl
     table = known.ctypes.data, known.strides[0]
     move(mean, entry(table, MEAN, 0), known.shape[1], 1.0, rate)
     move(variance, entry(table, M2, 0), known.shape[1], divisor, rate)
+
+
+# ---------------------------------------------------------------------------------------------------- prepared calls
+#
+# All arrays come in one tuple, by its ``id``. What is known of x and y is in a table; vectors are looked at here.
+
+X, Y, ROOM, WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, COUNT = range(8)  # places in the tuple
+
+# Behind the plan and the steps of x and y, the ids of types, of None and of dtypes, and numbers that a table takes.
+ARRAY, NONE, FLOAT32, FLOAT64, INT64, TABLE = range(14, 20)
+
+TUPLE, OBJECT = tuple.__basicsize__, object.__basicsize__  # bytes before what is in a tuple, and in an array
+TYPE, RANK, LENGTHS, DTYPE, FLAGS = OBJECT - 8, OBJECT + 8, OBJECT + 16, OBJECT + 40, OBJECT + 48  # of an array
+LOW = 0xFFFFFFFF  # half a word: rank and flags, on processors that keep it first, as all do that numba knows
+READ, WRITTEN = 0x101, 0x501  # NumPy's flags: contiguous and aligned, and writeable
+TURNS = LINE  # bytes
+
+
+@inlined
+def item(arrays: int, which: int) -> int:
+    """The ``id`` of what a tuple has in a place."""
+    found: int = word(arrays, TUPLE + 8 * which)
+    return found
+
+
+@inlined
+def kind_of(array: int, facts: Any, rank: int, flags: int) -> int:
+    """The ``id`` of the dtype of an array of such a rank with such flags; 0 if it is none."""
+    if word(array, TYPE) != facts[ARRAY] or word(array, RANK) & LOW != rank or word(array, FLAGS) & flags != flags:
+        return 0
+    kind: int = word(array, DTYPE)
+    return kind
+
+
+@inlined
+def vector(arrays: int, which: int, facts: Any, flags: int) -> Vector:
+    """One number a feature, or none; its size is negative if kernels cannot take it as it is."""
+    array = item(arrays, which)
+    if array == facts[NONE]:
+        return 0, 0
+    kind = kind_of(array, facts, 1, flags)
+    if kind == 0 or word(word(array, LENGTHS), 0) != facts[5]:
+        return 0, -1
+    if kind == facts[FLOAT32]:
+        return array, 4
+    return array, 8 if kind == facts[FLOAT64] else -1
+
+
+@inlined
+def counter(arrays: int, facts: Any) -> Vector:
+    """The number of batches; its size is 0 if there is none, 1 if it is an integer."""
+    array = item(arrays, COUNT)
+    if array == facts[NONE]:
+        return 0, 0
+    kind = kind_of(array, facts, 0, WRITTEN)
+    if kind == facts[INT64]:
+        return array, 1
+    if kind == facts[FLOAT32]:
+        return array, 4
+    return array, 8 if kind == facts[FLOAT64] else -1
+
+
+@inlined
+def rewound(room: int) -> int:
+    """The turns, of which none was taken."""
+    for i in range(3):
+        put(room, i, 0.0)
+    return room
+
+
+@kernel
+def train_prepared(arrays: int, facts: Any, dtype: Any, epsilon: float, divisor: float, rate: float) -> bool:
+    """``train``, ``advance`` and count the batch; False, and nothing is done, if a vector is not as they take it."""
+    weight, bias = vector(arrays, WEIGHT, facts, READ), vector(arrays, BIAS, facts, READ)
+    mean, variance = vector(arrays, RUNNING_MEAN, facts, WRITTEN), vector(arrays, RUNNING_VAR, facts, WRITTEN)
+    count = counter(arrays, facts)
+    if min(weight[1], bias[1], mean[1], variance[1], count[1]) < 0:
+        return False
+    plan, turn = plan_of(facts), rewound(data(item(arrays, ROOM)))
+    table, x, y = (turn + TURNS, 8 * plan[5]), place(item(arrays, X), facts, 0), place(item(arrays, Y), facts, 1)
+    train_tiles(turn, table[0] + 8 * facts[TABLE], x, y, dtype, plan, weight, bias, epsilon, table)
+    move(mean, entry(table, MEAN, 0), plan[5], 1.0, rate)
+    move(variance, entry(table, M2, 0), plan[5], divisor, rate)
+    if count[1] == 1:
+        add(data(count[0]), 1)
+    else:
+        move_by_one(count)
+    return True
+
+
+@inlined
+def move_by_one(count: Vector) -> None:
+    """Count, in floating-point numbers."""
+    address = data(count[0])
+    if count[1] == 8:
+        put(address, 0, number(address, 0) + 1.0)
+    elif count[1] == 4:
+        store(address, 0, np.float32(0), load(address, 0, np.float32(0)) + 1.0)
+
+
+@kernel
+def normalize_prepared(arrays: int, facts: Any, dtype: Any, epsilon: float) -> bool:
+    """``normalize``; False, and nothing is done, if a vector is not as it takes it."""
+    weight, bias = vector(arrays, WEIGHT, facts, READ), vector(arrays, BIAS, facts, READ)
+    mean, variance = vector(arrays, RUNNING_MEAN, facts, READ), vector(arrays, RUNNING_VAR, facts, READ)
+    if min(weight[1], bias[1], mean[1], variance[1]) < 0:
+        return False
+    turn, plan = rewound(data(item(arrays, ROOM))), plan_of(facts)
+    x, y = place(item(arrays, X), facts, 0), place(item(arrays, Y), facts, 1)
+    return normalize_tiles(turn, turn + TURNS, x, y, dtype, plan, mean, variance, weight, bias, epsilon)

@@ -15,6 +15,7 @@ instruction here is of one processor. Without them it depends on LLVM's guesses 
 ``size_of``                        bytes of an element, a constant
 ``add``                            to a counter that threads share; how much it was before
 ``data``                           where the values of a NumPy array are, by its ``id``
+``word``                           eight bytes in memory, as they are
 =================================  =====================================================================
 
 The floats of 16 bits, which numba lacks on CPUs, are integers of the same bits: int16 is float16, uint16 is bfloat16.
@@ -293,6 +294,16 @@ def data(context: Any, array: Any) -> Any:
         return found
 
     return types.intp(types.intp), generate
+
+
+@instruction
+def word(context: Any, address: Any, offset: Any) -> Any:
+    """The eight bytes ``offset`` bytes behind the address, as an integer."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.load(pointer(builder, INT64, *arguments))
+
+    return types.int64(types.intp, types.intp), generate
 
 
 @instruction
