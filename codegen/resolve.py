@@ -196,6 +196,7 @@ class _Resolver:
         arguments = self._arguments(operator.parameters, spelled.parameters)
         bindings = self._bindings(operator.parameters, spelled.parameters, spelled.fixed, spelled.where)
         state = self._state(operator, spelled)
+        self._check_counted(operator, spelled)
         if not variant.supertypes:
             self._complain(variant.where, "there must be a supertype, Module at least")
         for shape in variant.input:
@@ -287,6 +288,22 @@ class _Resolver:
             ):
                 self._complain(spelled.where, f"the state {canonical!r} has no name")
         return tuple(state)
+
+    def _check_counted(self, operator: OperatorSpec, spelled: SpelledSpec) -> None:
+        """Who averages over all batches must count them."""
+        if self.spec.rules.counter_dtype != "none" or "count" not in operator.state:
+            return
+        for name, kept in spelled.state.items():
+            if kept.keeps == "count":
+                self._complain(kept.where, f"{name!r} keeps 'count', but counter_dtype is none")
+        if spelled.fixed.get("learns") is False:
+            return
+        needs = "may be None, an average over all batches, but counter_dtype is none: nothing counts them"
+        if spelled.fixed.get("update_rate", 0) is None:
+            self._complain(spelled.where, f"'update_rate' {needs}")
+        for name, spec in spelled.parameters.items():
+            if spec.binds == "update_rate" and "None" in (spec.type or operator.parameters["update_rate"].type):
+                self._complain(spec.where, f"{name!r} {needs}")
 
     def _callable(self, name: str, spec: CallableSpec) -> Callable_:
         self._identifier(name, spec.where)

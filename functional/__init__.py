@@ -1,7 +1,8 @@
 """Batch normalization as functions of arrays, in canonical words.
 
-Arrays are NumPy's, tensors of any dialect, or any that DLPack shares on the CPU; results are of the library, and on the
-device, of what was given. No input is written to but ``out`` and, in training, the running statistics.
+Arrays are NumPy's, tensors of any dialect, or any that DLPack or a GPU's array interface shares; results are of the
+library, and on the device, of what was given. No input is written to but ``out`` and, in
+training, the running statistics.
 
 Normalization is ``y = (x - mean) / sqrt(variance + epsilon) * scale + shift`` for each index of the feature ``axis``:
 Ioffe and Szegedy, "Batch Normalization", 2015, https://arxiv.org/abs/1502.03167. Statistics are taken in float64, and
@@ -54,7 +55,7 @@ class Statistics(NamedTuple):
     def variance(self, unbiased: bool = False) -> Any:
         """M2 divided by the count, or by one less if ``unbiased``; zero where there is nothing to divide by."""
         given = Caller("variance").statistics("self", self)
-        return given[1].wrap(_host(given).variance(unbiased))
+        return given[1].give(_host(given).variance(unbiased))
 
 
 class Gradients(NamedTuple):
@@ -258,7 +259,7 @@ def batch_stats(x: Any, *, axis: int = 1, mask: Any = None) -> Statistics:
     given = caller.floats("x", caller.read("x", x))
     caller.constant("x", given)
     axis = caller.axis(given, axis)
-    return Statistics(*map(given.wrap, moments(given.tensor, axis, caller.mask(mask, given, axis))))
+    return Statistics(*map(given.give, moments(given.tensor, axis, caller.mask(mask, given, axis))))
 
 
 def merge_stats(*statistics: Statistics) -> Statistics:
@@ -287,7 +288,7 @@ def merge_stats(*statistics: Statistics) -> Statistics:
     for one in statistics[1:]:
         other = caller.statistics("statistics", one, first)
         total = merged(total, _host(other))
-    return Statistics(*map(first[1].wrap, total))
+    return Statistics(*map(first[1].give, total))
 
 
 def update_running_stats(
@@ -406,7 +407,7 @@ def batch_norm_backward(
         else:
             dx, dscale, dshift = _by_formula(saved, start.tensor, target)
     kind = at_least_float32(tensor.dtype.name) if state["scale"] is None else state["scale"].tensor.dtype
-    parts = (given.wrap(Tensor(one, kind, tensor.device).array) for one in (dscale, dshift))
+    parts = (given.give(one, kind) for one in (dscale, dshift))
     return Gradients(given.wrap(dx) if out is None else out, *parts)
 
 

@@ -13,9 +13,7 @@ import numpy.typing as npt
 from normspec.runtime import Tensor, foreign
 from normspec.runtime.arrays import Source, native
 from normspec.runtime.autograd import needed
-from normspec.runtime.dtypes import FLOATING
-
-DLPACK_CPU = 1
+from normspec.runtime.dtypes import FLOATING, DTypeLike
 
 
 class Given(NamedTuple):
@@ -31,10 +29,15 @@ class Given(NamedTuple):
         """As the operator takes it."""
         return Source(native(self.tensor.array), self.tensor.device, self.tensor.dtype.name, self.wrap)
 
+    def give(self, values: Any, dtype: DTypeLike | None = None) -> Any:
+        """New values as an array of its library, where it is."""
+        return self.wrap(Tensor(values, dtype, self.tensor.device).array)
+
     def updatable(self) -> Tensor:
         """The tensor, if it can be written to; else a copy."""
         array = self.tensor.array
-        return self.tensor if not isinstance(array, np.ndarray) or array.flags.writeable else Tensor(array.copy())
+        writeable = array.flags.writeable if isinstance(array, np.ndarray) else not array.readonly
+        return self.tensor if writeable else Tensor(self.tensor.numpy().copy(), device=self.tensor.device)
 
     def back(self, updated: Tensor) -> Any:
         """What was given, now that it is updated; or the copy, as an array of its library."""
@@ -67,14 +70,10 @@ class Caller:
             self.fail(argument, "an array, and its mask apart", "a masked array", TypeError)
         if isinstance(value, np.ndarray):
             return Given(value, self._tensor(argument, np.asarray(value)), "numpy", lambda array: array)
-        if not hasattr(value, "__dlpack_device__"):
-            self.fail(argument, "an array", type(value).__name__, TypeError)
         kind = type(value)
-        if value.__dlpack_device__()[0] != DLPACK_CPU:
-            self.fail(argument, "an array on the CPU, or a tensor of ours", f"a {kind.__name__} elsewhere")
         try:
             found = foreign.read(value)
-        except (BufferError, RuntimeError, TypeError) as error:
+        except (BufferError, RuntimeError, TypeError, ValueError) as error:
             self.fail(argument, "an array that can be shared", f"a {kind.__name__} that cannot: {error}")
         if found is None:
             self.fail(argument, "an array", kind.__name__, TypeError)

@@ -33,6 +33,8 @@ class Rules:
     """Whether lists and dicts of modules are children."""
     integer_dtype: Literal["int32", "int64"]
     """Element type of a tensor made from Python integers."""
+    state_dict: Literal["detached", "kept"]
+    """What a state dict holds: tensors of the same memory that want no gradient, or the module's own tensors."""
     load: Literal["copy", "replace"]
     """Whether loading copies values into the tensors of a module or puts the given tensors in their place."""
 

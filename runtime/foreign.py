@@ -40,6 +40,8 @@ def _reader(kind: Any) -> Callable[[Any], Foreign] | None:
         return _torch
     if "jaxlib" in libraries and hasattr(kind, "__array__"):
         return _jax
+    if "cupy" in libraries:
+        return _cupy
     if hasattr(kind, "__cuda_array_interface__") or hasattr(kind, "copy_to_host"):
         return _device
     return _dlpack if hasattr(kind, "__dlpack__") else None
@@ -50,11 +52,18 @@ def _torch(tensor: Any) -> Foreign:
     differentiated = tensor.requires_grad and torch.is_grad_enabled()
     tensor = tensor.detach()
     if tensor.is_cuda:
-        return _device(tensor)._replace(differentiated=differentiated)
+        return _device(tensor, _torch_shared)._replace(differentiated=differentiated)
     if tensor.dtype is not torch.bfloat16:
         return Foreign(tensor.numpy(force=True), "cpu", torch.from_numpy, differentiated)
     array = tensor.view(torch.int16).numpy(force=True).view(DType("bfloat16").numpy)
     return Foreign(array, "cpu", lambda y: torch.from_numpy(y.view(np.int16)).view(torch.bfloat16), differentiated)
+
+
+def _torch_shared(array: Any) -> Any:
+    """Memory of ours on a GPU, in which bfloat16 is uint16."""
+    torch = sys.modules["torch"]
+    tensor = torch.as_tensor(array)
+    return tensor.view(torch.bfloat16) if tensor.dtype is torch.uint16 else tensor
 
 
 def _jax(array: Any) -> Foreign:
@@ -62,14 +71,18 @@ def _jax(array: Any) -> Foreign:
     return Foreign(np.asarray(array), "cpu", sys.modules["jax"].numpy.asarray)
 
 
-def _device(value: Any) -> Foreign:
-    array = devices.cuda().asarray(value)
-    return Foreign(array, devices.name("cuda", array.device), _unwrapped)
+def _cupy(array: Any) -> Foreign:
+    return _device(array, sys.modules["cupy"].asarray)
 
 
-def _unwrapped(array: Any) -> Any:
-    """The library's own array, if it allocated this one."""
-    return array if array.library.empty_like is None else array.owner
+def _device(value: Any, share: Callable[[Any], Any] = lambda array: array) -> Foreign:
+    """Memory that its library allocated goes back as the library's own array; ours is shared with it."""
+    array = devices.cuda().shared(value)
+
+    def wrap(array: Any) -> Any:
+        return share(array) if array.library.empty_like is None else array.owner
+
+    return Foreign(array, devices.name("cuda", array.device), wrap)
 
 
 def _dlpack(value: Any) -> Foreign:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, cast
 
 from . import devices
 from .dialect import Dialect
@@ -14,6 +14,20 @@ from .dtypes import DType, DTypeLike
 from .errors import fail, listed
 from .gradients import NoGrad
 from .tensor import Parameter, Tensor
+
+if TYPE_CHECKING:  # __class_getitem__, which type checkers do not call
+    from abc import ABCMeta
+
+    T = TypeVar("T")
+
+    class Indexed(ABCMeta):
+        """``BatchNorm1d[float64]`` takes the arguments of ``BatchNorm1d``, and makes one."""
+
+        def __getitem__(cls: type[T], dtype: DTypeLike) -> type[T]:
+            raise NotImplementedError
+
+else:
+    Indexed = type
 
 ModuleT = TypeVar("ModuleT", bound="Module")
 
@@ -30,7 +44,7 @@ class State:
     when: tuple[str, ...]
 
 
-class Module:
+class Module(metaclass=Indexed):
     """Keeps tensors and modules as its attributes; what may be done with them is in ``operators.module``.
 
     A generated class says which arguments and tensors there are (``names``, ``state``); a class of a user's own calls

@@ -10,7 +10,7 @@ import pytest
 import cuda_cases as cases
 import simulator
 from cuda_cases import Array, all_elements
-from normspec.runtime.kernels.cuda.backward import SIZE, gradient, resident, sums
+from normspec.runtime.kernels.cuda.features_backward import SIZE, gradient, resident, sums
 from normspec.runtime.kernels.cuda.primitives import ELEMENTS
 from normspec.runtime.kernels.cuda.program import INPUT
 

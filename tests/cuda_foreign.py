@@ -13,12 +13,14 @@ import pytest
 from numba import cuda
 
 import simulator
-from normspec.runtime.kernels.cuda.simulated import own
+from normspec import functional
+from normspec.runtime.kernels.cuda.simulated import ndarray, own
 from normspec.torch import nn
 
 simulator.install()
 
 SHAPE = (2, 3, 4, 5)
+STATISTICS = np.float32([0.5, -1, 2]), np.float32([0.5, 1, 2])
 STREAM = 7
 VALUES, SLOPES = np.random.default_rng(0).normal(1, 2, (2, *SHAPE)).astype(np.float32)
 
@@ -48,6 +50,7 @@ class CupyArray:
 def cupy(monkeypatch):
     made = types.ModuleType("cupy")
     made.empty_like = lambda array: CupyArray(placed(np.full(array.shape, np.nan, array.dtype)))
+    made.asarray = lambda array: CupyArray(ndarray(array))
     made.cuda = types.SimpleNamespace(
         alloc=lambda size: types.SimpleNamespace(
             ptr=(block := placed(np.zeros(size, np.uint8))).ctypes.data, kept=block
@@ -82,6 +85,55 @@ def test_numbas_arrays_are_taken():
 def test_an_array_and_a_module_on_different_devices_are_refused():
     with pytest.raises(RuntimeError, match="input: expected cpu, found cuda:0"):
         nn.BatchNorm2d(3)(CupyArray(placed(VALUES)))
+
+
+@pytest.mark.usefixtures("cupy")
+class TestFunctional:
+    """Functions of CuPy's arrays."""
+
+    def test_all_that_is_updated_or_returned_is_on_the_gpu(self):
+        here = [VALUES, np.zeros(3, np.float32), np.ones(3, np.float32)]
+        there = [CupyArray(placed(one)) for one in here]
+        y = functional.batch_norm(*there, training=True)
+        expected = functional.batch_norm(*here, training=True)
+        assert type(y.output) is CupyArray
+        assert y.mean is there[1]
+        for one, other in zip(y, expected, strict=True):
+            np.testing.assert_allclose(one.memory, other, rtol=2e-6, atol=2e-6)
+
+    def test_the_output_goes_where_it_is_told(self):
+        x, mean, variance, out = (CupyArray(placed(one)) for one in (VALUES, *STATISTICS, VALUES * 0))
+        assert functional.normalize(x, mean, variance, out=out) is out
+        np.testing.assert_allclose(out.memory, functional.normalize(VALUES, *STATISTICS), rtol=2e-6, atol=2e-6)
+
+    def test_statistics_and_gradients_are_its_arrays(self):
+        x, dy, scale = (CupyArray(placed(one)) for one in (VALUES, SLOPES, STATISTICS[1]))
+        found = [*functional.batch_stats(x), *functional.batch_norm_backward(dy, x, scale=scale)]
+        expected = functional.batch_norm_backward(SLOPES, VALUES, scale=STATISTICS[1])
+        for one, other in zip(found, [*functional.batch_stats(VALUES), *expected], strict=True):
+            assert type(one) is CupyArray
+            np.testing.assert_allclose(one.memory, other, rtol=1e-5, atol=1e-5)
+
+    def test_statistics_are_merged_and_moved_towards(self):
+        whole, halves = CupyArray(placed(VALUES)), [CupyArray(placed(one[None])) for one in VALUES]
+        merged = functional.merge_stats(*map(functional.batch_stats, halves))
+        for one, other in zip(merged, functional.batch_stats(whole), strict=True):
+            np.testing.assert_allclose(one.memory, other.memory, rtol=1e-6)
+        running = [CupyArray(placed(one)) for one in STATISTICS]
+        moved = functional.update_running_stats(*running, merged)
+        assert moved[0] is running[0]
+        expected = functional.update_running_stats(*map(np.copy, STATISTICS), functional.batch_stats(VALUES))
+        for one, other in zip(moved, expected, strict=True):
+            np.testing.assert_allclose(one.memory, other, rtol=1e-6)
+
+    def test_libraries_and_places_are_not_mixed(self):
+        with pytest.raises(TypeError, match="mean: expected an array of cupy, like the others, found one of numpy"):
+            functional.normalize(CupyArray(placed(VALUES)), *STATISTICS)
+
+    def test_a_mask_is_for_the_cpu(self):
+        x = CupyArray(placed(VALUES))
+        with pytest.raises(ValueError, match="mask: expected None for an input that is not on the CPU"):
+            functional.batch_stats(x, mask=x)
 
 
 @pytest.fixture

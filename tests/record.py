@@ -65,7 +65,9 @@ def run(torch: Any, name: str, arguments: dict[str, Any], shape: tuple[int, ...]
         "arguments": arguments,
         "shape": shape,
         "repr": repr(module),
-        "state": {key: [str(one.dtype), list(one.shape)] for key, one in module.state_dict().items()},
+        "state": {
+            key: [str(one.dtype), list(one.shape), one.requires_grad] for key, one in module.state_dict().items()
+        },
     }
     steps = []
     for step, training in enumerate((True, True, False)):

@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from normspec.conformance import matrix
 from normspec.conformance.clauses import CLAUSES, Omitted
+from normspec.conformance.oracle import Oracle
 from suite import DIALECTS, ROOT
 
 ROWS = {row.name: row for row in matrix.rows(DIALECTS)}
@@ -84,3 +86,11 @@ def test_the_page_has_every_cell_and_reason():
     assert "\n### devices\n\n" in page
     assert "\n- – [`a.B`](../generated/docs/a/B.md): no GPU\n" in page
     assert "a.B" in matrix.table(cells)
+
+
+def test_the_oracle_is_exact_where_the_mean_is_large():
+    x = np.random.default_rng(0).normal(1e8, 1, (4096, 2))
+    wide = (x - 1e8).astype(np.longdouble)  # a difference without a rounding error
+    expected = (wide - wide.mean(axis=0)) / np.sqrt(wide.var(axis=0) + np.longdouble(1e-5))
+    y = Oracle(2, 1e-5, 0.1, True, True, None, None, None, None)(x, training=True)
+    assert np.abs(y - expected).max() < 1e-14

@@ -472,12 +472,15 @@ class TestErrors:
         with pytest.raises(ValueError, match="mean: expected an array on cpu, like the others, found one on cuda:0"):
             normalize(torch.Tensor(self.X), there, torch.ones(3))
 
-    def test_arrays_elsewhere_are_refused(self):
+    def test_arrays_that_cannot_be_shared_are_refused(self):
         class Elsewhere:
             def __dlpack_device__(self):
-                return (2, 0)
+                return (8, 0)  # kDLMetal
 
-        with pytest.raises(ValueError, match="x: expected an array on the CPU, or a tensor of ours, found a Elsewhere"):
+            def __dlpack__(self, **_):
+                raise BufferError("not from here")
+
+        with pytest.raises(ValueError, match="x: expected an array that can be shared, found a Elsewhere that cannot"):
             batch_stats(Elsewhere())
 
     def test_a_gradient_that_would_be_lost(self):

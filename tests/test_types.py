@@ -18,6 +18,8 @@ storch.nn.BatchNorm1d(3)
 storch.nn.BatchNorm1d(numFeatures=3, trackRunningStats=False)
 storch.nn.BatchNorm1d(num_features=3, track_running_stats=False)
 storch.nn.BatchNorm1d(3, track_running_stats=False)
+double: storch.nn.BatchNorm1d = storch.nn.BatchNorm1d[storch.float64](3)
+storch.nn.BatchNorm1d[storch.float64](num_features=3, track_running_stats=False)
 names: list[str] = list(storch.nn.BatchNorm1d(3).namedParameters)
 """
 
@@ -26,6 +28,8 @@ WRONG = [
     ("from normspec.torch import nn\nnn.BatchNorm2d(3, epsilon=1e-3)\n", "call-arg"),
     ("from normspec.torch import nn\nnn.BatchNorm2d(3).running_mean.shape\n", "union-attr"),
     ("from normspec.storch import nn\nnn.BatchNorm1d(features=3)\n", "call-overload"),
+    ("from normspec import torch\ntorch.nn.BatchNorm2d[torch.float64]('3')\n", "arg-type"),
+    ("from normspec import torch\ntorch.nn.BatchNorm2d[3]\n", "index"),
     ("from normspec import nvtripy as tp\ntp.BatchNorm(3).train()\n", "attr-defined"),
 ]
 

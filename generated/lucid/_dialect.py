@@ -35,6 +35,7 @@ DIALECT = Dialect(
         gradients=True,
         containers=False,
         integer_dtype="int64",
+        state_dict="detached",
         load="copy",
     ),
     printing=Printing(

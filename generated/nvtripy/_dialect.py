@@ -23,6 +23,7 @@ DIALECT = Dialect(
         gradients=False,
         containers=True,
         integer_dtype="int32",
+        state_dict="kept",
         load="replace",
     ),
     printing=Printing(

@@ -18,6 +18,7 @@ DIALECT = Dialect(
         gradients=True,
         containers=False,
         integer_dtype="int32",
+        state_dict="kept",
         load="copy",
     ),
     printing=Printing(

@@ -119,7 +119,10 @@ def _unique(named: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]
 
 def state_dict(module: Module) -> StateDict[Any]:
     """The tensors by name, module by module: parameters, then buffers."""
-    state: StateDict[Any] = StateDict(_tensors(module, _own, recurse=True))
+    own = _tensors(module, _own, recurse=True)
+    if module.dialect.rules.state_dict == "detached":
+        own = ((name, tensor.detach()) for name, tensor in own)
+    state: StateDict[Any] = StateDict(own)
     state.lines = module.dialect.printing.state_dict == "lines"
     return state
 

@@ -4,7 +4,7 @@ Arrays are ``DeviceArray``; ``asarray`` makes one of what torch, CuPy, numba and
 uint16 holds bfloat16. Work is queued on the current stream of the library that ``x`` is from. Statistics are float64.
 """
 
-from .arrays import DeviceArray, asarray, counter, empty, empty_like, feature_views, to_device, to_host
+from .arrays import DeviceArray, asarray, counter, empty, empty_like, feature_views, shared, to_device, to_host
 from .device import available, describe, require
 from .plans import backward, batch_statistics, forward_training, normalize
 
@@ -22,6 +22,7 @@ __all__ = [
     "forward_training",
     "normalize",
     "require",
+    "shared",
     "to_device",
     "to_host",
 ]

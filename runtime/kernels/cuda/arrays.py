@@ -243,7 +243,7 @@ def to_device(array: npt.NDArray[Any], device: int = 0) -> DeviceArray:
 
 def to_host(array: DeviceArray) -> npt.NDArray[Any]:
     """Copy to the host, when the work queued before is done; bfloat16 comes as uint16."""
-    return asarray(array).copy_to_host()
+    return shared(array).copy_to_host()
 
 
 def storage(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -266,13 +266,21 @@ def asarray(value: Any) -> DeviceArray:
     ValueError
         Its memory is not on a GPU, was freed, or is smaller than its shape says.
     """
-    kind = type(value)
-    if kind is DeviceArray:
-        made: DeviceArray = value
-        return made
-    made = _importer(cast(Hashable, kind))(value)
+    made: DeviceArray = value if type(value) is DeviceArray else shared(value)
     if made.dtype is COUNTER:
         _refuse_dtype(COUNTER)
+    return made
+
+
+def shared(value: Any) -> DeviceArray:
+    """The same of arrays of int64, too, which count batches and values.
+
+    Raises
+    ------
+    TypeError, ValueError
+        See ``asarray``.
+    """
+    made: DeviceArray = value if type(value) is DeviceArray else _importer(cast(Hashable, type(value)))(value)
     return made
 
 
@@ -284,7 +292,7 @@ def counter(value: Any) -> DeviceArray:
     TypeError, ValueError
         It is none; see ``asarray``.
     """
-    made = value if type(value) is DeviceArray else _importer(cast(Hashable, type(value)))(value)
+    made = shared(value)
     if made.dtype != COUNTER or made.size != 1 or made.readonly:
         raise TypeError(f"expected one int64 that can be written, found {made!r}")
     return made

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .backward import Cosample, gradients, merger
 from .columns import SIZES, THREADS, UNROLL, Array, broadcast, locate, matrix, share, title, trees
+from .features_backward import Cosample, gradients, merger
 from .forward import scalar
 from .pieces import Integer, Pointer, slice_bounds
 from .primitives import ELEMENTS, access, cuda, device, fma, launch_next, pointer, wait_for_previous

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import backward, choose, forward, planes
+from . import choose, features_backward, forward, planes
 from .device import gpu
 from .operands import STEP, Array, Plan, flags, letter, letters, number, numbers, steps, workspace
 from .primitives import ELEMENTS
@@ -117,14 +117,14 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     choice = choose.features(feature, total, here, 2) if batch else choose.split(feature, total, here)
     kernel, threads, unroll, cluster, slices, _ = choice
     if kernel == "resident":
-        program = backward.resident(kind, weights, width > 1, cluster, unroll, threads)
+        program = features_backward.resident(kind, weights, width > 1, cluster, unroll, threads)
         first, run = None, here.launcher(program, (feature * cluster,))
     else:
-        program = backward.sums(kind, weights, width > 1, not batch, unroll, threads)
+        program = features_backward.sums(kind, weights, width > 1, not batch, unroll, threads)
         first = here.launcher(program, (feature, slices))
-        program = backward.gradient(kind, weights, width > 1, unroll, threads)
+        program = features_backward.gradient(kind, weights, width > 1, unroll, threads)
         run = here.launcher(program, (feature, slices if batch and written else 1), serialized=True)
-    memory = workspace(x, 0 if first is None else feature * slices * backward.SIZE)
+    memory = workspace(x, 0 if first is None else feature * slices * features_backward.SIZE)
 
     def plan(stream: int, pointers: Sequence[int]) -> None:
         x, dy, dx, mean, invstd, weight, dweight, dbias = pointers

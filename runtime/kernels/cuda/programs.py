@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from . import choose, columns, columns_backward, forward, planes
-from .backward import gradient, resident, sums
+from .features_backward import gradient, resident, sums
 from .primitives import ELEMENTS
 from .program import Program
 
