@@ -172,10 +172,9 @@ def zeros_like(like: Tensor) -> Tensor:
 
 def needed(*sources: object) -> bool:
     """Whether the way back from what is computed of these has to be recorded."""
-    if gradients.wanted():
-        for one in sources:
-            if isinstance(one, Variable) and (one._wants or one._node is not None):
-                return True
+    for one in sources:
+        if isinstance(one, Variable) and (one._wants or one._node is not None):
+            return gradients.wanted()
     return False
 
 

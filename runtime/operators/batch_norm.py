@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, ClassVar, NoReturn, cast
 
 import numpy as np
-import numpy.typing as npt
 
-from .. import autograd, kernels, memory
+from .. import autograd, kernels
 from ..arrays import Source, device_views, feature_views, prepared, source, vector
 from ..dialect import Dialect
-from ..dtypes import FLOATING, HALF, DType, DTypeLike, at_least_float32
+from ..dtypes import FLOATING, HALF, DTypeLike, at_least_float32
 from ..errors import Speaker, listed, one_of
 from ..module import Module
 from ..tensor import Array, ArrayT, Tensor
@@ -32,8 +32,9 @@ class BatchNorm(Module):
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        arguments = ("learns", "features", "axis", "epsilon", "update_rate", "track", "unbiased")
-        cls._arguments = attrgetter(*(cls.names.get(name, f"_{name}") for name in arguments), f"{cls.names.get('dtype', '_dtype')}.name")
+        arguments = ("learns", "features", "axis", "epsilon", "update_rate", "track", "unbiased", "dtype")
+        *others, dtype = (cls.names.get(name, f"_{name}") for name in arguments)
+        cls._arguments = attrgetter(*others, f"{dtype}.name")
         cls._tensors = attrgetter(*(cls.names.get(name, "_absent") for name in (*Vectors._fields, "count")))
 
     def __init__(
@@ -74,19 +75,24 @@ class BatchNorm(Module):
     def compute(self, x: ArrayT) -> ArrayT:
         """Normalize ``x``; in training, move the running statistics towards those of ``x``.
 
-        Few calls differ from an earlier one in more than values. ``_prepared`` remembers that an input like this has
-        passed all checks, and what the backend has prepared for it, which looks at the vectors itself (``at_once``).
-        Whatever is out of the ordinary, be it a mistake or a large array, goes the long way through ``_in_steps``.
+        Few calls differ from an earlier one in more than values: ``_prepared`` knows that an input like this has passed
+        the checks, and what the backend has prepared for it, which looks at the vectors and does the rest. What it does
+        not take, be it a mistake or a large array, goes the long way: check the vectors, make views, run kernels.
         """
+        given = source(x)
+        if given is None:
+            found = type(x).__name__
+            self._refuse("input_type", "a tensor or a NumPy array", found, type=found)
         learns, *arguments = self._arguments(self)
         if not (self.training and learns):
-            return self._computed(x, False, *arguments)
+            return self._computed(x, given, False, *arguments)
         with self._lock:
-            return self._computed(x, True, *arguments)
+            return self._computed(x, given, True, *arguments)
 
     def _computed(
         self,
         x: ArrayT,
+        given: Source,
         training: bool,
         features: int,
         axis: int,
@@ -96,24 +102,23 @@ class BatchNorm(Module):
         unbiased: bool,
         own: str,
     ) -> ArrayT:
-        *tensors, count = self._tensors(self)
-        state, counted = Vectors(*tensors), count if training and track else None
-        batch = training or state.mean is None
-        rate = _rate(update_rate, count) if training else 0.0
-        array: Any = x if type(x) is np.ndarray else x.array if isinstance(x, Tensor) else None
-        if type(array) is np.ndarray:
-            shape, strides, dtype = array.shape, array.strides, array.dtype
-            ready = self._prepared(shape, strides, dtype, features, axis, epsilon, own, batch, training)
-            y = at_once(x, array, ready, state, counted, axis, epsilon, batch, rate, unbiased)
+        array, device, dtype, _ = given
+        scale, shift, mean, variance, count = self._tensors(self)
+        counted = count if training and track else None
+        batch = training or mean is None
+        ready = self._prepared(
+            device, array.shape, array.strides, array.dtype, dtype, features, axis, epsilon, own, batch, training
+        )
+        rate = _cumulative(count) if update_rate is None else update_rate
+        state = scale, shift, mean, variance
+        if ready is not None and (mean is None) == (variance is None):
+            vectors = [None if one is None else one.array for one in (*state, counted)]
+            y = at_once(ready, x, given, vectors, state, axis, epsilon, batch, rate, unbiased)
             if y is not None:
                 return y
-        given = source(x)
-        if given is None:
-            found = type(x).__name__
-            self._refuse("input_type", "a tensor or a NumPy array", found, type=found)
-        self._check_call(given.array.shape, given.dtype, features, axis, epsilon, own, batch, training)
-        self._check_vectors(state, features, given.device)
-        if not given.array.size:
+        state = Vectors(*state)
+        self._check_vectors(state, features, device)
+        if not array.size:
             return nothing(x, given, state, axis)
         moved = rate if training and state.mean is not None else None
         y = normalize(x, given, state, axis=axis, epsilon=epsilon, batch=batch, rate=moved, unbiased=unbiased)
@@ -125,19 +130,21 @@ class BatchNorm(Module):
     @lru_cache(maxsize=4096)
     def _prepared(
         cls,
+        device: str,
         shape: tuple[int, ...],
         strides: tuple[int, ...],
-        dtype: np.dtype[Any],
+        element: np.dtype[Any],
+        dtype: str,
         features: int,
         axis: int,
         epsilon: float,
         own: str,
         batch: bool,
         training: bool,
-    ) -> Any:
-        """What is prepared for inputs like this, which have passed all checks."""
-        cls._check_call(shape, dtype.name, features, axis, epsilon, own, batch, training)
-        return prepared(shape, strides, dtype, axis, batch)
+    ) -> kernels.Prepared | None:
+        """What is prepared for inputs like this, which has passed the checks."""
+        cls._check_call(shape, dtype, features, axis, epsilon, own, batch, training)
+        return prepared(device, shape, strides, element, axis, batch)
 
     def kept_dtype(self, name: str, dtype: str) -> str:
         """Statistics and the counter have element types of their own; see ``dialect.Rules``."""
@@ -168,7 +175,6 @@ class BatchNorm(Module):
             self._fail("update_rate_type", argument, "float or None", found, type=found)
 
     @classmethod
-    @lru_cache(maxsize=4096)  # few calls differ from all before them
     def _check_call(
         cls,
         shape: tuple[int, ...],
@@ -230,10 +236,8 @@ class BatchNorm(Module):
         cls._fail(condition, "input", expected, found, **fields)
 
 
-def _rate(update_rate: float | None, count: Tensor | None) -> float:
-    """Weight of a batch in the running statistics: the one given, else that which makes them plain averages."""
-    if update_rate is not None:
-        return float(update_rate)
+def _cumulative(count: Tensor | None) -> float:
+    """The weight of a batch that makes the running statistics plain averages of all batches."""
     return 1.0 if count is None else 1.0 / (1.0 + float(count.array))
 
 
@@ -259,17 +263,18 @@ def batch_norm(
 
     As ``BatchNorm.compute`` it looks for the ordinary first, and tells what is wrong with anything else afterwards.
     """
-    array: Any = input if type(input) is np.ndarray else input.array if isinstance(input, Tensor) else None
-    if type(array) is np.ndarray and _ordinary(array, mean, training, update_rate, epsilon):
-        ready = prepared(array.shape, array.strides, array.dtype, 1, bool(training))
-        vectors = Vectors(scale, shift, mean, variance)
-        y = at_once(input, array, ready, vectors, None, 1, epsilon, training, update_rate, True)
-        if y is not None:
-            return y
     x = source(input)
     if x is None:
         found = type(input).__name__
         speaker.fail("input_type", "input", "a tensor or a NumPy array", found, type=found)
+    if _ordinary(x, mean, variance, training, update_rate, epsilon):
+        array, state = x.array, (scale, shift, mean, variance)
+        ready = prepared(x.device, array.shape, array.strides, array.dtype, 1, bool(training))
+        if ready is not None:
+            vectors = [one.array if isinstance(one, Tensor) else one for one in (*state, None)]
+            y = at_once(ready, input, x, vectors, state, 1, epsilon, training, update_rate, True)
+            if y is not None:
+                return y
     _check_function_input(speaker, x, training)
     for name, one in ("mean", mean), ("variance", variance):
         if one is None and (not training or mean is not variance):
@@ -292,11 +297,16 @@ def batch_norm(
     return normalize(input, x, state, axis=1, epsilon=epsilon, batch=training, rate=rate, unbiased=True)
 
 
-def _ordinary(x: npt.NDArray[Any], mean: Array | None, training: bool, update_rate: float, epsilon: float) -> bool:
-    """Whether nothing is wrong with these arguments of the function, as far as it shows here."""
+def _ordinary(
+    x: Source, mean: Array | None, variance: Array | None, training: bool, update_rate: float, epsilon: float
+) -> bool:
+    """Whether the arguments of the function are such that nothing but its vectors can be wrong."""
+    shape = x.array.shape
     return (
-        x.ndim > 1
-        and (x.size != x.shape[1] if training else mean is not None)
+        len(shape) > 1
+        and x.dtype in FLOATING
+        and (x.array.size != shape[1] if training else mean is not None)
+        and (mean is None) == (variance is None)
         and isinstance(update_rate, (float, int))
         and epsilon > 0
     )
@@ -347,34 +357,31 @@ def nothing(x: ArrayT, given: Source, state: Vectors, axis: int) -> ArrayT:
 
 
 def at_once(
+    ready: kernels.Prepared,
     x: ArrayT,
-    array: npt.NDArray[Any],
-    ready: Any,
-    state: Vectors,
-    count: Tensor | None,
+    given: Source,
+    vectors: Sequence[Any],
+    state: tuple[Any, Any, Any, Any],
     axis: int,
     epsilon: float,
     batch: bool,
     rate: float,
     unbiased: bool,
 ) -> ArrayT | None:
-    """Do what was ``prepared`` for ``array``, that of ``x``; None, and nothing is done, if there is nothing for this."""
-    if ready is None or (state.mean is None) != (state.variance is None):
-        return None
-    vectors = [one.array if isinstance(one, Tensor) else one for one in (*state, count)]
-    y = memory.empty_like(array)
+    """Do what was prepared; None, and nothing is done, if it does not take the vectors, the arrays of the state."""
+    kept = isinstance(x, Tensor) and autograd.needed(x, state[0], state[1])
     if batch:
-        room = ready.train(array, y, vectors, epsilon, rate, unbiased)
+        made = ready.train(given.array, vectors, epsilon, rate, unbiased, kept)
     else:
-        room = ready.normalize(array, y, vectors, epsilon)
-    if room is None:
+        made = ready.normalize(given.array, vectors, epsilon, kept)
+    if made is None:
         return None
-    if not isinstance(x, Tensor):
-        return cast(ArrayT, y)
-    result = x._beside(y)
-    if autograd.needed(x, state.scale, state.shift):
-        record(result, x, state, ready.statistics(room), batch, axis=axis, epsilon=epsilon)
-    return cast(ArrayT, result)
+    result = cast(ArrayT, given.wrap(made[0]))
+    if kept:
+        tensors = Vectors(*(one if one is None or isinstance(one, Tensor) else Tensor(one) for one in state))
+        known = made[1] or inverted(tensors, epsilon)
+        record(cast(Tensor, result), cast(Tensor, x), tensors, known, batch, axis=axis, epsilon=epsilon)
+    return result
 
 
 def normalize(

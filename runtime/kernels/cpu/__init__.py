@@ -228,12 +228,20 @@ def backward(
 def warm(dtypes: Iterable[np.dtype[Any]]) -> Iterator[str]:
     """Compile every kernel for these element types, or load it from numba's cache on disk; names each beforehand."""
     mean, variance = np.zeros(1), np.ones(1)
+    vectors = None, None, mean, variance, None
+
+    def small(x: Array, fused: bool) -> Prepared:
+        steps: Any = x.strides, x.strides
+        return Prepared(layout((2, 1, 3), x.dtype, fused, *steps), 1, fused, np.empty_like)
+
     for dtype in dtypes:
         x = np.ones((2, 1, 3), dtype)
         yield f"{dtype.name}, training"
         forward_training(x, x, None, None, mean, variance, 1.0, 0.0, False)
+        small(x, True).train(x, vectors, 1.0, 0.0, False, False)
         yield f"{dtype.name}, evaluation"
         normalize(x, x, mean, variance, None, None, 1.0)
+        small(x, False).normalize(x, vectors, 1.0, False)
         yield f"{dtype.name}, backward"
         backward(x, x, x, mean, variance, None, True)
 
@@ -243,8 +251,14 @@ def cache_path() -> str:
     return str(kernels.train.stats.cache_path)
 
 
-@functools.lru_cache(maxsize=1024)
-def prepared(shape: Shape, dtype: np.dtype[Any], fused: bool, x_steps: Steps, y_steps: Steps) -> Prepared | None:
+def prepared(
+    shape: Shape,
+    dtype: np.dtype[Any],
+    fused: bool,
+    x_steps: Steps,
+    y_steps: Steps,
+    empty_like: Callable[[Array], Array],
+) -> Prepared | None:
     """Calls on ``x`` and ``y`` with these strides; None if several threads should work on them."""
     cut = layout(shape, dtype, fused, x_steps, y_steps)
-    return Prepared(cut, shape[1], fused) if cut.threads == 1 else None
+    return Prepared(cut, shape[1], fused, empty_like) if cut.threads == 1 else None

@@ -778,7 +778,8 @@ def differentiate(
     """Gradients of weight, bias and, unless dx is 0, x, from which the statistics were taken; as ``train``."""
     plan, x, dx, dy = plan_of(cut), place(x_id, cut, 0), place(dx_id, cut, 1), place(dy_id, cut, 2)
     turn, whole, count, second = turns.ctypes.data, plan[4] >= plan[3], tiles(plan), False
-    table, (vectors, columns) = (known.ctypes.data, known.strides[0]), rooms(scratch.ctypes.data, plan, min(plan[5], plan[6]))
+    table, room = (known.ctypes.data, known.strides[0]), scratch.ctypes.data
+    vectors, columns = rooms(room, plan, min(plan[5], plan[6]))
     while True:
         tile = next_tile(turn, plan, second)
         if tile[0] == tile[1]:
