@@ -11,10 +11,9 @@ import numpy as np
 from normspec.runtime import kernels
 from normspec.runtime.arrays import feature_views
 from normspec.runtime.dtypes import at_least_float32
-from normspec.runtime.kernels.cpu import ALONE
-from normspec.runtime.kernels.cpu.threads import allowed, share
 from normspec.torch.nn import functional
 
+from .copying import copier
 from .rows import EPSILON, RATE, Array, Batch
 
 OURS = ("ours", "ours out=")
@@ -222,9 +221,7 @@ def copy(batch: Batch) -> Candidate:
     """The input's bytes into memory that is there already: nothing that reads and writes them all is faster."""
     source = batch.memory.reshape(-1).view(np.uint8)
     target = np.empty_like(source)
-    parts = allowed() if len(source) >= ALONE else 1
-    pairs = list(zip(np.array_split(target, parts), np.array_split(source, parts), strict=True))
-    return Candidate(COPY, lambda: share(lambda pair: np.copyto(*pair), pairs), lambda _: target)
+    return Candidate(COPY, copier(target, source), lambda _: target)
 
 
 PEERS = (
@@ -248,6 +245,6 @@ MEANINGS = {
     "jax": "the formula under `jax.jit`, with `block_until_ready`; returns new running statistics instead of writing "
     "them. XLA allocates, on arrays that are JAX's already; the layout is given by the order of the axes.",
     "numpy": "the formula as one would write it; 16-bit values are widened to float32, with temporaries. One thread.",
-    "copy": "`np.copyto` into memory that is there already, by our threads above 2 MiB: the floor of what reads x once "
-    "and writes y once. Training reads x twice where a channel does not fit in a cache.",
+    "copy": "`np.copyto` into memory that is there already, above 2 MiB the same by our threads: the floor of what "
+    "reads x once and writes y once. Training reads x twice where a channel does not fit in a cache.",
 }

@@ -19,7 +19,9 @@ import pytest
 
 from normspec.runtime.kernels import on
 from normspec.runtime.kernels.cpu import kernels, layout, plan
-from normspec.runtime.kernels.cpu.threads import share
+from normspec.runtime.kernels.cpu.jit import helper, kernel
+from normspec.runtime.kernels.cpu.simd import add
+from normspec.runtime.kernels.cpu.threads import Team, job, peek, team, together, wait
 
 Array = Any
 cpu = on("cpu")
@@ -327,6 +329,120 @@ def test_layouts_of_backward(source: Callable[[Array], Array], target: Callable[
         check_backward(x(plain), dy(upper), dx(np.zeros_like(plain)), None, True, TOLERANCE["float32"])
 
 
+HALVES = ["float16", "bfloat16"]
+ULP = {"float16": 2.0**-10, "bfloat16": 2.0**-7}  # of 1
+
+
+def unit(reference: Array, name: str) -> Array:
+    """The distance from one value of 16 bits to the next, where a number is."""
+    least = {"float16": 2.0**-14, "bfloat16": 2.0**-126}[name]
+    return 2.0 ** np.floor(np.log2(np.maximum(np.abs(reference).astype(np.float64), least))) * ULP[name]
+
+
+def check_rounding(y: Array, reference: Array, terms: Array, name: str) -> None:
+    """Half a unit of 16 bits and three roundings to float32 of the terms; hardly a value is not the nearest."""
+    error = np.abs(extended(y) - reference)
+    assert np.all(error <= unit(reference, name) / 2 + 3 * 2.0**-24 * terms)
+    assert np.mean(y == reference.astype(np.float64).astype(y.dtype)) > 0.998
+
+
+@pytest.mark.parametrize("name", HALVES)
+@pytest.mark.parametrize("mean", [0.0, 3.0, -300.0])
+@pytest.mark.parametrize("shape", [(40, 8, 900), (3000, 70, 1), (32, 40, 49)])
+def test_16_bits_are_rounded_once(shape: tuple[int, int, int], mean: float, name: str) -> None:
+    x, dy = sample(shape, DTYPES[name], mean), sample(shape, DTYPES[name], seed=1)
+    weight, bias = sample((shape[1],), seed=2), sample((shape[1],), seed=3)
+    y, dx = np.empty_like(x), np.empty_like(x)
+    reference, center, variance = expected(x, weight, bias)
+    shift = np.abs(extended(bias))[:, None]
+    got_mean, inverse = train(x, y, weight, bias)
+    check_rounding(y, reference, np.abs(reference) + 2 * shift, name)
+    cpu.normalize(x, y, center.astype(np.float64), variance.astype(np.float64), weight, bias, EPSILON)
+    check_rounding(y, reference, np.abs(reference) + 2 * shift, name)
+    cpu.backward(x, dy, dx, got_mean, inverse, weight, True)
+    wanted = gradients(x, dy, got_mean, inverse, weight, True)[0]
+    slope = np.abs(weight * inverse)[:, None]
+    check_rounding(dx, wanted, np.abs(wanted) + 2 * slope * np.abs(extended(dy)), name)
+
+
+@pytest.mark.parametrize("name", HALVES)
+@pytest.mark.parametrize("shape", [(5, 6, 11), (301, 9, 1), (2, 3, 9001)])
+@pytest.mark.parametrize("source", LAYOUTS)
+def test_layout_changes_no_bit_of_16(source: Callable[[Array], Array], shape: Any, name: str) -> None:
+    plain, upper = sample(shape, DTYPES[name], 3.0), sample(shape, DTYPES[name], seed=1)
+    vectors = np.full(shape[1], 3.01), np.full(shape[1], 0.7), sample((shape[1],), seed=2), sample((shape[1],), seed=3)
+    results = []
+    for arrange in (contiguous, source):
+        x, dy = arrange(plain), arrange(upper)
+        y, dx = arrange(np.zeros_like(plain)), arrange(np.zeros_like(plain))
+        cpu.normalize(x, y, *vectors, EPSILON)
+        cpu.backward(x, dy, dx, *vectors[:3], True)
+        results.append((y, dx))
+    assert np.array_equal(results[0][0], results[1][0])
+    unequal = np.mean(results[0][1] != results[1][1])  # its sums may be added in another order
+    assert unequal < 1e-3
+
+
+STRANGE = {  # statistics and parameters whose quotients float32 lacks, and features of which values are within range
+    "great deviation": (1e38, 0.0, 1e-3),
+    "tiny deviation": (1e-39, 0.0, 1.0),
+    "great mean": (3e37, 1e37, 1.0),
+    "tiny weight": (1.0, 0.0, 1e-38),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGE)
+@pytest.mark.parametrize("shape", [(40, 3, 900), (300, 3, 1), (32, 3, 49)])
+def test_bfloat16_as_far_as_it_goes(shape: tuple[int, int, int], kind: str) -> None:
+    """And the features beside it are normalized to the same bit, though with other numbers."""
+    deviation, mean, slope = STRANGE[kind]
+    plain = np.clip(sample(shape, np.float64, 0.0), -2.5, 2.5)
+    scale, shift = np.array([1.0, deviation, 1.0]), np.array([0.0, mean, 0.0])
+    x = (plain * scale[:, None] + shift[:, None]).astype(ml_dtypes.bfloat16)
+    weight = np.array([1.0, slope, 1.0])
+    y, dx, clean = np.empty_like(x), np.empty_like(x), np.empty_like(x)
+    reference, center, variance = expected(x, weight, None, 0.0)
+    got_mean, inverse = train(x, y, weight, epsilon=0.0)
+    error = np.abs(extended(y) - reference)
+    assert np.all(error <= 0.502 * np.maximum(unit(reference, "bfloat16"), 2.0**-133))
+    cpu.normalize(x, y, center.astype(np.float64), variance.astype(np.float64), weight, None, 0.0)
+    assert np.all(np.abs(extended(y) - reference) <= 0.502 * np.maximum(unit(reference, "bfloat16"), 2.0**-133))
+    ordinary = x.copy()
+    ordinary[:, 1] = ordinary[:, 0]
+    train(ordinary, clean, np.ones(3), epsilon=0.0)
+    train(x, y, weight, epsilon=0.0)
+    assert np.array_equal(y[:, ::2], clean[:, ::2])
+    dy = sample(shape, ml_dtypes.bfloat16, seed=1)
+    cpu.backward(x, dy, dx, got_mean, inverse, weight / inverse, True)
+    wanted = gradients(x, dy, got_mean, inverse, weight / inverse, True)[0]
+    assert np.all(np.abs(extended(dx) - wanted)[:, 1] <= (unit(wanted, "bfloat16") / 2 + 1e-6 * weight[1])[:, 1])
+
+
+@pytest.mark.parametrize("name", HALVES)
+def test_the_ends_of_16_bits(name: str) -> None:
+    """Deviations of 1e20, whose squares float32 lacks, and the greatest of float16."""
+    great = 65504.0 if name == "float16" else 1e20
+    for shape in [(8, 3, 400), (300, 3, 1)]:
+        x = (np.sign(sample(shape, mean=0.0)) * great).astype(DTYPES[name])
+        y = np.empty_like(x)
+        _, inverse = train(x, y)
+        reference, _, variance = expected(x, None, None)
+        assert off(y, reference) <= TOLERANCE[name]
+        np.testing.assert_allclose(inverse, 1 / np.sqrt(variance.astype(np.float64)), rtol=1e-13)
+
+
+def test_infinite_statistics_of_16_bits() -> None:
+    """A mean or a deviation that is infinite, or that float32 lacks, does what it does in float64."""
+    for name in HALVES:
+        x = np.array([1.0, -2.0, 0.0], DTYPES[name]).reshape(1, 1, 3).repeat(5, axis=1)
+        y = np.empty_like(x)
+        means, variances = np.array([np.inf, 1e300, 0, 0, 0]), np.array([1.0, 1e300, np.inf, 0.0, 1e-80])
+        cpu.normalize(x, y, means, variances, None, None, 0.0)
+        with np.errstate(all="ignore"):
+            wanted = (x.astype(np.float64) - means[:, None]) / np.sqrt(variances)[:, None]
+            np.testing.assert_array_equal(y.astype(np.float64), wanted.astype(x.dtype).astype(np.float64), name)
+
+
 @pytest.mark.parametrize("name", DTYPES)
 @pytest.mark.parametrize("shape", [(6, 9, 50), (64, 9, 1), (3, 2, 70001)])
 @pytest.mark.parametrize("batch", [True, False])
@@ -456,33 +572,103 @@ def test_threads_change_no_bit(shape: tuple[int, int, int], two_threads: None) -
         assert one.tobytes() == two.tobytes()
 
 
-def sharers(allowed: int) -> int:
-    """How many threads share two tiles, neither of which is done before another thread could have come."""
-    met, seen = threading.Barrier(allowed), set()
-
-    def work(_: int) -> None:
-        met.wait(20)
-        time.sleep(0.05)
-        seen.add(threading.get_ident())
-
-    share(work, [0, 1])
-    assert threading.get_ident() in seen
-    return len(seen)
+@helper()
+def meet(rank: int, seen: int, wanted: int) -> None:
+    """Count who comes, and stay until so many have, but not forever."""
+    add(seen, 1)
+    looks = 0
+    while peek(seen) < wanted and looks < 10**7:
+        looks = wait(looks)
 
 
-def test_work_is_shared_only_as_allowed(two_threads: None) -> None:
-    for allowed in (1, 2):
-        numba.set_num_threads(allowed)
-        assert sharers(allowed) == allowed
+@kernel
+def gather(team: int, threads: int, seen: Any, wanted: int) -> None:
+    together(team, threads, job(meet, (seen.ctypes.data, wanted)))
 
 
-def test_an_error_in_any_thread_is_raised_after_all_have_stopped() -> None:
-    def work(tile: int) -> None:
-        if tile == 5:
-            raise IndexError(tile)
+def sharers(threads: int, wanted: int) -> int:
+    """How many share a job of so many threads, which ends when that many have come, or nobody comes for long."""
+    seen = np.zeros(1, np.int64)
+    gather(team.of(threads), threads, seen, wanted)
+    return int(seen[0])
 
-    with pytest.raises(IndexError):
-        share(work, range(10))
+
+def test_a_job_has_as_many_threads_as_it_asked_for(two_threads: None) -> None:
+    assert sharers(1, 1) == 1
+    assert sharers(1, 2) == 1
+    for pause in (0, 0.02, 0):  # whose members look for work, or wait
+        time.sleep(pause)
+        assert sharers(2, 2) == 2
+
+
+def test_work_is_shared_only_as_allowed(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(type(team), "of", lambda self, threads: asked.append(threads) or 0)
+    x = sample(BIG[0])
+    for count in (1, 2):
+        numba.set_num_threads(count)
+        train(x, np.empty_like(x))
+        assert numba.get_num_threads() == count
+    assert asked == [2]
+
+
+def test_a_member_that_never_comes_is_not_waited_for(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    idle = Team()
+    monkeypatch.setattr("normspec.runtime.kernels.cpu.threads.serve", lambda team, member: None)
+    assert idle.of(2)
+    monkeypatch.setattr("normspec.runtime.kernels.cpu.team", idle)
+    x = sample(BIG[0])
+    y, z = np.empty_like(x), np.empty_like(x)
+    train(x, y)
+    monkeypatch.undo()
+    train(x, z)
+    assert np.array_equal(y, z)
+
+
+def test_no_more_threads_can_be_started(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr("normspec.runtime.kernels.cpu.team", Team())
+    x = sample(BIG[0])
+    y = np.empty_like(x)
+    train(x, y)
+    assert off(y, expected(x, None, None)[0]) <= TOLERANCE["float32"]
+
+
+def test_members_use_no_time_when_there_is_nothing_to_do(two_threads: None) -> None:
+    sharers(2, 2)
+    time.sleep(0.1)
+    before = time.process_time()
+    time.sleep(0.3)
+    assert time.process_time() - before < 0.1
+
+
+def ended(code: str) -> str:
+    """What a process of its own prints; it must end well, and soon."""
+    lines = ["import numpy, threading, sys", "from normspec.runtime.kernels import on, cpu"]
+    lines += ["x = numpy.ones((64, 64, 900), numpy.float32)", "vectors = numpy.zeros(64), numpy.ones(64)"]
+    lines += ["def call(): cpu.normalize(x, x, *vectors, None, None, 0.0)", code]
+    ran = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True, timeout=120)
+    assert (ran.returncode, ran.stderr) == (0, "")
+    return ran.stdout
+
+
+@pytest.mark.parametrize("pause", ["", "import time; time.sleep(0.01)"])
+def test_an_interpreter_ends_with_members_at_work_or_asleep(pause: str, two_threads: None) -> None:
+    code = f"call(); {pause}\nprint(sum(thread.name == 'normspec' for thread in threading.enumerate()))"
+    assert ended(code) == "1\n"
+
+
+def test_calls_while_the_interpreter_ends() -> None:
+    assert ended("import atexit\natexit.register(lambda: (call(), print(x.mean())))\ncall()") == "1.0\n"
+    assert ended("import atexit\natexit.register(lambda: (call(), print(x.mean())))") == "1.0\n"
+
+
+def test_an_interpreter_ends_while_a_daemon_calls() -> None:
+    code = "def on():\n    while True: call()\nthreading.Thread(target=on, daemon=True).start()\ncall()\nprint('end')"
+    assert ended(code) == "end\n"
 
 
 @pytest.mark.parametrize("shape", BIG[:3])
@@ -523,7 +709,7 @@ def in_child(x: Array, queue: Any) -> None:
     y = np.empty_like(x)
     train(x, y)
     allowed = min(2, numba.config.NUMBA_NUM_THREADS)
-    queue.put((float(y.std()), sharers(allowed) == allowed))
+    queue.put((float(y.std()), sharers(allowed, allowed) == allowed))
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -15,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from normspec.runtime.kernels.cpu import kernels
-from normspec.runtime.kernels.cpu.simd import LANES
+from normspec.runtime.kernels.cpu.simd import LINE
 from normspec.runtime.kernels.cpu.small import Prepared
-from normspec.runtime.kernels.cpu.threads import allowed, share
+from normspec.runtime.kernels.cpu.threads import allowed, team
 
 Array = npt.NDArray[Any]
 Float64s = npt.NDArray[np.float64]
@@ -26,9 +25,9 @@ Shape = tuple[int, int, int]
 
 SEGMENT = 8192  # values in the longest run that is summed at once
 CACHED = 256 << 10  # bytes that stay in a core's cache from the first pass to the second
-COLUMNS = 512  # whose numbers stay in the first cache
+COLUMNS = 512  # whose numbers stay in the first cache, if they are float64
 SHORT = 200  # values in a run whose statistics cost less across than along
-TINY = 16  # and in one whose normalization does, which along keeps its numbers in registers
+TINY = {2: 128, 4: 30, 8: 16}  # and in one whose normalization does, by the bytes of a value
 ENOUGH = 16  # blocks of features that keep the threads busy
 PIECES = 64
 ALONE = 2 << 20  # bytes that one thread has done before others have woken up (measured, two cores)
@@ -78,12 +77,11 @@ def plan(
     memory is best.
     """
     cached, past = CACHED // arrays, outer * features * inner * itemsize >= PAST
-    if packed and inner < (SHORT if fused else TINY):
-        lines = kernels.LINE // math.gcd(
-            kernels.LINE, inner * itemsize
-        )  # features after which a line of the cache begins again
-        width = features if features * inner <= COLUMNS else even(features, max(1, COLUMNS // inner // lines) * lines)
-        repeat = max(1, min(COLUMNS // (features * inner), outer // 8))
+    if packed and inner < (SHORT if fused else TINY[itemsize]):
+        columns = 2 * COLUMNS if itemsize == 2 and not fused else COLUMNS
+        lines = LINE // math.gcd(LINE, inner * itemsize)  # features after which a line of the cache begins again
+        width = features if features * inner <= columns else even(features, max(1, columns // inner // lines) * lines)
+        repeat = max(1, min(columns // (features * inner), outer // 8))
         row_step = max(1, cached // (width * inner * itemsize))
         if fused and inner > 1 and -(-features // width) >= ENOUGH:
             row_step = outer
@@ -130,7 +128,7 @@ def layout(shape: tuple[int, int, int], dtype: np.dtype[Any], fused: bool, *step
     lines = kernels.PARTS + 2 * -(-cut.rows // cut.row_step)
     width = min(cut.feature_step, features)
     scratch = kernels.VECTORS * (width if fused else features)
-    scratch += kernels.STREAMS * (cut.repeat * width * cut.inner + kernels.SPARE) + LANES
+    scratch += kernels.STREAMS * (cut.repeat * width * cut.inner + kernels.SPARE) + LINE // 8
     return Layout(cut, kind(0), table, lines, scratch, 1 if alone else tiles, outer * inner)
 
 
@@ -150,19 +148,11 @@ def vector(values: Array | None) -> kernels.Vector:
     return (0, 0) if values is None else (id(values), values.itemsize)
 
 
-def run(kernel: Callable[..., bool], cut: Layout, *arguments: Any) -> None:
+def run(kernel: Callable[..., None], cut: Layout, *arguments: Any) -> None:
     """A kernel on all tiles, by as many threads as are worth it."""
-    turns = np.zeros(3, np.int64)
-    if cut.threads == 1:
-        kernel(turns, np.empty(cut.scratch), *arguments)
-        return
-
-    def work(_: int) -> None:
-        scratch = np.empty(cut.scratch)
-        while not kernel(turns, scratch, *arguments):
-            time.sleep(0)
-
-    share(work, range(min(allowed(), cut.threads)))
+    threads = min(allowed(), cut.threads) if cut.threads > 1 else 1
+    address = team.of(threads) if threads > 1 else 0
+    kernel(address, np.zeros(kernels.TURNS // 8, np.int64), np.empty((threads, cut.scratch)), *arguments)
 
 
 def batch_statistics(x: Array) -> tuple[Float64s, Float64s]:

@@ -1,11 +1,15 @@
 """The loops: each is compiled once for a dtype and runs without the GIL.
 
 Arrays come as their ``id`` and a table of their steps, and not as arrays, of which numba would compile for every
-layout and mutability anew, and which it takes longer to take than a small batch takes to normalize. All arithmetic is
-in float64, and every vector is.
+layout and mutability anew, and which it takes longer to take than a small batch takes to normalize.
 
-A *tile* is ``(row, last row, feature, last feature)``, the lasts excluded; a kernel works on tiles until ``turns``,
-which all threads share, says that there are none left. There are two ways through a tile:
+All arithmetic is in float64, and every vector is, but for the second pass of 16 bits: float32 has more than twice the
+digits that are kept, so an output is the exact value rounded once, or, where that is within three roundings to float32
+of the middle between two of 16 bits, maybe the other of them. What float32 leaves of the mean is in the shift. Features
+with a number that float32 lacks are normalized with float64, one value at a time; see ``ordinary``.
+
+A *tile* is ``(row, last row, feature, last feature)``, the lasts excluded; a kernel's threads work on tiles until
+``turns``, which all of them share, says that there are none left. There are two ways through a tile:
 
 * *along*: a row is a run of at most ``segment`` values of each feature, so that a long ``inner`` is cut like a long
   ``outer``. Runs may have any step.
@@ -26,20 +30,20 @@ A kernel allocates nothing and raises nothing: a tile that is taken is done, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 
 from normspec.runtime.kernels import statistics as formulas
+from normspec.runtime.kernels.cpu.jit import contracted, helper, inlined, kernel
 from normspec.runtime.kernels.cpu.simd import (
-    LANES,
+    LINE,
     add,
     data,
     keep,
     load,
     loads,
+    real,
     size_of,
     soon,
     splat,
@@ -47,10 +51,10 @@ from normspec.runtime.kernels.cpu.simd import (
     stores,
     streams,
     total,
-    word,
+    zeros,
 )
+from normspec.runtime.kernels.cpu.threads import job, peek, together, wait
 
-F = TypeVar("F", bound=Callable[..., Any])
 Place = tuple[int, int, int, int]  # address and steps in bytes
 Table = tuple[int, int]  # address of a line of float64, and bytes to the next
 Tile = tuple[int, int, int, int]
@@ -60,38 +64,20 @@ Vector = tuple[int, int]  # the ``id`` of an array of one number a feature, and 
 BLOCK = 4096  # values of a feature that are summed before they are merged
 GROWTH = 32  # times as many as there were before
 ROWS = 4  # that are summed at once, if it is of one array: of two, the processor loses track of so many
+EIGHT = LINE // 8  # float64
 AHEAD = 4  # rows that are asked for before they are needed
-LINE = 64  # bytes of a line of the cache
-PATIENCE = 2000  # times that a thread looks whether others are done before it lets them have its processor
+SMALLEST, GREATEST = 2.0**-126, 2.0**100  # numbers of a feature that float32 normalizes with
 VECTORS = STREAMS = 4  # numbers of a feature and of a column that a tile needs at once
-SPARE = 3 * LANES  # columns beside those that there are
+SPARE = 2 * LINE  # columns beside those that there are, which lanes may reach into
 
 # Rows of a table: what is kept of each feature. Two for each piece of rows follow.
 MEAN, SCALE, SHIFT, GAIN, INVERSE, M2, PARTS = range(7)
 DWEIGHT, DBIAS = INVERSE, M2
 
-
-def jit(**options: Any) -> Callable[[F], Any]:
-    """`numba.njit` as everything here wants it. What is not said about fastmath, callers would decide."""
-    options = {"fastmath": False, "no_cfunc_wrapper": True, **options}
-    return numba.njit(nogil=True, error_model="numpy", **options)  # type: ignore[no-any-return]
+# What threads count: tiles that were taken, by the caller, by others, and done; those of the second pass. In bytes.
+DONE, SECOND, TURNS = 24, 32, 56
 
 
-def kernel(function: F) -> Any:
-    """What Python calls: kept on disk, unless nothing there can be written to."""
-    try:
-        return jit(cache=True)(function)
-    except RuntimeError:
-        return jit()(function)
-
-
-def helper(**options: Any) -> Callable[[F], F]:
-    """What only kernels call, and are kept with."""
-    return jit(no_cpython_wrapper=True, **options)
-
-
-inlined = helper(forceinline=True)
-contracted = helper(fastmath={"contract"}, forceinline=True)
 merge = helper()(formulas.merge)
 
 
@@ -117,16 +103,30 @@ def tiles(cut: Cut) -> int:
 
 
 @inlined
-def next_tile(turn: int, cut: Cut, backwards: bool) -> Tile:
-    """The tile whose turn it is, in the order of memory or against it; an empty one if there is none left."""
+def claim(turns: int, rank: int, count: int) -> int:
+    """The next of so many tiles, or -1: the caller's are the first ones, so that each cache is left with neighbours."""
+    if add(turns, 1) >= count:
+        return -1
+    turn: int = add(turns + 8, 1) if rank == 0 else count - 1 - add(turns + 16, 1)
+    return turn
+
+
+@inlined
+def claim_again(turns: int, rank: int, count: int) -> int:
+    """The same once more, beginning with what the caller, and with what the others had last: it is still cached."""
+    turn = claim(turns + SECOND, rank, count)
+    if turn < 0:
+        return -1
+    tile: int = (peek(turns + 8) - 1 - turn) % count
+    return tile
+
+
+@inlined
+def tile_of(turn: int, cut: Cut) -> Tile:
+    """In the order of memory."""
     rows, row_step, features, feature_step = cut[3:7]
-    blocks, count = (features + feature_step - 1) // feature_step, tiles(cut)
-    tile = add(turn, 1)
-    if tile >= count:
-        return 0, 0, 0, 0
-    if backwards:
-        tile = count - 1 - tile
-    row, feature = tile // blocks * row_step, tile % blocks * feature_step
+    blocks = (features + feature_step - 1) // feature_step
+    row, feature = turn // blocks * row_step, turn % blocks * feature_step
     return row, min(row + row_step, rows), feature, min(feature + feature_step, features)
 
 
@@ -206,11 +206,12 @@ def put(vector: int, i: int, value: float) -> None:
 
 
 @inlined
-def rooms(start: int, cut: Cut, held: int) -> tuple[Table, Table]:
+def rooms(scratch: Table, rank: int, cut: Cut, held: int) -> tuple[Table, Table]:
     """Room for so many features, and for numbers of columns, each kind of which begins at a line of the cache."""
+    start = scratch[0] + rank * scratch[1]
     columns = start + VECTORS * 8 * held
     width = cut[2] * min(cut[6], cut[5]) * cut[0]
-    return (start, 8 * held), ((columns + LINE - 1) // LINE * LINE, 8 * ((width + SPARE) // LANES * LANES))
+    return (start, 8 * held), ((columns + LINE - 1) // LINE * LINE, (8 * width + 8 * SPARE) // LINE * LINE)
 
 
 @helper()
@@ -227,37 +228,41 @@ def read(vector: Vector, default: float, first: int, count: int, target: int) ->
 
 
 @helper()
-def spread(numbers: int, count: int, inner: int, repeat: int, columns: int) -> None:
-    """Give each column the number of its feature; some that follow are overwritten, too."""
+def spread(numbers: int, count: int, inner: int, repeat: int, columns: int, like: Any) -> None:
+    """Give each column the number of its feature, of that type; some that follow are overwritten, too."""
+    size = size_of(like)
+    lanes = LINE // size
     for _ in range(repeat):
         if inner == 1:
-            for i in range(0, count, LANES):
-                stores(columns, 8 * i, 1.0, loads(numbers, 8 * i, 1.0, 0, min(count - i, LANES)), 0, LANES)
-            columns += 8 * count
+            for i in range(0, count, lanes):
+                some = loads(numbers, 8 * i, 1.0, zeros(like, like), 0, min(count - i, lanes))
+                stores(columns, size * i, like, some, 0, lanes)
+            columns += size * count
         else:
             for i in range(count):
-                lanes = splat(number(numbers, i))
-                for j in range(0, inner, LANES):
-                    stores(columns, 8 * j, 1.0, lanes, 0, LANES)
-                columns += 8 * inner
+                same = splat(number(numbers, i), zeros(like, like))
+                for j in range(0, inner, lanes):
+                    stores(columns, size * j, like, same, 0, lanes)
+                columns += size * inner
 
 
 @helper()
 def gather(columns: int, inner: int, repeat: int, count: int, sums: int) -> None:
     """Add up the columns of each feature."""
+    nothing = zeros(1.0, 1.0)
     if inner == 1:
-        for i in range(0, count, LANES):
-            part, lanes = min(count - i, LANES), splat(0.0)
+        for i in range(0, count, EIGHT):
+            part, lanes = min(count - i, EIGHT), nothing
             for j in range(repeat):
-                lanes = lanes + loads(columns, 8 * (j * count + i), 1.0, 0, part)
+                lanes = lanes + loads(columns, 8 * (j * count + i), 1.0, nothing, 0, part)
             stores(sums, 8 * i, 1.0, lanes, 0, part)
         return
     for i in range(count):
-        lanes = splat(0.0)
+        lanes = nothing
         for j in range(repeat):
             start = (j * count + i) * inner
-            for k in range(0, inner, LANES):
-                lanes = lanes + loads(columns, 8 * (start + k), 1.0, 0, min(inner - k, LANES))
+            for k in range(0, inner, EIGHT):
+                lanes = lanes + loads(columns, 8 * (start + k), 1.0, nothing, 0, min(inner - k, EIGHT))
         put(sums, i, total(lanes))
 
 
@@ -267,10 +272,10 @@ def gather(columns: int, inner: int, repeat: int, count: int, sums: int) -> None
 @inlined
 def pair(x: Place, dy: Any, at: int, dtype: Any, center: Any, first: int, last: int) -> Any:
     """Deviations from a center, and what they are multiplied by."""
-    deviation = keep(loads(x[0], at, dtype, first, last) - center, first, last)
+    deviation = keep(loads(x[0], at, dtype, center, first, last) - center, first, last)
     if dy is None:
         return deviation, deviation
-    return deviation, loads(dy[0], at, dtype, first, last)
+    return deviation, loads(dy[0], at, dtype, center, first, last)
 
 
 @inlined
@@ -282,25 +287,27 @@ def ask(x: Any, at: int, rows: int) -> None:
 
 @inlined
 def sum_columns(x: Place, dy: Any, rows: int, i: int, dtype: Any, columns: Table, first: int, last: int) -> None:
-    """Add to the sums of eight columns."""
-    at, (start, stream) = i * size_of(dtype), columns
-    center = loads(start, 8 * i, 1.0, 0, LANES)
-    sums, products = loads(start + stream, 8 * i, 1.0, 0, LANES), loads(start + 2 * stream, 8 * i, 1.0, 0, LANES)
+    """Add to the sums of as many columns as lanes."""
+    at, (start, stream), nothing, lanes = i * size_of(dtype), columns, zeros(dtype, 1.0), LINE // size_of(dtype)
+    center = loads(start, 8 * i, 1.0, nothing, 0, lanes)
+    sums = loads(start + stream, 8 * i, 1.0, nothing, 0, lanes)
+    products = loads(start + 2 * stream, 8 * i, 1.0, nothing, 0, lanes)
     for row in range(rows):
         ask(x, at, row + AHEAD)
         ask(dy, at, row + AHEAD)
         deviation, factor = pair(corner(x, row, 0), corner(dy, row, 0), at, dtype, center, first, last)
         sums, products = sums + factor, products + deviation * factor
-    stores(start + stream, 8 * i, 1.0, sums, 0, LANES)
-    stores(start + 2 * stream, 8 * i, 1.0, products, 0, LANES)
+    stores(start + stream, 8 * i, 1.0, sums, 0, lanes)
+    stores(start + 2 * stream, 8 * i, 1.0, products, 0, lanes)
 
 
 @inlined
 def sum_rows(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: Table) -> None:
     """Of all columns."""
-    whole = width // LANES * LANES
-    for i in range(0, whole, LANES):
-        sum_columns(x, dy, rows, i, dtype, columns, 0, LANES)
+    lanes = LINE // size_of(dtype)
+    whole = width // lanes * lanes
+    for i in range(0, whole, lanes):
+        sum_columns(x, dy, rows, i, dtype, columns, 0, lanes)
     if whole < width:
         sum_columns(x, dy, rows, whole, dtype, columns, 0, width - whole)
 
@@ -322,10 +329,10 @@ def add_across(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int,
     """Set the sums of a tile's features."""
     inner, rows, count = cut[0], tile[1] - tile[0], tile[3] - tile[2]
     together, width, (start, stream) = min(cut[2], rows), count * inner, columns
-    spread(center, count, inner, together, start)
-    for i in range(0, together * width, LANES):
-        stores(start + stream, 8 * i, 1.0, splat(0.0), 0, LANES)
-        stores(start + 2 * stream, 8 * i, 1.0, splat(0.0), 0, LANES)
+    spread(center, count, inner, together, start, 1.0)
+    for i in range(0, together * width, EIGHT):
+        stores(start + stream, 8 * i, 1.0, zeros(1.0, 1.0), 0, EIGHT)
+        stores(start + 2 * stream, 8 * i, 1.0, zeros(1.0, 1.0), 0, EIGHT)
     whole = rows // together
     lower, upper = joined(corner(x, tile[0], tile[2]), together), joined(corner(dy, tile[0], tile[2]), together)
     sum_across(lower, upper, whole, together * width, dtype, columns)
@@ -340,25 +347,22 @@ def add_across(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int,
 def sum_along(x: Place, dy: Any, dtype: Any, count: int, center: float, ahead: int) -> tuple[float, float]:
     """Of a run of a feature; values so many bytes ahead are asked for."""
     if packed(x, dtype) and packed(dy, dtype):
-        size, middle = size_of(dtype), splat(center)
-        a = b = c = d = aa = bb = cc = dd = splat(0.0)
-        whole = count // (4 * LANES) * 4 * LANES
-        for i in range(0, whole, 4 * LANES):
-            for line in range(0, 4 * LANES * size, LINE):
-                ask(x, i * size + line + ahead, 0)
-                ask(dy, i * size + line + ahead, 0)
-            deviation, factor = pair(x, dy, i * size, dtype, middle, 0, LANES)
+        size, lanes = size_of(dtype), LINE // size_of(dtype)
+        a = b = aa = bb = zeros(dtype, 1.0)
+        middle = splat(center, a)
+        whole = count // (2 * lanes) * 2 * lanes
+        for i in range(0, whole, 2 * lanes):
+            for start in (i * size, i * size + LINE):
+                ask(x, start + ahead, 0)
+                ask(dy, start + ahead, 0)
+            deviation, factor = pair(x, dy, i * size, dtype, middle, 0, lanes)
             a, aa = a + factor, aa + deviation * factor
-            deviation, factor = pair(x, dy, (i + LANES) * size, dtype, middle, 0, LANES)
+            deviation, factor = pair(x, dy, i * size + LINE, dtype, middle, 0, lanes)
             b, bb = b + factor, bb + deviation * factor
-            deviation, factor = pair(x, dy, (i + 2 * LANES) * size, dtype, middle, 0, LANES)
-            c, cc = c + factor, cc + deviation * factor
-            deviation, factor = pair(x, dy, (i + 3 * LANES) * size, dtype, middle, 0, LANES)
-            d, dd = d + factor, dd + deviation * factor
-        for i in range(whole, count, LANES):
-            deviation, factor = pair(x, dy, i * size, dtype, middle, 0, min(count - i, LANES))
+        for i in range(whole, count, lanes):
+            deviation, factor = pair(x, dy, i * size, dtype, middle, 0, min(count - i, lanes))
             a, aa = a + factor, aa + deviation * factor
-        return total((a + b) + (c + d)), total((aa + bb) + (cc + dd))
+        return total(a + b), total(aa + bb)
     sums = products = 0.0
     for i in range(count):
         factor = deviation = load(x[0], i * x[3], dtype) - center
@@ -431,18 +435,32 @@ def measure(x: Place, dtype: Any, cut: Cut, tile: Tile, found: Table, vectors: T
         row = stop
 
 
+@inlined
+def taken(mean: float, dtype: Any) -> float:
+    """A mean as values are measured from it: rounded to the numbers that they are normalized with, if it is of them."""
+    rounded = float(real(mean, dtype))
+    return rounded if abs(rounded) < np.inf else mean
+
+
+@inlined
+def compensate(table: Table, i: int, low: float) -> None:
+    """Put what the mean of a feature lost by rounding into its shift, where it costs no digit."""
+    if 0.0 < abs(low) < np.inf:
+        shift, scale = entry(table, SHIFT, i), number(entry(table, SCALE, i), 0)
+        put(shift, 0, number(shift, 0) - low * scale)
+
+
 @helper()
 def finish(
     x: Place, dtype: Any, cut: Cut, first: int, last: int, weight: Vector, bias: Vector, epsilon: float, table: Table
 ) -> None:
     """From what was measured in pieces of rows to all that is known of features, and the numbers to normalize with.
 
-    What rounding the mean to float64 lost goes into the shift, where it costs no digit: it is less than the last of
-    the mean.
+    The mean is rounded to float64, and again if the dtype is normalized with float32.
     """
-    scale, shift = entry(table, SCALE, first), entry(table, SHIFT, first)
+    scale = entry(table, SCALE, first)
     read(weight, 1.0, first, last - first, scale)
-    read(bias, 0.0, first, last - first, shift)
+    read(bias, 0.0, first, last - first, entry(table, SHIFT, first))
     count, offsets, m2s = values_before(cut[3], cut), entry(table, PARTS, first), entry(table, PARTS + 1, first)
     for piece in range(1, (cut[3] + cut[4] - 1) // cut[4]):
         before, stop = values_before(piece * cut[4], cut), values_before(min((piece + 1) * cut[4], cut[3]), cut)
@@ -457,38 +475,57 @@ def finish(
         start = origin(x, dtype, first + i)
         mean, inverse = start + offset, 1.0 / np.sqrt(squares / count + epsilon)
         rounded = mean - start
-        low = (start - (mean - rounded)) + (offset - rounded)
+        low = (start - (mean - rounded)) + (offset - rounded) + (mean - taken(mean, dtype))
         put(entry(table, MEAN, first), i, mean)
         put(entry(table, M2, first), i, squares)
         put(entry(table, INVERSE, first), i, inverse)
         put(scale, i, number(scale, i) * inverse)
-        if low != 0.0:
-            put(shift, i, number(shift, i) - low * number(scale, i))
+        compensate(table, first + i, low)
 
 
 # --------------------------------------------------------------------------------------------------- the second pass
 
 
+@inlined
+def representable(value: float) -> bool:
+    """Whether float32 has it with all digits, and room for its products with 16 bits; or it is 0 or not finite."""
+    return not 0.0 < abs(value) < SMALLEST and not GREATEST < abs(value) < np.inf
+
+
+@inlined
+def ordinary(own: Table, count: int, kinds: int, dtype: Any) -> bool:
+    """Whether features can be normalized with the numbers of the dtype, and need not be with float64."""
+    strange = 0
+    if size_of(dtype) == 2:
+        for kind in range(kinds):
+            for i in range(count):
+                strange |= not representable(number(own[0] + kind * own[1], i))
+    return strange == 0
+
+
 @contracted
-def normalized(value: Any, mean: Any, scale: Any, shift: Any) -> Any:
+def normalized(value: Any, upper: Any, numbers: Any) -> Any:
     """Of a number or of lanes. A mean folded into the shift would cancel digits."""
-    return (value - mean) * scale + shift
+    mean, scale, shift, gain = numbers
+    if upper is None:
+        return (value - mean) * scale + shift
+    return (value - mean) * scale + shift + upper * gain
 
 
 @inlined
 def aligned(y: int, dtype: Any) -> int:
-    """Elements between an address and the one before it at which stores of eight do not straddle lines of the cache."""
+    """Elements between an address and the line of the cache that it is in."""
     size: int = size_of(dtype)
-    return y % (LANES * size) // size
+    return y % LINE // size
 
 
 @inlined
 def write(x: Place, dy: Any, y: Place, at: int, dtype: Any, numbers: Any, first: int, last: int, past: bool) -> None:
-    """Eight values, some of them, or past the cache all."""
-    mean, scale, shift, gain = numbers
-    value = normalized(loads(x[0], at, dtype, first, last), mean, scale, shift)
+    """As many values as lanes, some of them, or past the cache all."""
+    like, upper = numbers[0], None
     if dy is not None:
-        value = value + loads(dy[0], at, dtype, first, last) * gain
+        upper = loads(dy[0], at, dtype, like, first, last)
+    value = normalized(loads(x[0], at, dtype, like, first, last), upper, numbers)
     if past:
         streams(y[0], at, dtype, value)
     else:
@@ -499,12 +536,15 @@ def write(x: Place, dy: Any, y: Place, at: int, dtype: Any, numbers: Any, first:
 def write_columns(
     x: Place, dy: Any, y: Place, i: int, dtype: Any, columns: Table, first: int, last: int, past: bool
 ) -> None:
-    """Eight columns."""
-    at, (start, stream) = i * size_of(dtype), columns
+    """As many columns."""
+    like, lanes, (start, stream) = real(0.0, dtype), LINE // size_of(dtype), columns
+    at, here, nothing = i * size_of(dtype), start + i * size_of(like), zeros(dtype, like)
     ask(x, at, AHEAD)
     ask(dy, at, AHEAD)
-    mean, scale = loads(start, 8 * i, 1.0, 0, LANES), loads(start + stream, 8 * i, 1.0, 0, LANES)
-    shift, gain = loads(start + 2 * stream, 8 * i, 1.0, 0, LANES), loads(start + 3 * stream, 8 * i, 1.0, 0, LANES)
+    mean, scale = loads(here, 0, like, nothing, 0, lanes), loads(here, stream, like, nothing, 0, lanes)
+    shift, gain = loads(here, 2 * stream, like, nothing, 0, lanes), nothing
+    if dy is not None:
+        gain = loads(here, 3 * stream, like, nothing, 0, lanes)
     write(x, dy, y, at, dtype, (mean, scale, shift, gain), first, last, past)
 
 
@@ -513,19 +553,19 @@ def write_across(
     x: Place, dy: Any, y: Place, rows: int, skip: int, width: int, dtype: Any, past: bool, columns: Table
 ) -> None:
     """Rows by the numbers of their columns, which begin some elements behind the places of rows."""
-    end, begin, size = skip + width, LANES if skip else 0, size_of(dtype)
-    whole = end // LANES * LANES
+    size, lanes, end = size_of(dtype), LINE // size_of(dtype), skip + width
+    begin, whole = lanes if skip else 0, end // lanes * lanes
     for row in range(rows):
         lower, upper = moved(corner(x, row, 0), -skip * size), moved(corner(dy, row, 0), -skip * size)
         target = moved(corner(y, row, 0), -skip * size)
         if skip:
-            write_columns(lower, upper, target, 0, dtype, columns, skip, min(end, LANES), False)
-        if past and target[0] % (LANES * size) == 0:
-            for i in range(begin, whole, LANES):
-                write_columns(lower, upper, target, i, dtype, columns, 0, LANES, True)
+            write_columns(lower, upper, target, 0, dtype, columns, skip, min(end, lanes), False)
+        if past and target[0] % LINE == 0:
+            for i in range(begin, whole, lanes):
+                write_columns(lower, upper, target, i, dtype, columns, 0, lanes, True)
         else:
-            for i in range(begin, whole, LANES):
-                write_columns(lower, upper, target, i, dtype, columns, 0, LANES, False)
+            for i in range(begin, whole, lanes):
+                write_columns(lower, upper, target, i, dtype, columns, 0, lanes, False)
         if begin <= whole < end:
             write_columns(lower, upper, target, whole, dtype, columns, 0, end - whole, False)
 
@@ -539,9 +579,10 @@ def rescale_across(
     together, width = min(cut[2], rows), count * inner
     lower, target = joined(corner(x, tile[0], tile[2]), together), joined(corner(y, tile[0], tile[2]), together)
     upper = joined(corner(dy, tile[0], tile[2]), together)
-    skip = aligned(target[0], dtype)
+    skip, like = aligned(target[0], dtype), real(0.0, dtype)
     for kind in range(3 if dy is None else 4):
-        spread(entry(own, kind, 0), count, inner, together, entry(columns, kind, skip))
+        line = entry(columns, kind, 0) + skip * size_of(like)
+        spread(entry(own, kind, 0), count, inner, together, line, like)
     whole = rows // together
     write_across(lower, upper, target, whole, skip, together * width, dtype, past, columns)
     rest = rows - whole * together
@@ -551,65 +592,64 @@ def rescale_across(
 
 
 @helper()
-def write_along(
-    x: Place,
-    dy: Any,
-    y: Place,
-    dtype: Any,
-    count: int,
-    past: bool,
-    mean: float,
-    scale: float,
-    shift: float,
-    gain: float,
-) -> None:
-    """A run of a feature."""
-    if packed(x, dtype) and packed(dy, dtype) and packed(y, dtype):
-        size, skip = size_of(dtype), aligned(y[0], dtype)
-        end, begin = skip + count, LANES if skip else 0
-        whole = end // LANES * LANES
-        lower, upper, target = moved(x, -skip * size), moved(dy, -skip * size), moved(y, -skip * size)
-        numbers = splat(mean), splat(scale), splat(shift), splat(gain)
-        if skip:
-            write(lower, upper, target, 0, dtype, numbers, skip, min(end, LANES), False)
-        if past and target[0] % (LANES * size) == 0:
-            for i in range(begin, whole, LANES):
-                write(lower, upper, target, i * size, dtype, numbers, 0, LANES, True)
-        else:
-            for i in range(begin, whole, LANES):
-                write(lower, upper, target, i * size, dtype, numbers, 0, LANES, False)
-        if begin <= whole < end:
-            write(lower, upper, target, whole * size, dtype, numbers, 0, end - whole, False)
-        return
+def write_packed(x: Place, dy: Any, y: Place, dtype: Any, count: int, past: bool, numbers: Any) -> None:
+    """A run of a feature whose values are side by side."""
+    size, lanes, skip = size_of(dtype), LINE // size_of(dtype), aligned(y[0], dtype)
+    end, begin = skip + count, lanes if skip else 0
+    whole = end // lanes * lanes
+    lower, upper, target = moved(x, -skip * size), moved(dy, -skip * size), moved(y, -skip * size)
+    like = zeros(dtype, numbers[0])
+    same = splat(numbers[0], like), splat(numbers[1], like), splat(numbers[2], like), splat(numbers[3], like)
+    if skip:
+        write(lower, upper, target, 0, dtype, same, skip, min(end, lanes), False)
+    if past and target[0] % LINE == 0:
+        for i in range(begin, whole, lanes):
+            write(lower, upper, target, i * size, dtype, same, 0, lanes, True)
+    else:
+        for i in range(begin, whole, lanes):
+            write(lower, upper, target, i * size, dtype, same, 0, lanes, False)
+    if begin <= whole < end:
+        write(lower, upper, target, whole * size, dtype, same, 0, end - whole, False)
+
+
+@helper()
+def write_strided(x: Place, dy: Any, y: Place, dtype: Any, count: int, numbers: Any) -> None:
+    """A run of a feature with any step."""
     for i in range(count):
-        value = normalized(load(x[0], i * x[3], dtype), mean, scale, shift)
+        upper = None
         if dy is not None:
-            value = value + load(dy[0], i * dy[3], dtype) * gain
+            upper = real(load(dy[0], i * dy[3], dtype), dtype)
+        value = normalized(real(load(x[0], i * x[3], dtype), dtype), upper, numbers)
         store(y[0], i * y[3], dtype, value)
 
 
 @helper()
 def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Table) -> None:
     """The same where runs lie anywhere."""
+    side_by_side = packed(x, dtype) and packed(dy, dtype) and packed(y, dtype)
     for row in range(tile[0], tile[1]):
         count = values_before(row + 1, cut) - values_before(row, cut)
         lower, upper, target = run_of(x, row, tile[2], cut), run_of(dy, row, tile[2], cut), run_of(y, row, tile[2], cut)
         for i in range(tile[3] - tile[2]):
             places = corner(lower, 0, i), corner(upper, 0, i), corner(target, 0, i)
-            mean, scale, shift = (
-                number(entry(own, MEAN, i), 0),
-                number(entry(own, SCALE, i), 0),
-                number(entry(own, SHIFT, i), 0),
-            )
-            gain = 0.0 if dy is None else number(entry(own, GAIN, i), 0)
-            write_along(*places, dtype, count, past, mean, scale, shift, gain)
+            mean, scale = taken(number(entry(own, MEAN, i), 0), dtype), number(entry(own, SCALE, i), 0)
+            shift, gain = number(entry(own, SHIFT, i), 0), 0.0
+            if dy is not None:
+                gain = number(entry(own, GAIN, i), 0)
+            numbers = real(mean, dtype), real(scale, dtype), real(shift, dtype), real(gain, dtype)
+            if not ordinary((entry(own, 0, i), own[1]), 1, 3 if dy is None else 4, dtype):
+                write_strided(*places, dtype, count, (mean, scale, shift, gain))
+            elif side_by_side:
+                write_packed(*places, dtype, count, past, numbers)
+            else:
+                write_strided(*places, dtype, count, numbers)
 
 
 @inlined
 def rescale(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, table: Table, columns: Table) -> None:
     """Either of them."""
     past, own = cut[7] != 0, (entry(table, 0, tile[2]), table[1])
-    if cut[2]:
+    if cut[2] and ordinary(own, tile[3] - tile[2], 3 if dy is None else 4, dtype):
         rescale_across(x, dy, y, dtype, cut, tile, past, own, columns)
     else:
         rescale_along(x, dy, y, dtype, cut, tile, past, own)
@@ -619,54 +659,56 @@ def rescale(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, table
 
 
 @inlined
-def waited(done: int, count: int) -> bool:
-    """Whether all tiles of the first pass are done, and what comes of them; other threads may have the last."""
+def wait_for(done: int, count: int) -> None:
+    """All tiles of the first pass, and what comes of them; other threads may have the last."""
     looks = 0
-    while add(done, 0) <= count and looks < PATIENCE:
-        looks += 1
-    return looks < PATIENCE
+    while peek(done) <= count:
+        looks = wait(looks)
 
 
 @helper()
 def train_tiles(
-    turn: int,
-    scratch: int,
+    rank: int,
+    turns: int,
+    scratch: Table,
     x: Place,
     y: Place,
     dtype: Any,
-    plan: Cut,
+    cut: Any,
     weight: Vector,
     bias: Vector,
     epsilon: float,
     table: Table,
-) -> bool:
-    """The work of a thread on ``train``."""
-    whole, count, second = plan[4] >= plan[3], tiles(plan), False
-    vectors, columns = rooms(scratch, plan, min(plan[5], plan[6]))
-    while True:
-        tile = next_tile(turn, plan, second)
-        if tile[0] == tile[1]:
-            if second or whole or y[0] == 0:
-                return True
-            if not waited(turn + 8, count):
-                return False
-            turn, second = turn + 16, True  # backwards: the last that were read are still in the cache
-            continue
-        if not second:
-            found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
-            measure(x, dtype, plan, tile, found, vectors, columns)
-            last = not whole and add(turn + 8, 1) == count - 1
-            if whole or last:
-                features = (tile[2], tile[3]) if whole else (0, plan[5])
-                finish(x, dtype, plan, features[0], features[1], weight, bias, epsilon, table)
-            if last:
-                add(turn + 8, 1)
-        if y[0] and (second or whole):
+) -> None:
+    """Until there are none left."""
+    plan = plan_of(cut)
+    whole, count = plan[4] >= plan[3], tiles(plan)
+    vectors, columns = rooms(scratch, rank, plan, min(plan[5], plan[6]))
+    turn = claim(turns, rank, count)
+    while turn >= 0:
+        tile = tile_of(turn, plan)
+        found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
+        measure(x, dtype, plan, tile, found, vectors, columns)
+        last = not whole and add(turns + DONE, 1) == count - 1
+        if whole or last:
+            features = (tile[2], tile[3]) if whole else (0, plan[5])
+            finish(x, dtype, plan, features[0], features[1], weight, bias, epsilon, table)
+        if last:
+            add(turns + DONE, 1)
+        if whole and y[0]:
             rescale(x, None, y, dtype, plan, tile, table, columns)
+        turn = claim(turns, rank, count)
+    if not whole and y[0]:
+        wait_for(turns + DONE, count)
+        turn = claim_again(turns, rank, count)
+        while turn >= 0:
+            rescale(x, None, y, dtype, plan, tile_of(turn, plan), table, columns)
+            turn = claim_again(turns, rank, count)
 
 
 @kernel
 def train(
+    team: int,
     turns: Any,
     scratch: Any,
     x_id: int,
@@ -677,33 +719,34 @@ def train(
     bias: Vector,
     epsilon: float,
     known: Any,
-) -> bool:
-    """Statistics, and unless y is 0 the normalization by them: of a tile at once if it has all rows, else of all.
-
-    False if others were not done: call again.
-    """
+) -> None:
+    """Statistics, and unless y is 0 the normalization by them: of a tile at once if it has all rows, else of all."""
     x, y, table = place(x_id, cut, 0), place(y_id, cut, 1), (known.ctypes.data, known.strides[0])
-    return train_tiles(
-        turns.ctypes.data, scratch.ctypes.data, x, y, dtype, plan_of(cut), weight, bias, epsilon, table
-    )  # fmt: skip
+    given = turns.ctypes.data, (scratch.ctypes.data, scratch.strides[0]), x, y, dtype, cut, weight, bias, epsilon, table
+    together(team, len(scratch), job(train_tiles, given))
 
 
 @helper()
 def normalize_tiles(
-    turn: int,
-    scratch: int,
+    rank: int,
+    turns: int,
+    scratch: Table,
     x: Place,
     y: Place,
     dtype: Any,
-    plan: Cut,
+    cut: Any,
     mean: Vector,
     variance: Vector,
     weight: Vector,
     bias: Vector,
     epsilon: float,
-) -> bool:
-    """The work of a thread on ``normalize``; mean and 1 / standard deviation are left in lines MEAN and GAIN."""
-    table, columns = rooms(scratch, plan, plan[5])
+) -> None:
+    """Until there are none left; mean and 1 / standard deviation stay in lines MEAN and GAIN of the scratch."""
+    plan = plan_of(cut)
+    tile = claim(turns, rank, tiles(plan))
+    if tile < 0:
+        return
+    table, columns = rooms(scratch, rank, plan, plan[5])
     scale, inverse = entry(table, SCALE, 0), entry(table, GAIN, 0)
     read(mean, 0.0, 0, plan[5], entry(table, MEAN, 0))
     read(weight, 1.0, 0, plan[5], scale)
@@ -712,15 +755,16 @@ def normalize_tiles(
     for i in range(plan[5]):
         put(inverse, i, 1.0 / np.sqrt(number(inverse, i) + epsilon))
         put(scale, i, number(scale, i) * number(inverse, i))
-    while True:
-        tile = next_tile(turn, plan, False)
-        if tile[0] == tile[1]:
-            return True
-        rescale(x, None, y, dtype, plan, tile, table, columns)
+        center = number(entry(table, MEAN, 0), i)
+        compensate(table, i, center - taken(center, dtype))
+    while tile >= 0:
+        rescale(x, None, y, dtype, plan, tile_of(tile, plan), table, columns)
+        tile = claim(turns, rank, tiles(plan))
 
 
 @kernel
 def normalize(
+    team: int,
     turns: Any,
     scratch: Any,
     x_id: int,
@@ -732,14 +776,29 @@ def normalize(
     weight: Vector,
     bias: Vector,
     epsilon: float,
-) -> bool:
+) -> None:
     """By statistics that are given."""
-    x, y, turn, room = place(x_id, cut, 0), place(y_id, cut, 1), turns.ctypes.data, scratch.ctypes.data
-    return normalize_tiles(turn, room, x, y, dtype, plan_of(cut), mean, variance, weight, bias, epsilon)
+    x, y = place(x_id, cut, 0), place(y_id, cut, 1)
+    given = (
+        turns.ctypes.data,
+        (scratch.ctypes.data, scratch.strides[0]),
+        x,
+        y,
+        dtype,
+        cut,
+        mean,
+        variance,
+        weight,
+        bias,
+        epsilon,
+    )
+    together(team, len(scratch), job(normalize_tiles, given))
 
 
 @helper()
-def conclude(cut: Cut, first: int, last: int, mean: Vector, inverse: Vector, weight: Vector, table: Table) -> None:
+def conclude(
+    dtype: Any, cut: Cut, first: int, last: int, mean: Vector, inverse: Vector, weight: Vector, table: Table
+) -> None:
     """From sums in pieces of rows to the gradients of features' weights and biases, and the numbers for that of x."""
     dweight, gain = entry(table, DWEIGHT, first), entry(table, GAIN, first)
     read(mean, 0.0, first, last - first, entry(table, MEAN, first))
@@ -759,10 +818,55 @@ def conclude(cut: Cut, first: int, last: int, mean: Vector, inverse: Vector, wei
         put(gain, i, slope)
         put(entry(table, SCALE, first), i, -slope * (inverted * product / count))
         put(entry(table, SHIFT, first), i, -slope * (dbias / count))
+        center = number(entry(table, MEAN, first), i)
+        compensate(table, first + i, center - taken(center, dtype))
+
+
+@helper()
+def differentiate_tiles(
+    rank: int,
+    turns: int,
+    scratch: Table,
+    x: Place,
+    dy: Place,
+    dx: Place,
+    dtype: Any,
+    cut: Any,
+    mean: Vector,
+    inverse: Vector,
+    weight: Vector,
+    table: Table,
+) -> None:
+    """Until there are none left."""
+    plan = plan_of(cut)
+    whole, count = plan[4] >= plan[3], tiles(plan)
+    vectors, columns = rooms(scratch, rank, plan, min(plan[5], plan[6]))
+    turn = claim(turns, rank, count)
+    while turn >= 0:
+        tile = tile_of(turn, plan)
+        read(mean, 0.0, tile[2], tile[3] - tile[2], vectors[0])
+        found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
+        add_tile(x, dy, dtype, plan, tile, vectors[0], found, columns)
+        last = not whole and add(turns + DONE, 1) == count - 1
+        if whole or last:
+            features = (tile[2], tile[3]) if whole else (0, plan[5])
+            conclude(dtype, plan, features[0], features[1], mean, inverse, weight, table)
+        if last:
+            add(turns + DONE, 1)
+        if whole and dx[0]:
+            rescale(x, dy, dx, dtype, plan, tile, table, columns)
+        turn = claim(turns, rank, count)
+    if not whole and dx[0]:
+        wait_for(turns + DONE, count)
+        turn = claim_again(turns, rank, count)
+        while turn >= 0:
+            rescale(x, dy, dx, dtype, plan, tile_of(turn, plan), table, columns)
+            turn = claim_again(turns, rank, count)
 
 
 @kernel
 def differentiate(
+    team: int,
     turns: Any,
     scratch: Any,
     x_id: int,
@@ -774,33 +878,24 @@ def differentiate(
     inverse: Vector,
     weight: Vector,
     known: Any,
-) -> bool:
+) -> None:
     """Gradients of weight, bias and, unless dx is 0, x, from which the statistics were taken; as ``train``."""
-    plan, x, dx, dy = plan_of(cut), place(x_id, cut, 0), place(dx_id, cut, 1), place(dy_id, cut, 2)
-    turn, whole, count, second = turns.ctypes.data, plan[4] >= plan[3], tiles(plan), False
-    table, room = (known.ctypes.data, known.strides[0]), scratch.ctypes.data
-    vectors, columns = rooms(room, plan, min(plan[5], plan[6]))
-    while True:
-        tile = next_tile(turn, plan, second)
-        if tile[0] == tile[1]:
-            if second or whole or dx[0] == 0:
-                return True
-            if not waited(turn + 8, count):
-                return False
-            turn, second = turn + 16, True
-            continue
-        if not second:
-            read(mean, 0.0, tile[2], tile[3] - tile[2], vectors[0])
-            found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
-            add_tile(x, dy, dtype, plan, tile, vectors[0], found, columns)
-            last = not whole and add(turn + 8, 1) == count - 1
-            if whole or last:
-                features = (tile[2], tile[3]) if whole else (0, plan[5])
-                conclude(plan, features[0], features[1], mean, inverse, weight, table)
-            if last:
-                add(turn + 8, 1)
-        if dx[0] and (second or whole):
-            rescale(x, dy, dx, dtype, plan, tile, table, columns)
+    x, dx, dy = place(x_id, cut, 0), place(dx_id, cut, 1), place(dy_id, cut, 2)
+    table = known.ctypes.data, known.strides[0]
+    given = (
+        turns.ctypes.data,
+        (scratch.ctypes.data, scratch.strides[0]),
+        x,
+        dy,
+        dx,
+        dtype,
+        cut,
+        mean,
+        inverse,
+        weight,
+        table,
+    )
+    together(team, len(scratch), job(differentiate_tiles, given))
 
 
 @inlined
@@ -836,22 +931,21 @@ TUPLE, OBJECT = tuple.__basicsize__, object.__basicsize__  # bytes before what i
 TYPE, RANK, LENGTHS, DTYPE, FLAGS = OBJECT - 8, OBJECT + 8, OBJECT + 16, OBJECT + 40, OBJECT + 48  # of an array
 LOW = 0xFFFFFFFF  # half a word: rank and flags, on processors that keep it first, as all do that numba knows
 READ, WRITTEN = 0x101, 0x501  # NumPy's flags: contiguous and aligned, and writeable
-TURNS = LINE  # bytes
 
 
 @inlined
 def item(arrays: int, which: int) -> int:
     """The ``id`` of what a tuple has in a place."""
-    found: int = word(arrays, TUPLE + 8 * which)
+    found: int = peek(arrays + TUPLE + 8 * which)
     return found
 
 
 @inlined
 def kind_of(array: int, facts: Any, rank: int, flags: int) -> int:
     """The ``id`` of the dtype of an array of such a rank with such flags; 0 if it is none."""
-    if word(array, TYPE) != facts[ARRAY] or word(array, RANK) & LOW != rank or word(array, FLAGS) & flags != flags:
+    if peek(array + TYPE) != facts[ARRAY] or peek(array + RANK) & LOW != rank or peek(array + FLAGS) & flags != flags:
         return 0
-    kind: int = word(array, DTYPE)
+    kind: int = peek(array + DTYPE)
     return kind
 
 
@@ -862,7 +956,7 @@ def vector(arrays: int, which: int, facts: Any, flags: int) -> Vector:
     if array == facts[NONE]:
         return 0, 0
     kind = kind_of(array, facts, 1, flags)
-    if kind == 0 or word(word(array, LENGTHS), 0) != facts[5]:
+    if kind == 0 or peek(peek(array + LENGTHS)) != facts[5]:
         return 0, -1
     if kind == facts[FLOAT32]:
         return array, 4
@@ -886,7 +980,7 @@ def counter(arrays: int, facts: Any) -> Vector:
 @inlined
 def rewound(room: int) -> int:
     """The turns, of which none was taken."""
-    for i in range(3):
+    for i in range(TURNS // 8):
         put(room, i, 0.0)
     return room
 
@@ -899,11 +993,12 @@ def train_prepared(arrays: int, facts: Any, dtype: Any, epsilon: float, divisor:
     count = counter(arrays, facts)
     if min(weight[1], bias[1], mean[1], variance[1], count[1]) < 0:
         return False
-    plan, turn = plan_of(facts), rewound(data(item(arrays, ROOM)))
-    table, x, y = (turn + TURNS, 8 * plan[5]), place(item(arrays, X), facts, 0), place(item(arrays, Y), facts, 1)
-    train_tiles(turn, table[0] + 8 * facts[TABLE], x, y, dtype, plan, weight, bias, epsilon, table)
-    move(mean, entry(table, MEAN, 0), plan[5], 1.0, rate)
-    move(variance, entry(table, M2, 0), plan[5], divisor, rate)
+    turns, features = rewound(data(item(arrays, ROOM))), facts[5]
+    table, scratch = (turns + LINE, 8 * features), (turns + LINE + 8 * facts[TABLE], 0)
+    x, y = place(item(arrays, X), facts, 0), place(item(arrays, Y), facts, 1)
+    train_tiles(0, turns, scratch, x, y, dtype, facts, weight, bias, epsilon, table)
+    move(mean, entry(table, MEAN, 0), features, 1.0, rate)
+    move(variance, entry(table, M2, 0), features, divisor, rate)
     if count[1] == 1:
         add(data(count[0]), 1)
     else:
@@ -928,6 +1023,6 @@ def normalize_prepared(arrays: int, facts: Any, dtype: Any, epsilon: float) -> b
     mean, variance = vector(arrays, RUNNING_MEAN, facts, READ), vector(arrays, RUNNING_VAR, facts, READ)
     if min(weight[1], bias[1], mean[1], variance[1]) < 0:
         return False
-    turn, plan = rewound(data(item(arrays, ROOM))), plan_of(facts)
-    x, y = place(item(arrays, X), facts, 0), place(item(arrays, Y), facts, 1)
-    return normalize_tiles(turn, turn + TURNS, x, y, dtype, plan, mean, variance, weight, bias, epsilon)
+    turns, x, y = rewound(data(item(arrays, ROOM))), place(item(arrays, X), facts, 0), place(item(arrays, Y), facts, 1)
+    normalize_tiles(0, turns, (turns + LINE, 0), x, y, dtype, facts, mean, variance, weight, bias, epsilon)
+    return True

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from normspec.runtime.kernels.cpu import kernels
+from normspec.runtime.kernels.cpu.simd import LINE
 
 if TYPE_CHECKING:
     from normspec.runtime.kernels.cpu import Array, Float64s, Layout
 
 KNOWN = np.ndarray, None, *map(np.dtype, (np.float32, np.float64, np.int64))  # by their ids; see ``kernels``
-TURNS = kernels.TURNS // 8  # numbers
+TURNS = LINE // 8  # numbers of the room that turns take
 
 
 class Prepared:
