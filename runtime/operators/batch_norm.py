@@ -118,6 +118,8 @@ class BatchNorm(Module):
                 return y
         state = Vectors(*state)
         self._check_vectors(state, features, device)
+        if training:
+            self._check_written(mean=mean, variance=variance, count=counted)
         if not array.size:
             return nothing(x, given, state, axis)
         moved = rate if training and state.mean is not None else None
@@ -223,6 +225,12 @@ class BatchNorm(Module):
         for tensor in state:
             if tensor is not None and (tensor.device != device or tensor.array.shape != shape):
                 self._refuse_vector(state, tensor, shape, device)
+
+    def _check_written(self, **tensors: Tensor | None) -> None:
+        """What a step writes to, before anything is written."""
+        for canonical, tensor in tensors.items():
+            if tensor is not None and isinstance(tensor.array, np.ndarray) and not tensor.array.flags.writeable:
+                self._fail("read_only", self.names[canonical], "memory that can be written", "read-only memory")
 
     def _refuse_vector(self, state: Vectors, tensor: Tensor, shape: tuple[int], device: str) -> NoReturn:
         if tensor.device != device:
