@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from normspec.runtime.kernels.cpu import ALONE
 from normspec.runtime.kernels.cpu.jit import helper, kernel
 from normspec.runtime.kernels.cpu.kernels import TURNS, claim
 from normspec.runtime.kernels.cpu.simd import LINE, loads, stores, zeros
-from normspec.runtime.kernels.cpu.threads import allowed, job, team, together
+from normspec.runtime.kernels.cpu.threads import Crew, allowed, job, team, together
 
+LARGE = 2 << 20  # bytes that take longer than to wake other threads
 PART = 256 << 10  # bytes that a thread takes at a time
 
 
@@ -28,16 +28,16 @@ def copy_parts(rank: int, turns: int, target: int, source: int, size: int) -> No
 
 
 @kernel
-def copy_bytes(team: int, threads: int, turns: Any, target: Any, source: Any) -> None:
+def copy_bytes(crew: Crew, turns: Any, target: Any, source: Any) -> None:
     """Of arrays of bytes, of which there are whole lines."""
     given = turns.ctypes.data, target.ctypes.data, source.ctypes.data, target.size
-    together(team, threads, job(copy_parts, given))
+    together(crew, job(copy_parts, given))
 
 
 def copier(target: Any, source: Any) -> Callable[[], None]:
     """What copies an array of bytes, if it is small as `numpy.copyto`."""
     threads = allowed()
-    if threads == 1 or target.size < ALONE or target.size % LINE:
+    if threads == 1 or target.size < LARGE or target.size % LINE:
         return lambda: np.copyto(target, source)
-    address = team.of(threads)
-    return lambda: copy_bytes(address, threads, np.zeros(TURNS // 8, np.int64), target, source)
+    crew = team.crew(threads, threads - 1)
+    return lambda: copy_bytes(crew, np.zeros(TURNS // 8, np.int64), target, source)

@@ -21,7 +21,7 @@ from normspec.runtime.kernels import on
 from normspec.runtime.kernels.cpu import kernels, layout, plan
 from normspec.runtime.kernels.cpu.jit import helper, kernel
 from normspec.runtime.kernels.cpu.simd import add
-from normspec.runtime.kernels.cpu.threads import Team, job, peek, team, together, wait
+from normspec.runtime.kernels.cpu.threads import ALONE, Crew, Team, job, peek, team, together, wait
 
 Array = Any
 cpu = on("cpu")
@@ -582,14 +582,14 @@ def meet(rank: int, seen: int, wanted: int) -> None:
 
 
 @kernel
-def gather(team: int, threads: int, seen: Any, wanted: int) -> None:
-    together(team, threads, job(meet, (seen.ctypes.data, wanted)))
+def gather(crew: Crew, seen: Any, wanted: int) -> None:
+    together(crew, job(meet, (seen.ctypes.data, wanted)))
 
 
 def sharers(threads: int, wanted: int) -> int:
     """How many share a job of so many threads, which ends when that many have come, or nobody comes for long."""
     seen = np.zeros(1, np.int64)
-    gather(team.of(threads), threads, seen, wanted)
+    gather(team.crew(threads, threads - 1), seen, wanted)
     return int(seen[0])
 
 
@@ -603,7 +603,7 @@ def test_a_job_has_as_many_threads_as_it_asked_for(two_threads: None) -> None:
 
 def test_work_is_shared_only_as_allowed(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr(type(team), "of", lambda self, threads: asked.append(threads) or 0)
+    monkeypatch.setattr(type(team), "crew", lambda self, *wanted: asked.append(wanted[0]) or ALONE)
     x = sample(BIG[0])
     for count in (1, 2):
         numba.set_num_threads(count)
@@ -615,7 +615,7 @@ def test_work_is_shared_only_as_allowed(two_threads: None, monkeypatch: pytest.M
 def test_a_member_that_never_comes_is_not_waited_for(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     idle = Team()
     monkeypatch.setattr("normspec.runtime.kernels.cpu.threads.serve", lambda team, member: None)
-    assert idle.of(2)
+    assert idle.crew(2, 1)[0]
     monkeypatch.setattr("normspec.runtime.kernels.cpu.team", idle)
     x = sample(BIG[0])
     y, z = np.empty_like(x), np.empty_like(x)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from normspec.runtime.kernels.cpu import kernels
 from normspec.runtime.kernels.cpu.simd import LINE
 from normspec.runtime.kernels.cpu.small import Prepared
-from normspec.runtime.kernels.cpu.threads import allowed, team
+from normspec.runtime.kernels.cpu.threads import ALONE, allowed, team
 
 Array = npt.NDArray[Any]
 Float64s = npt.NDArray[np.float64]
@@ -30,7 +30,8 @@ SHORT = 200  # values in a run whose statistics cost less across than along
 TINY = {2: 128, 4: 30, 8: 16}  # and in one whose normalization does, by the bytes of a value
 ENOUGH = 16  # blocks of features that keep the threads busy
 PIECES = 64
-ALONE = 2 << 20  # bytes that one thread has done before others have woken up (measured, two cores)
+FEW = 256 << 10  # values that are read before it is worth it to wake another thread (measured on two cores)
+MANY = 1 << 20  # for each of which another one is worth it
 PAST = 16 << 20  # bytes of an output that no cache keeps until it is read
 
 
@@ -108,6 +109,8 @@ class Layout(NamedTuple):
     lines: int  # of a table
     scratch: int  # numbers that a thread needs room for
     threads: int  # that find work
+    woken: int  # members of the team for whom it is worth it
+    turns: int  # numbers that they count in
     values: int  # of a feature
 
 
@@ -122,14 +125,16 @@ def layout(shape: tuple[int, int, int], dtype: np.dtype[Any], fused: bool, *step
         steps = tuple(one[::-1] for one in steps)
     cut = plan(outer, features, inner, size, packed, fused, max(1, len(steps) - 1))
     tiles = -(-cut.rows // cut.row_step) * -(-features // cut.feature_step)
-    alone = outer * features * inner * size < ALONE
+    values = outer * features * inner * (len(steps) if fused else 1)  # that are read
     kind: Any = STANDING_FOR.get(dtype.name, dtype.type)
     table = np.array([*cut, *(step for one in steps for step in one)])
     lines = kernels.PARTS + 2 * -(-cut.rows // cut.row_step)
+    turns = kernels.TURNS // 8 + -(-features // cut.feature_step)
     width = min(cut.feature_step, features)
     scratch = kernels.VECTORS * (width if fused else features)
     scratch += kernels.STREAMS * (cut.repeat * width * cut.inner + kernels.SPARE) + LINE // 8
-    return Layout(cut, kind(0), table, lines, scratch, 1 if alone else tiles, outer * inner)
+    threads = 1 if values < FEW else tiles
+    return Layout(cut, kind(0), table, lines, scratch, threads, -(-values // MANY), turns, outer * inner)
 
 
 def side_by_side(strides: Steps, shape: tuple[int, int, int], itemsize: int) -> bool:
@@ -151,8 +156,8 @@ def vector(values: Array | None) -> kernels.Vector:
 def run(kernel: Callable[..., None], cut: Layout, *arguments: Any) -> None:
     """A kernel on all tiles, by as many threads as are worth it."""
     threads = min(allowed(), cut.threads) if cut.threads > 1 else 1
-    address = team.of(threads) if threads > 1 else 0
-    kernel(address, np.zeros(kernels.TURNS // 8, np.int64), np.empty((threads, cut.scratch)), *arguments)
+    crew = team.crew(threads, cut.woken) if threads > 1 else ALONE
+    kernel(crew, np.zeros(cut.turns, np.int64), np.empty((threads, cut.scratch)), *arguments)
 
 
 def batch_statistics(x: Array) -> tuple[Float64s, Float64s]:

@@ -53,7 +53,7 @@ from normspec.runtime.kernels.cpu.simd import (
     total,
     zeros,
 )
-from normspec.runtime.kernels.cpu.threads import job, peek, together, wait
+from normspec.runtime.kernels.cpu.threads import Crew, job, peek, together, wait
 
 Place = tuple[int, int, int, int]  # address and steps in bytes
 Table = tuple[int, int]  # address of a line of float64, and bytes to the next
@@ -74,7 +74,8 @@ SPARE = 2 * LINE  # columns beside those that there are, which lanes may reach i
 MEAN, SCALE, SHIFT, GAIN, INVERSE, M2, PARTS = range(7)
 DWEIGHT, DBIAS = INVERSE, M2
 
-# What threads count: tiles that were taken, by the caller, by others, and done; those of the second pass. In bytes.
+# What threads count: tiles that were taken, by the caller, by others, and done; those of the second pass; those done of
+# each block of features. In bytes.
 DONE, SECOND, TURNS = 24, 32, 56
 
 
@@ -119,6 +120,13 @@ def claim_again(turns: int, rank: int, count: int) -> int:
         return -1
     tile: int = (peek(turns + 8) - 1 - turn) % count
     return tile
+
+
+@inlined
+def is_last(turns: int, tile: Tile, cut: Cut) -> bool:
+    """Whether all other tiles of the same features have been here."""
+    done: int = add(turns + TURNS + 8 * (tile[2] // cut[6]), 1)
+    return done == (cut[3] + cut[4] - 1) // cut[4] - 1
 
 
 @inlined
@@ -203,6 +211,18 @@ def number(vector: int, i: int) -> float:
 def put(vector: int, i: int, value: float) -> None:
     """Write it."""
     store(vector, 8 * i, 1.0, value)
+
+
+@inlined
+def numbers(vector: int, i: int, count: int) -> Any:
+    """Eight float64 from there on, or as many as there are among so many."""
+    return loads(vector, 8 * i, 1.0, zeros(1.0, 1.0), 0, min(count - i, EIGHT))
+
+
+@inlined
+def puts(vector: int, i: int, count: int, lanes: Any) -> None:
+    """Write them."""
+    stores(vector, 8 * i, 1.0, lanes, 0, min(count - i, EIGHT))
 
 
 @inlined
@@ -414,23 +434,27 @@ def measure(x: Place, dtype: Any, cut: Cut, tile: Tile, found: Table, vectors: T
         entry(vectors, 2, 0),
         entry(vectors, 3, 0),
     )
-    for i in range(last - first):
+    width = last - first
+    for i in range(width):
         put(origins, i, origin(x, dtype, first + i))
-        put(mean, i, 0.0)
-        put(m2, i, 0.0)
+    for i in range(0, width, EIGHT):
+        puts(mean, i, width, zeros(1.0, 1.0))
+        puts(m2, i, width, zeros(1.0, 1.0))
     before, start = 0, values_before(row, cut)
     while row < last_row:
         stop = min(row + max(1, min(BLOCK // cut[1], GROWTH * (row - tile[0]))), last_row)
-        for i in range(last - first):
-            put(center, i, number(origins, i) + number(mean, i))
+        for i in range(0, width, EIGHT):
+            puts(center, i, width, numbers(origins, i, width) + numbers(mean, i, width))
         add_tile(x, None, dtype, cut, (row, stop, first, last), center, (sums, vectors[1]), columns)
         count = values_before(stop, cut) - start - before
-        for i in range(last - first):
-            rest = number(sums, i) / count
-            offset, own = number(center, i) - number(origins, i) + rest, number(squares, i) - number(sums, i) * rest
-            _, merged, merged_m2 = merge(before, number(mean, i), number(m2, i), count, offset, own)
-            put(mean, i, merged)
-            put(m2, i, merged_m2)
+        for i in range(0, width, EIGHT):
+            added = numbers(sums, i, width)
+            rest = added / float(count)
+            offset = numbers(center, i, width) - numbers(origins, i, width) + rest
+            own = numbers(squares, i, width) - added * rest
+            _, merged, merged_m2 = merge(before, numbers(mean, i, width), numbers(m2, i, width), count, offset, own)
+            puts(mean, i, width, merged)
+            puts(m2, i, width, merged_m2)
         before += count
         row = stop
 
@@ -458,18 +482,19 @@ def finish(
 
     The mean is rounded to float64, and again if the dtype is normalized with float32.
     """
-    scale = entry(table, SCALE, first)
+    width, scale = last - first, entry(table, SCALE, first)
     read(weight, 1.0, first, last - first, scale)
     read(bias, 0.0, first, last - first, entry(table, SHIFT, first))
     count, offsets, m2s = values_before(cut[3], cut), entry(table, PARTS, first), entry(table, PARTS + 1, first)
     for piece in range(1, (cut[3] + cut[4] - 1) // cut[4]):
         before, stop = values_before(piece * cut[4], cut), values_before(min((piece + 1) * cut[4], cut[3]), cut)
         other = entry(table, PARTS + 2 * piece, first)
-        for i in range(last - first):
-            own = number(other, i), number(other + table[1], i)
-            _, offset, squares = merge(before, number(offsets, i), number(m2s, i), stop - before, own[0], own[1])
-            put(offsets, i, offset)
-            put(m2s, i, squares)
+        for i in range(0, width, EIGHT):
+            own = numbers(other, i, width), numbers(other + table[1], i, width)
+            known = numbers(offsets, i, width), numbers(m2s, i, width)
+            _, offset, squares = merge(before, known[0], known[1], stop - before, own[0], own[1])
+            puts(offsets, i, width, offset)
+            puts(m2s, i, width, squares)
     for i in range(last - first):
         offset, squares = number(offsets, i), number(m2s, i)
         start = origin(x, dtype, first + i)
@@ -662,7 +687,7 @@ def rescale(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, table
 def wait_for(done: int, count: int) -> None:
     """All tiles of the first pass, and what comes of them; other threads may have the last."""
     looks = 0
-    while peek(done) <= count:
+    while peek(done) < count:
         looks = wait(looks)
 
 
@@ -689,14 +714,11 @@ def train_tiles(
         tile = tile_of(turn, plan)
         found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
         measure(x, dtype, plan, tile, found, vectors, columns)
-        last = not whole and add(turns + DONE, 1) == count - 1
-        if whole or last:
-            features = (tile[2], tile[3]) if whole else (0, plan[5])
-            finish(x, dtype, plan, features[0], features[1], weight, bias, epsilon, table)
-        if last:
-            add(turns + DONE, 1)
+        if is_last(turns, tile, plan):
+            finish(x, dtype, plan, tile[2], tile[3], weight, bias, epsilon, table)
         if whole and y[0]:
             rescale(x, None, y, dtype, plan, tile, table, columns)
+        add(turns + DONE, 1)
         turn = claim(turns, rank, count)
     if not whole and y[0]:
         wait_for(turns + DONE, count)
@@ -708,7 +730,7 @@ def train_tiles(
 
 @kernel
 def train(
-    team: int,
+    crew: Crew,
     turns: Any,
     scratch: Any,
     x_id: int,
@@ -722,8 +744,9 @@ def train(
 ) -> None:
     """Statistics, and unless y is 0 the normalization by them: of a tile at once if it has all rows, else of all."""
     x, y, table = place(x_id, cut, 0), place(y_id, cut, 1), (known.ctypes.data, known.strides[0])
-    given = turns.ctypes.data, (scratch.ctypes.data, scratch.strides[0]), x, y, dtype, cut, weight, bias, epsilon, table
-    together(team, len(scratch), job(train_tiles, given))
+    room = scratch.ctypes.data, scratch.strides[0]
+    given = turns.ctypes.data, room, x, y, dtype, cut, weight, bias, epsilon, table
+    together(crew, job(train_tiles, given))
 
 
 @helper()
@@ -764,7 +787,7 @@ def normalize_tiles(
 
 @kernel
 def normalize(
-    team: int,
+    crew: Crew,
     turns: Any,
     scratch: Any,
     x_id: int,
@@ -779,20 +802,9 @@ def normalize(
 ) -> None:
     """By statistics that are given."""
     x, y = place(x_id, cut, 0), place(y_id, cut, 1)
-    given = (
-        turns.ctypes.data,
-        (scratch.ctypes.data, scratch.strides[0]),
-        x,
-        y,
-        dtype,
-        cut,
-        mean,
-        variance,
-        weight,
-        bias,
-        epsilon,
-    )
-    together(team, len(scratch), job(normalize_tiles, given))
+    room = scratch.ctypes.data, scratch.strides[0]
+    given = turns.ctypes.data, room, x, y, dtype, cut, mean, variance, weight, bias, epsilon
+    together(crew, job(normalize_tiles, given))
 
 
 @helper()
@@ -847,14 +859,11 @@ def differentiate_tiles(
         read(mean, 0.0, tile[2], tile[3] - tile[2], vectors[0])
         found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
         add_tile(x, dy, dtype, plan, tile, vectors[0], found, columns)
-        last = not whole and add(turns + DONE, 1) == count - 1
-        if whole or last:
-            features = (tile[2], tile[3]) if whole else (0, plan[5])
-            conclude(dtype, plan, features[0], features[1], mean, inverse, weight, table)
-        if last:
-            add(turns + DONE, 1)
+        if is_last(turns, tile, plan):
+            conclude(dtype, plan, tile[2], tile[3], mean, inverse, weight, table)
         if whole and dx[0]:
             rescale(x, dy, dx, dtype, plan, tile, table, columns)
+        add(turns + DONE, 1)
         turn = claim(turns, rank, count)
     if not whole and dx[0]:
         wait_for(turns + DONE, count)
@@ -866,7 +875,7 @@ def differentiate_tiles(
 
 @kernel
 def differentiate(
-    team: int,
+    crew: Crew,
     turns: Any,
     scratch: Any,
     x_id: int,
@@ -882,20 +891,9 @@ def differentiate(
     """Gradients of weight, bias and, unless dx is 0, x, from which the statistics were taken; as ``train``."""
     x, dx, dy = place(x_id, cut, 0), place(dx_id, cut, 1), place(dy_id, cut, 2)
     table = known.ctypes.data, known.strides[0]
-    given = (
-        turns.ctypes.data,
-        (scratch.ctypes.data, scratch.strides[0]),
-        x,
-        dy,
-        dx,
-        dtype,
-        cut,
-        mean,
-        inverse,
-        weight,
-        table,
-    )
-    together(team, len(scratch), job(differentiate_tiles, given))
+    room = scratch.ctypes.data, scratch.strides[0]
+    given = turns.ctypes.data, room, x, dy, dx, dtype, cut, mean, inverse, weight, table
+    together(crew, job(differentiate_tiles, given))
 
 
 @inlined
@@ -924,8 +922,8 @@ def advance(mean: Vector, variance: Vector, known: Any, divisor: float, rate: fl
 
 X, Y, ROOM, WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, COUNT = range(8)  # places in the tuple
 
-# Behind the plan and the steps of x and y, the ids of types, of None and of dtypes, and numbers that a table takes.
-ARRAY, NONE, FLOAT32, FLOAT64, INT64, TABLE = range(14, 20)
+# Behind the plan and the steps of x and y: ids of NumPy's array, None and dtypes; numbers that turns and a table take.
+ARRAY, NONE, FLOAT32, FLOAT64, INT64, COUNTED, TABLE = range(14, 21)
 
 TUPLE, OBJECT = tuple.__basicsize__, object.__basicsize__  # bytes before what is in a tuple, and in an array
 TYPE, RANK, LENGTHS, DTYPE, FLAGS = OBJECT - 8, OBJECT + 8, OBJECT + 16, OBJECT + 40, OBJECT + 48  # of an array
@@ -978,11 +976,12 @@ def counter(arrays: int, facts: Any) -> Vector:
 
 
 @inlined
-def rewound(room: int) -> int:
-    """The turns, of which none was taken."""
-    for i in range(TURNS // 8):
-        put(room, i, 0.0)
-    return room
+def rewound(arrays: int, facts: Any) -> tuple[int, int]:
+    """The turns, of which none was taken, and the line of the cache behind them."""
+    turns = data(item(arrays, ROOM))
+    for i in range(facts[COUNTED]):
+        put(turns, i, 0.0)
+    return turns, turns + 8 * facts[COUNTED]
 
 
 @kernel
@@ -993,8 +992,8 @@ def train_prepared(arrays: int, facts: Any, dtype: Any, epsilon: float, divisor:
     count = counter(arrays, facts)
     if min(weight[1], bias[1], mean[1], variance[1], count[1]) < 0:
         return False
-    turns, features = rewound(data(item(arrays, ROOM))), facts[5]
-    table, scratch = (turns + LINE, 8 * features), (turns + LINE + 8 * facts[TABLE], 0)
+    (turns, start), features = rewound(arrays, facts), facts[5]
+    table, scratch = (start, 8 * features), (start + 8 * facts[TABLE], 0)
     x, y = place(item(arrays, X), facts, 0), place(item(arrays, Y), facts, 1)
     train_tiles(0, turns, scratch, x, y, dtype, facts, weight, bias, epsilon, table)
     move(mean, entry(table, MEAN, 0), features, 1.0, rate)
@@ -1023,6 +1022,6 @@ def normalize_prepared(arrays: int, facts: Any, dtype: Any, epsilon: float) -> b
     mean, variance = vector(arrays, RUNNING_MEAN, facts, READ), vector(arrays, RUNNING_VAR, facts, READ)
     if min(weight[1], bias[1], mean[1], variance[1]) < 0:
         return False
-    turns, x, y = rewound(data(item(arrays, ROOM))), place(item(arrays, X), facts, 0), place(item(arrays, Y), facts, 1)
-    normalize_tiles(0, turns, (turns + LINE, 0), x, y, dtype, facts, mean, variance, weight, bias, epsilon)
+    (turns, start), x, y = rewound(arrays, facts), place(item(arrays, X), facts, 0), place(item(arrays, Y), facts, 1)
+    normalize_tiles(0, turns, (start, 0), x, y, dtype, facts, mean, variance, weight, bias, epsilon)
     return True

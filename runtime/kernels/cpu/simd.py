@@ -10,7 +10,7 @@ or float32, which is half the work, and converting 16 bits to float32 is one ste
 ``zeros``, ``splat``               lanes of zeros, as many as elements of a dtype; and one number in all of them
 ``loads``, ``stores``              the elements side by side, from one to another, excluded, to and from lanes; nothing
                                    need be aligned, and what is outside of them is not touched, and read as 0
-``+``, ``-``, ``*``                of lanes; a product and a sum may become one instruction
+``+``, ``-``, ``*``, ``/``         of lanes, or of lanes and a number; product and sum may become one instruction
 ``streams``                        all of them, aligned to a line, past the cache
 ``soon``                           a hint that what is at an address will be read
 ``total``                          the sum of all lanes
@@ -80,16 +80,22 @@ def arithmetic(operation: Callable[..., Any], instruction: str) -> None:
 
     @infer_global(operation)
     class Typing(ConcreteTemplate):  # type: ignore[misc]
-        cases = tuple(signature(kind, kind, kind) for kind in KINDS)
+        cases = tuple(signature(kind, kind, other) for kind in KINDS for other in (kind, kind.real))
 
     @lower_builtin(operation, Lanes, Lanes)  # type: ignore[untyped-decorator]
     def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return getattr(builder, instruction)(*arguments, flags=("contract",))
 
+    @lower_builtin(operation, Lanes, types.Float)  # type: ignore[untyped-decorator]
+    def lower_one(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        both = arguments[0], spread(builder, arguments[1], signature.args[0].count)
+        return lower(context, builder, signature, both)
+
 
 arithmetic(operator.add, "fadd")
 arithmetic(operator.sub, "fsub")
 arithmetic(operator.mul, "fmul")
+arithmetic(operator.truediv, "fdiv")
 
 
 def instruction(generator: Callable[..., Any]) -> Any:

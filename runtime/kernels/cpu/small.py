@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from normspec.runtime.kernels.cpu import Array, Float64s, Layout
 
 KNOWN = np.ndarray, None, *map(np.dtype, (np.float32, np.float64, np.int64))  # by their ids; see ``kernels``
-TURNS = LINE // 8  # numbers of the room that turns take
 
 
 class Prepared:
@@ -27,16 +26,16 @@ class Prepared:
     Vectors will do if they are aligned contiguous NumPy arrays of float32 or float64; the counter may be of int64.
     """
 
-    __slots__ = ("_divisors", "_dtype", "_empty_like", "_facts", "_features", "_lines", "_room")
+    __slots__ = ("_divisors", "_dtype", "_empty_like", "_facts", "_features", "_kept", "_room")
 
     def __init__(self, cut: Layout, features: int, fused: bool, empty_like: Callable[[Array], Array]) -> None:
-        table = cut.lines * features if fused else 0
-        self._facts = np.array([*cut.cut, *map(id, KNOWN), table])
+        turns, table = -(-8 * cut.turns // LINE) * LINE // 8, cut.lines * features if fused else 0
+        self._facts = np.array([*cut.cut, *map(id, KNOWN), turns, table])
         self._dtype = cut.dtype
         self._features = features
         self._divisors = float(cut.values), max(1.0, cut.values - 1.0)
-        self._room = TURNS + table + cut.scratch
-        self._lines = kernels.MEAN, kernels.INVERSE if fused else kernels.GAIN
+        self._room = turns + table + cut.scratch
+        self._kept = [turns + line * features for line in (kernels.MEAN, kernels.INVERSE if fused else kernels.GAIN)]
         self._empty_like = empty_like
 
     def train(
@@ -58,6 +57,5 @@ class Prepared:
 
     def _statistics(self, room: Array) -> tuple[Float64s, Float64s]:
         """Mean and 1 / standard deviation, where the kernel has left them."""
-        size = self._features
-        mean, inverse = (TURNS + line * size for line in self._lines)
-        return room[mean : mean + size].copy(), room[inverse : inverse + size].copy()
+        mean, inverse = (room[start : start + self._features].copy() for start in self._kept)
+        return mean, inverse

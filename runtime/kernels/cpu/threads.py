@@ -30,6 +30,8 @@ from normspec.runtime.kernels.cpu.jit import helper, inlined, kernel
 from normspec.runtime.kernels.cpu.simd import INT64, add, call, instruction
 
 Job = tuple[int, int]  # addresses of a function and of its arguments
+Crew = tuple[int, int, int]  # address of a team, threads that share a job at most, and members that are woken for it
+ALONE: Crew = (0, 1, 0)
 library: Any = numba  # whose types omit half of what it exports
 
 LINE = 64  # bytes of a line of the cache
@@ -207,9 +209,9 @@ def wake(team: int, count: int) -> None:
 
 
 @helper()
-def together(team: int, threads: int, work: Job) -> None:
-    """Do a job with so many threads at most, this one among them; all have left it at the end."""
-    function, arguments = work
+def together(crew: Crew, work: Job) -> None:
+    """Do a job with a crew, this thread among them; all have left it at the end."""
+    (team, threads, woken), (function, arguments) = crew, work
     if threads < 2 or team == 0 or swap(team + BUSY, 1) != 0:
         perform(function, arguments, 0)
         return
@@ -217,7 +219,7 @@ def together(team: int, threads: int, work: Job) -> None:
     swap(team + ARGUMENTS, arguments)
     swap(team + SEATS, threads - 1)
     swap(team + TICKET, add(team + TICKETS, 1) + 1)
-    wake(team, threads - 1)
+    wake(team, woken)
     perform(function, arguments, 0)
     swap(team + TICKET, 0)
     looks = 0
@@ -297,11 +299,12 @@ class Team:
         self._members: list[threading.Thread] = []
         self._lock = threading.Lock()
 
-    def of(self, threads: int) -> int:
-        """The address of the team, which then has so many threads with the caller's, if Python allows."""
-        if len(self._members) < min(threads - 1, self._most):
-            self._hire(threads - 1)
-        return self._address
+    def crew(self, threads: int, woken: int) -> Crew:
+        """For a job of at most so many threads, which is worth waking so many members; others come if awake."""
+        woken = min(woken, threads - 1)
+        if len(self._members) < min(woken, self._most):
+            self._hire(woken)
+        return self._address, threads, woken
 
     def _hire(self, count: int) -> None:
         with self._lock, contextlib.suppress(RuntimeError):  # no new threads when the interpreter ends
