@@ -742,10 +742,18 @@ def test_a_module_call_costs_little_more(driver):
     numbers = (1 << 40,) * 17 + (np.float32(1),) * 3 + (1,)
     train()
     driver.quiet(True)
-    launch = fastest(lambda: kernel(0, *numbers))
-    training = fastest(lambda: module(x))
-    module.eval()(x)
-    evaluation = fastest(lambda: module(x))
-    print(f"a launch {1e6 * launch:.2f} µs, training {1e6 * training:.2f} µs, evaluation {1e6 * evaluation:.2f} µs")
-    assert training < 9.5 * launch  # 7.5 where it was measured; 11 when checks and views were made for every call
-    assert evaluation < 8.5 * launch  # 6.8, and 9
+    evaluating = on_the_device()[0].eval()
+    for one in (evaluating.weight, evaluating.bias):
+        one.requires_grad = False
+    evaluating(x)
+    calls = {
+        "a launch": lambda: kernel(0, *numbers),
+        "training": lambda: module(x),
+        "evaluation": lambda: evaluating(x),
+    }
+    best = dict.fromkeys(calls, float("inf"))
+    for _ in range(10):  # in turns
+        for name, call in calls.items():
+            best[name] = min(best[name], fastest(call, 200, 4))
+    print(*(f"{name} {1e6 * seconds:.2f} µs" for name, seconds in best.items()), sep=", ")
+    assert best["training"] + best["evaluation"] < 17 * best["a launch"]  # 14 where measured; unprepared 20

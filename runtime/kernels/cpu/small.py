@@ -41,21 +41,32 @@ class Prepared:
     def train(
         self, x: Array, vectors: Sequence[Any], epsilon: float, rate: float, unbiased: bool, kept: bool
     ) -> tuple[Array, Any] | None:
-        y, room = self._empty_like(x), np.empty(self._room)
-        arrays = (x, y, room, *vectors)  # which keeps them while the kernel works
-        divisor = self._divisors[bool(unbiased)]
-        if not kernels.train_prepared(id(arrays), self._facts, self._dtype, float(epsilon), divisor, float(rate)):
-            return None
-        return y, self._statistics(room) if kept else None
+        y = self._empty_like(x)
+        room = self.train_into(y, x, vectors, epsilon, rate, unbiased)
+        return None if room is None else (y, self.statistics(room) if kept else None)
 
     def normalize(self, x: Array, vectors: Sequence[Any], epsilon: float, kept: bool) -> tuple[Array, Any] | None:
-        y, room = self._empty_like(x), np.empty(self._room)
-        arrays = (x, y, room, *vectors)
-        if not kernels.normalize_prepared(id(arrays), self._facts, self._dtype, float(epsilon)):
-            return None
-        return y, self._statistics(room) if kept else None
+        y = self._empty_like(x)
+        room = self.normalize_into(y, x, vectors, epsilon)
+        return None if room is None else (y, self.statistics(room) if kept else None)
 
-    def _statistics(self, room: Array) -> tuple[Float64s, Float64s]:
+    def train_into(
+        self, y: Array, x: Array, vectors: Sequence[Any], epsilon: float, rate: float, unbiased: bool
+    ) -> Array | None:
+        """``train`` that writes to ``y``, and returns what ``statistics`` takes, or None."""
+        room = np.empty(self._room)
+        arrays = (x, y, room, *vectors)  # which keeps them while the kernel works
+        divisor = self._divisors[bool(unbiased)]
+        done = kernels.train_prepared(id(arrays), self._facts, self._dtype, float(epsilon), divisor, float(rate))
+        return room if done else None
+
+    def normalize_into(self, y: Array, x: Array, vectors: Sequence[Any], epsilon: float) -> Array | None:
+        """``normalize``, likewise."""
+        room = np.empty(self._room)
+        arrays = (x, y, room, *vectors)
+        return room if kernels.normalize_prepared(id(arrays), self._facts, self._dtype, float(epsilon)) else None
+
+    def statistics(self, room: Array) -> tuple[Float64s, Float64s]:
         """Mean and 1 / standard deviation, where the kernel has left them."""
         mean, inverse = (room[start : start + self._features].copy() for start in self._kept)
         return mean, inverse
