@@ -38,7 +38,7 @@ bench: $(VENV)/installed  ## ours against torch, ONNX Runtime, JAX and NumPy, in
 bench-gpu: $(VENV)/installed  ## the CUDA kernels against torch, cuDNN and torch.compile, into out/ (ten minutes, a GPU)
 	$(BIN)/normspec bench-gpu
 
-kernels-check: $(VENV)/installed  ## compile every CUDA kernel for four generations of GPUs, without one (a quarter of an hour)
+kernels-check: $(VENV)/installed  ## compile every CUDA kernel for four generations of GPUs, without one (ten minutes)
 	$(BIN)/normspec kernels
 
 lint: $(VENV)/installed
