@@ -136,17 +136,20 @@ def _small(shape: Shape, strides: Shape, dtype: torch.dtype, batch: bool) -> Any
 
 def _vectors(tensors: Sequence[Tensor | None]) -> list[Any] | None:
     """NumPy's arrays for the time of a call, or None if some are not as kernels take them."""
-    if not all([one is None or (one.dtype in KEPT and one.is_contiguous() and not one.is_neg()) for one in tensors]):
-        return None
-    return [None if one is None else _header(one.data_ptr(), one.shape, one.dtype) for one in tensors]
+    arrays: list[Any] = []
+    for one in tensors:
+        if one is not None and (one.dtype not in KEPT or not one.is_contiguous() or one.is_neg()):
+            return None
+        arrays.append(None if one is None else _header(one.data_ptr(), one.shape, one.dtype))
+    return arrays
 
 
 @functools.lru_cache(maxsize=4096)
 def _header(address: int, shape: Shape, dtype: torch.dtype) -> Any:
     """An array of memory that somebody else keeps. It holds no more than these, so that it is never out of date."""
-    element = np.dtype(KEPT[dtype])
-    memory = (ctypes.c_char * (math.prod(shape) * element.itemsize)).from_address(address)
-    return np.frombuffer(memory, element).reshape(shape)
+    element: np.dtype[Any] = np.dtype(KEPT[dtype])
+    memory: Any = (ctypes.c_char * (math.prod(shape) * element.itemsize)).from_address(address)
+    return np.ndarray(shape, element, memory)
 
 
 def _counter(tracked: Tensor | None, x: Tensor) -> dict[str, Any]:

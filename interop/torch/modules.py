@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,9 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 BUFFERS = "running_mean", "running_var", "num_batches_tracked"
 
 
-def _own(held: Mapping[str, Tensor | None], module: nn.Module, name: str) -> Tensor | None:
+def _own(held: Mapping[str, Tensor | None], module: nn.Module, name: str) -> Any:
     """What the module has under a name, found faster than by ``__getattr__`` if nothing stands in its place."""
-    return held[name] if name in held else getattr(module, name)  # type: ignore[no-any-return]
+    return held[name] if name in held else getattr(module, name)
 
 
 class _Ours(_BatchNorm):
