@@ -313,6 +313,13 @@ def test_float64_vectors_keep_their_digits(element: str, kernel: Kernel) -> None
 
 
 @all_kernels
+def test_a_float64_running_mean_has_more_digits_than_x(kernel: Kernel) -> None:
+    x = cases.data((4, 2, 16), "f32", offset=1e4)
+    result = train(kernel, "f32", x, running_mean=np.zeros(2), rate=1.0)
+    np.testing.assert_allclose(result.running_mean, cases.reference(x)[0].astype(float), rtol=0, atol=4e-7)
+
+
+@all_kernels
 @pytest.mark.parametrize("rate", [0.0, 1.0])
 def test_rates_of_none_and_all_are_exact(rate: float, kernel: Kernel) -> None:
     x = cases.data((3, 2, 8), "f32")
