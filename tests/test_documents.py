@@ -128,7 +128,7 @@ def test_every_block_of_a_page_is_of_a_kind_that_is_tried():
         allowed |= (
             {"text"} if "generated/docs" in NAMES[path] else set()
         )  # a formula in a dialect's words: test_site.py
-        assert kinds <= allowed | {"python", "py", "sh", "{toctree}", "{eval-rst}"}, NAMES[path]
+        assert kinds <= allowed | {"python", "py", "sh", "{toctree}", "{eval-rst}", "{include}"}, NAMES[path]
 
 
 def test_the_worked_example_of_contributing(tmp_path):
