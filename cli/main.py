@@ -126,7 +126,8 @@ def warmup(arguments: Sequence[str]) -> int:
     for number, name in enumerate(cpu.warm([DType(name).numpy for name in known])):
         line(f"kernel {number + 1} of {3 * len(known)}, {name}")
     line.done()
-    print(f"{3 * len(known)} kernels, {time.perf_counter() - began:.1f} s; kept in {cpu.cache_path()}")
+    kept = f"kept in {cpu.cache_path()}" if cpu.cache_path() else "not kept: no folder for them can be written to"
+    print(f"{3 * len(known)} kernels, {time.perf_counter() - began:.1f} s; {kept}")
     return 0
 
 
