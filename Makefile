@@ -32,13 +32,15 @@ docs: $(VENV)/installed  ## the site, into out/site: open out/site/index.html
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -c docs . out/site
 	@echo "open out/site/index.html"
 
-bench: $(VENV)/installed  ## ours against torch, ONNX Runtime, JAX and NumPy, into out/ (nine minutes)
+bench: $(VENV)/installed  ## ours against torch, ONNX Runtime, JAX and NumPy, into out/ and the pages (ten minutes)
 	$(BIN)/normspec bench
+	$(BIN)/normspec bench --scaling
+	$(BIN)/python -m normspec.benchmarks.publish
 
-bench-gpu: $(VENV)/installed  ## the CUDA kernels against torch, cuDNN and torch.compile, into out/ (ten minutes, a GPU)
-	$(BIN)/normspec bench-gpu
+bench-gpu: $(VENV)/installed  ## the CUDA kernels against torch, cuDNN and torch.compile, into out/ and the pages (ten minutes, a GPU)
+	$(BIN)/normspec bench-gpu; told=$$?; $(BIN)/python -m normspec.benchmarks.publish; exit $$told
 
-kernels-check: $(VENV)/installed  ## compile every CUDA kernel for four generations of GPUs, without one (a quarter of an hour)
+kernels-check: $(VENV)/installed  ## compile every CUDA kernel for four generations of GPUs, without one (ten minutes)
 	$(BIN)/normspec kernels
 
 lint: $(VENV)/installed

@@ -33,16 +33,18 @@ def main(argv: Sequence[str]) -> int:
         return scaling.main(options.output)
     for name, install in left_out().items():
         print(f"{name} is left out: {install}", file=sys.stderr)
-    from . import picture  # needs matplotlib, which is said before the time is spent
+    from . import picture, roofline  # needs matplotlib, which is said before the time is spent
 
     options.output.mkdir(parents=True, exist_ok=True)
     results, where = run(options, shlex.join(["normspec", "bench", *argv]))
     data, table, plot = (options.output / f"bench.{suffix}" for suffix in ("json", "md", "png"))
-    data.write_text(json.dumps(report.data(results, where), indent=1) + "\n", encoding="utf-8")
+    numbers = report.data(results, where)
+    data.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     page = report.page(results, where)
     table.write_text(page, encoding="utf-8")
     if any(result.timings for result in results):
         picture.draw(results, plot)
+        roofline.draw(list(roofline.points(numbers["rows"])), options.output / "bench-roofline.png")
     print(f"{page}\nwritten to {options.output}: {data.name}, {table.name}, {plot.name}")
     return 0 if all(result.timings for result in results) else 1
 
@@ -76,7 +78,11 @@ def left_out() -> dict[str, str]:
 def parser() -> argparse.ArgumentParser:
     """The options."""
     made = argparse.ArgumentParser(prog="normspec bench", description=__doc__)
-    made.add_argument("--scaling", action="store_true", help="instead, ours alone from 1 to 10^8 values, as a plot")
+    made.add_argument(
+        "--scaling",
+        action="store_true",
+        help="instead, ours alone from 1 to 10^8 values: time and memory, a table and a plot",
+    )
     made.add_argument("--quick", action="store_true", help="a handful of rows")
     made.add_argument("--seconds", type=float, help=f"time for all rows ({SECONDS:.0f}; quick: {QUICK_SECONDS:.0f})")
     made.add_argument("--shape", type=shape, action="append", help="only this one, such as 32,64,112,112; repeatable")

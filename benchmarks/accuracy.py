@@ -7,7 +7,6 @@ libraries are given; so what is told is an error of computing, not of storing a 
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,13 +19,13 @@ from normspec.runtime.dtypes import DType, at_least_float32
 
 from . import machine
 from .peers import PEERS, Candidate, Peer, ours
+from .publish import fill
 from .rows import EPSILON, Array, Batch, Row
 
 COMMAND = "python -m normspec.benchmarks.accuracy"
 SHAPE = (16, 8, 28, 28)
 RATIOS = tuple(10.0**power for power in range(8))
 PANELS = (("training", "channels first"), ("training", "channels last"), ("evaluation", "channels first"))
-MARKS = "<!-- accuracy: written by `{}` -->\n", "<!-- end of accuracy -->\n"
 
 
 class Case(NamedTuple):
@@ -163,15 +162,6 @@ def where() -> str:
     return f"`{COMMAND}` on {told['cpu']}, {told['cores']} cores, Python {told['python']}: {versions}.\n"
 
 
-def fill(page: str, text: str) -> str:
-    """The page with ``text`` between its marks."""
-    begin, end = MARKS[0].format(COMMAND), MARKS[1]
-    pattern = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-    if not pattern.search(page):
-        raise ValueError(f"the page has no place for the table: {begin.strip()} ... {end.strip()}")
-    return pattern.sub(lambda _: f"{begin}\n{text}\n{end}", page)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, print the table, write it into the page and draw the plot beside it."""
     parser = argparse.ArgumentParser(prog=COMMAND, description=main.__doc__)
@@ -182,7 +172,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if page is not None:
         from . import accuracy_picture
 
-        page.write_text(fill(page.read_text(encoding="utf-8"), text), encoding="utf-8")
+        page.write_text(fill(page.read_text(encoding="utf-8"), "accuracy", COMMAND, text), encoding="utf-8")
         accuracy_picture.draw(curves(), RATIOS, page.with_suffix(".png"))
     return 0
 

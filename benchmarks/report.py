@@ -24,6 +24,13 @@ NUMBERS = [
 HEADER = "|".join(["shape", "layout", "dtype", "MB", *NUMBERS])
 BELOW = "mode|shape|layout|dtype|worst|÷ copy|out= ÷ copy|who is faster"
 APART = 1.5  # ratios of medians and of shortest times that are both shown
+RATIOS = "![Times over ours, for every row, and where a copy would be](bench.png)"
+ROOFLINE = """## Roofline
+
+Bytes that must move (x and y; backward x, dy and dx) over the shortest time, and a copy's. What lies above the line
+writes past the cache, which the copy does not.
+
+![Bandwidth against the size of x, for ours, torch and a copy](bench-roofline.png)"""
 METHOD = (
     "All in one process, in turns of random order. A turn is a pause of {pause:.0f} ms (so that threads of the one "
     "before have gone to sleep), a call that is not counted (unless a call takes over {long:.0f} ms), then calls of "
@@ -92,7 +99,7 @@ def times(one: timing.Timing) -> dict[str, Any]:
 
 def page(results: Sequence[Result], machine: Mapping[str, Any]) -> str:
     """The tables, and what is in them."""
-    plot = ["![Ratios](bench.png)"] if any(result.timings for result in results) else []
+    plot = [RATIOS, ROOFLINE] if any(result.timings for result in results) else []
     parts = ["# Performance", *where(machine), method(), meanings(), *tables(results)]
     return "\n\n".join([*parts, below(results), *wrong(results), *plot]) + "\n"
 

@@ -1,43 +1,55 @@
-"""How time grows with N, C and HW, from one value to a hundred million. ``normspec bench --scaling``."""
+"""How time and memory grow with N, C and HW, from one value to a hundred million. ``normspec bench --scaling``."""
 
 from __future__ import annotations
 
+import datetime
 import json
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from normspec.cli.terminal import Line
+from normspec.cli.terminal import Line, lines
 from normspec.runtime import kernels
 
 from . import machine
+from .report import microseconds
 from .rows import EPSILON, MODES, RATE, Array
 from .timing import uncollected
 
 DECADES = 9
 GROWING: dict[
     str, Callable[[int], tuple[int, int, int]]
-] = {  # what grows, and the shape (outer, feature, inner) of so many values or a few less
-    "N": lambda size: (max(1, size // 64), min(size, 8), max(1, min(size, 64) // 8)),
-    "C": lambda size: (max(1, min(size, 64) // 8), max(1, size // 64), min(size, 8)),
-    "HW": lambda size: (max(1, min(size, 64) // 8), min(size, 8), max(1, size // 64)),
+] = {  # what grows, and the shape (outer, feature, inner) of so many values or a few less; C last, for its memory
+    "N": lambda size: (max(1, size // PART), min(size, 8), max(1, min(size, PART) // 8)),
+    "HW": lambda size: (max(1, min(size, PART) // 8), min(size, 8), max(1, size // PART)),
+    "C": lambda size: (max(1, min(size, PART) // 8), max(1, size // PART), min(size, 8)),
 }
 ENOUGH = 0.05  # seconds of calls a point
+PART = 64  # of the values along what grows, so that the other axes are 64 values together
+WHAT = (
+    "Float32, channels first, the functions of the CPU backend on memory that is there: what grows has all but 64 of "
+    "the values. Times are medians in µs, for so many values; the last decade takes so many times as long as the one "
+    "before. Peak memory is by how much the process has been larger than before the first call: beside x and y, which "
+    "were there, the vectors of C values and what the threads work in."
+)
+PICTURE = "![Time of a call as N, HW and C grow, beside a line of slope one](scaling.png)"
 
 
 class Point(NamedTuple):
-    """The median time of a call."""
+    """The median time of a call, and by how many bytes the process has grown at most since before the first."""
 
     axis: str
     mode: str
     values: int
     seconds: float
+    grown: int | None
 
 
 def main(output: Path, decades: int = DECADES) -> int:
@@ -48,24 +60,31 @@ def main(output: Path, decades: int = DECADES) -> int:
         points.append(point)
         line(f"scaling, {point.axis}, {point.mode}: {point.values:.0e} values")
     line.done()
-    data = {**machine.describe(), "points": [point._asdict() for point in points]}
+    where = {**machine.describe(), "date": datetime.date.today().isoformat(), "load_after": machine.load()}
+    data = {**where, "points": [point._asdict() for point in points]}
     (output / "scaling.json").write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    (output / "scaling.md").write_text(page(points, where), encoding="utf-8")
     draw(points, output / "scaling.png")
-    print(f"written to {output}: scaling.json, scaling.png")
+    print(f"{page(points, where)}\nwritten to {output}: scaling.json, scaling.md, scaling.png")
     return 0
 
 
-def measured(decades: int) -> Iterator[Point]:
-    """Every axis and mode, at each power of ten."""
+def measured(decades: int, axes: Iterable[str] = GROWING) -> Iterator[Point]:
+    """Axes and modes, at each power of ten."""
     memory = np.random.default_rng(0).standard_normal(10 ** (decades - 1), np.float32)
-    target = np.zeros_like(memory)
-    for axis, shape_of in GROWING.items():
+    target = np.ones_like(memory)  # written to, so that it is there
+    for call in calls(memory[:1].reshape(1, 1, 1), target[:1].reshape(1, 1, 1)):
+        call()
+    before = peak()
+    for axis in axes:
         for power in range(decades):
-            shape = shape_of(10**power)
+            shape = GROWING[axis](10**power)
             size = int(np.prod(shape))
             x, y = memory[:size].reshape(shape), target[:size].reshape(shape)
             for mode, call in zip(MODES, calls(x, y), strict=True):
-                yield Point(axis, mode, size, median(call))
+                seconds = median(call)
+                after = peak()
+                yield Point(axis, mode, size, seconds, None if before is None or after is None else after - before)
 
 
 def calls(x: Array, y: Array) -> tuple[Callable[[], object], ...]:
@@ -94,6 +113,32 @@ def median(call: Callable[[], object]) -> float:
                 call()
             samples.append((time.perf_counter() - began) / number)
     return statistics.median(samples)
+
+
+def peak() -> int | None:
+    """The most bytes that the process has had; None where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def page(points: Sequence[Point], where: dict[str, Any]) -> str:
+    """A table, a line for what grows and each mode, and how near to linear that is."""
+    sizes = [10**power for power in range(0, DECADES, 2)]
+    header = "|".join(["grows", "mode", *(f"{size:,}" for size in sizes), "last decade", "peak, MiB"])
+    rows = []
+    for axis in GROWING:
+        for mode in MODES:
+            chosen = [point for point in points if (point.axis, point.mode) == (axis, mode)]
+            cells = [microseconds(min(chosen, key=lambda one: abs(one.values - size)).seconds) for size in sizes]
+            last = f"{chosen[-1].seconds / chosen[-2].seconds:.1f}"
+            grown = max(point.grown or 0 for point in chosen) / 2**20
+            rows.append([axis, mode, *cells, last, f"{grown:.1f}"])
+    command = f"{where['date']}, `normspec bench --scaling`; load {where['load_after']} after"
+    told = f"{where['cpu']}, {where['cores']} cores, {command}."
+    return "\n\n".join(["# Scaling", WHAT, told, "\n".join(lines(header, rows)), PICTURE]) + "\n"
 
 
 def draw(points: list[Point], path: Path) -> None:

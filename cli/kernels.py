@@ -28,8 +28,28 @@ CLUSTERS = (9, 0)  # the first capability that has them
 
 SPILLS: dict[str, str] = {}  # patterns of programs that may keep registers in memory, and why
 
+HEADING = """# CUDA kernels
+
+Every kernel that a call may launch, as the compiler left it for GPUs of compute capability 7.5, 8.0, 9.0 and 10.0
+(clusters: 9.0 and 10.0). `make kernels-check` compiles them anew, without a GPU, and fails on what this page does not
+allow; `normspec kernels --output docs/kernels.md` wrote the page.
+
+A name has the kernel, the dtype of the data and of the vectors, and how much is done at once: packets of 16 bytes or
+single elements, `u` pieces a thread, `t` threads a block. Clusters of 2, 4, 8 or 16 blocks share a program.
+
+- **registers** of a thread, for each capability;
+- **spilled**: bytes of registers that a thread keeps in memory, for any of them. None may;
+- **loads**, **stores**: instructions that move 128 bits. In `packets`, there must be one for every piece of x, in
+  the backward pass also of dy, and of what is written;
+- **float64**: instructions that compute in float64. Kernels of narrower dtypes have a few where a feature's statistics
+  come in or go out, an addition or multiplication for each, and none for the elements;
+- **KB** of machine code.
+
+## Programs that may spill
+"""
+
 WRITING = re.compile("normalize|resident|inference|evaluation|gradient|planes")  # kernels that write x's like
-NAME = re.compile(r"(?P<kernel>\w+?)(_k\d+)?_(?P<element>f16|bf16|f32|f64)_(?P<rest>\w+)")
+NAME = re.compile(r"(?P<kernel>\w+?)_(?P<element>f16|bf16|f32|f64)_(?P<rest>\w+)")
 PER_FEATURE = 6  # instructions that put together a feature's float64 results, at most
 
 
@@ -51,24 +71,27 @@ def main(arguments: Sequence[str]) -> int:
     """compile every CUDA kernel, without a GPU; fail if one spills, computes in float64 or moves single words"""
     parser = argparse.ArgumentParser(prog="normspec kernels", description=main.__doc__)
     parser.add_argument("names", nargs="*", help="parts of names of programs; without any, all are compiled")
-    parser.add_argument(
-        "--largest", action="store_true", help="of programs that differ in threads and clusters, the largest"
-    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s)")
+    parser.add_argument("--output", type=Path, default=TABLE, help="a page with the table (%(default)s)")
     options = parser.parse_args(arguments)
-    names = largest(programs().values()) if options.largest else list(programs())
-    if options.names:
-        names = [name for name in names if any(part in name for part in options.names)]
+    names = [name for name in programs() if not options.names or any(part in name for part in options.names)]
     found = compile_all(names, options.jobs)
     lines = list(table(found))
     print(*lines, sep="\n")
-    TABLE.parent.mkdir(exist_ok=True)
-    TABLE.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    options.output.parent.mkdir(exist_ok=True)
+    options.output.write_text("\n".join([HEADING, *exceptions(), "\n## All programs\n", *lines, ""]), encoding="utf-8")
     problems = [f"{name}: {problem}" for name in found for problem in problems_of(programs()[name], found[name])]
     for problem in problems:
         print(problem, file=sys.stderr)
-    print(f"{len(found)} programs, {len(problems)} problems; written to {TABLE}")
+    print(f"{len(found)} programs, {len(problems)} problems; written to {options.output}")
     return 1 if problems else 0
+
+
+def exceptions() -> Iterator[str]:
+    """Say which programs may keep registers in memory."""
+    yield from (f"- `{pattern}`: {reason}" for pattern, reason in SPILLS.items())
+    if not SPILLS:
+        yield "There is no exception."
 
 
 @functools.cache
@@ -79,27 +102,19 @@ def programs() -> dict[str, Program]:
     return {program.name: program for program in every()}
 
 
-def largest(every: Iterable[Program]) -> list[str]:
-    """Names of the programs that stand for those of fewer threads, and for clusters of fewer blocks."""
-    groups: dict[tuple[object, ...], list[Program]] = {}
-    for program in every:
-        groups.setdefault((parsed(program.name), program.cluster > 1), []).append(program)
-    return [max(group, key=lambda one: (one.threads, one.cluster)).name for group in groups.values()]
-
-
 def compile_all(names: Sequence[str], jobs: int) -> Found:
     """Compile programs for every capability that has what they need."""
     progress, found = terminal.Line(), {}
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
-        for name, facts in zip(names, pool.map(compile_one, names, chunksize=4), strict=True):
+        for number, (name, facts) in enumerate(zip(names, pool.map(compile_one, names), strict=True), 1):
             found[name] = facts
-            progress(f"compiled: {len(found)} of {len(names)}, {name}")
+            progress(f"compiled {100 * number // len(names) // 5 * 5} % of {len(names)} programs: {name}")
     progress.done()
     return found
 
 
 def compile_one(name: str) -> list[Facts]:
-    """Compile a program; PTX is made once for capabilities that share it."""
+    """Compile a program for every capability."""
     from normspec.runtime.kernels.cuda import build
 
     program = programs()[name]

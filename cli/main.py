@@ -60,15 +60,24 @@ def list_(arguments: Sequence[str]) -> int:
 def show(arguments: Sequence[str]) -> int:
     """what a class, method, function or dialect is: normspec show storch.nn.BatchNorm1d"""
     parser = argparse.ArgumentParser(prog="normspec show", description=show.__doc__)
-    parser.add_argument("name", help="such as storch, storch.BatchNorm1d or storch.nn.BatchNorm1d.loadStateDict")
+    parser.add_argument(
+        "name", help="such as storch, storch.BatchNorm1d, storch.nn.BatchNorm1d.loadStateDict or runtime.Tensor"
+    )
     name = parser.parse_args(arguments).name
-    dialect, _, rest = name.partition(".")
-    if dialect not in reference.dialects():
-        print(f"normspec show: no dialect {dialect!r}{_hint(dialect, reference.dialects())}", file=sys.stderr)
+    known = reference.packages()
+    package = next((one for one in known if f"{name}.".startswith(f"{one}.")), None)
+    if package is None:
+        word = name.partition(".")[0]
+        print(f"normspec show: no dialect {word!r}{_hint(word, known)}", file=sys.stderr)
         return 1
-    text = reference.of_member(dialect, rest) if rest else reference.of_dialect(dialect)
+    rest = name[len(package) + 1 :]
+    try:
+        text = reference.of_member(package, rest) if rest else reference.of_dialect(package)
+    except ModuleNotFoundError as error:
+        print(f"normspec show: {package} needs {error.name}, which is not installed", file=sys.stderr)
+        return 1
     if text is None:
-        print(f"normspec show: {dialect} has no {rest!r}{_hint(name, reference.members(dialect))}", file=sys.stderr)
+        print(f"normspec show: {package} has no {rest!r}{_hint(name, reference.members(package))}", file=sys.stderr)
         return 1
     print(text)
     return 0
@@ -117,7 +126,8 @@ def warmup(arguments: Sequence[str]) -> int:
     for number, name in enumerate(cpu.warm([DType(name).numpy for name in known])):
         line(f"kernel {number + 1} of {3 * len(known)}, {name}")
     line.done()
-    print(f"{3 * len(known)} kernels, {time.perf_counter() - began:.1f} s; kept in {cpu.cache_path()}")
+    kept = f"kept in {cpu.cache_path()}" if cpu.cache_path() else "not kept: no folder for them can be written to"
+    print(f"{3 * len(known)} kernels, {time.perf_counter() - began:.1f} s; {kept}")
     return 0
 
 

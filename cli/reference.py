@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import pkgutil
@@ -13,6 +14,8 @@ from typing import Any
 import normspec
 from normspec.runtime import Module
 
+LIBRARY = ("functional", "interop.jax", "interop.torch", "runtime")  # what has no dialect
+
 
 def dialects() -> list[str]:
     """The generated packages: those with a dialect of their own."""
@@ -22,8 +25,13 @@ def dialects() -> list[str]:
     ]
 
 
+def packages() -> list[str]:
+    """What ``normspec show`` knows: the dialects, and what has none."""
+    return [*dialects(), *LIBRARY]
+
+
 def members(dialect: str) -> dict[str, Any]:
-    """The public classes and functions of a dialect, by the names that they are imported by."""
+    """The public classes and functions of a dialect or package, by the names that they are imported by."""
     return {
         f"{module.__name__.removeprefix('normspec.')}.{name}": value
         for module in _modules(importlib.import_module(f"normspec.{dialect}"))
@@ -43,7 +51,7 @@ def normalizing(dialect: str) -> list[str]:
 
 
 def of_dialect(dialect: str) -> str:
-    """What a dialect is, and a line for each of its members."""
+    """What a dialect or package is, and a line for each of its members."""
     doc = inspect.getdoc(importlib.import_module(f"normspec.{dialect}"))
     lines = [
         f"{name}\n    {(inspect.getdoc(one) or '').partition(chr(10))[0]}" for name, one in members(dialect).items()
@@ -72,7 +80,7 @@ def _modules(package: Any) -> Iterator[Any]:
 
 
 def _text(name: str, one: Any) -> str:
-    if callable(one):
+    with contextlib.suppress(TypeError, ValueError):  # a property has no signature, nor has a class of dict's
         signature = inspect.signature(one)
         spoken = [each for each in signature.parameters.values() if each.name != "self"]
         name += str(signature.replace(parameters=spoken)).replace("'", "")

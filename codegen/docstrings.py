@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Iterable, Iterator
 
-from .model import Argument, Callable_, Class, Example, Kept
+from .model import Argument, Callable_, Class, Condition, Example, Kept
 
 WIDTH = 110
 
@@ -38,6 +38,7 @@ def of_callable(one: Callable_, indent: int) -> str:
             ("", _fill(one.doc)),
             ("Parameters", _parameters(arguments)),
             ("Returns", returns),
+            ("Raises", _raises(one.conditions)),
             ("Examples", _examples(one.examples)),
         ]
     )
@@ -58,16 +59,20 @@ def _class(one: Class) -> Iterator[tuple[str, list[str]]]:
     yield "Attributes", [*_parameters(one.attributes, short=True), *state]
     keys = (f"``{kept.name}`` ({kept.kind})" for kept in one.state)
     yield "State", _fill("The state dict has, in this order: " + ", ".join(keys) + ".")
-    raises: dict[str, list[str]] = {}
-    for condition in one.raises:
-        raises.setdefault(condition.raises or "", []).append(condition.doc)
-    yield "Raises", [line for name, docs in raises.items() for line in _entry(name, " ".join(docs))]
+    yield "Raises", _raises(one.raises)
     differences = [f"{each.about}: {each.original} Here: {each.here}" for each in one.deviations]
     omitted = [f"{name} is left out: {reason}" for name, reason in one.omits.items()]
     notes = [line for note in (*one.notes, *differences, *omitted) for line in _bullet(note)]
     yield "Notes", notes
     yield "References", [*_bullet(one.source or ""), *_bullet(one.origin)] if one.source else _bullet(one.origin)
     yield "Examples", [*(f">>> {line}" for line in one.imports if one.examples), *_examples(one.examples)]
+
+
+def _raises(conditions: Iterable[Condition]) -> list[str]:
+    raises: dict[str, list[str]] = {}
+    for one in conditions:
+        raises.setdefault(one.raises or "", []).append(one.doc)
+    return [line for name, docs in raises.items() for line in _entry(name, " ".join(docs))]
 
 
 def _state_facts(kept: Kept) -> str:

@@ -87,6 +87,7 @@ class Callable_:
     doc: str
     module: str
     examples: tuple[Example, ...]
+    conditions: tuple[Condition, ...]
 
     @property
     def annotation(self) -> str:

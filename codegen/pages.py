@@ -54,14 +54,31 @@ class Reference:
         """The file of the page of a class or trait, beside the index."""
         return f"{self.qualified(name).partition('.')[2]}.md"
 
-    def source(self, name: str) -> str:
-        """The line of the generated code at which something is defined, as a link from a page."""
+    def source(self, name: str, method: str = "") -> str:
+        """The line of the generated code at which something is defined, or a method of it, as a link from a page."""
         for path, text in self.files.items():
             found = re.search(rf"^(class|def) {name}\b", text, re.MULTILINE)
+            if found and method:
+                found = re.compile(rf"^    (def )?{method}\b", re.MULTILINE).search(text, found.start())
             if found:
                 line = text.count("\n", 0, found.start()) + 1
                 return f"../../{self.dialect.name}/{path}#L{line}"
         raise KeyError(name)
+
+    def counterparts(self, one: Callable_) -> list[Class]:
+        """The classes that compute what a function does."""
+        return [each for each in self.dialect.classes if each.operator == one.operator]
+
+    def users(self, name: str) -> list[tuple[str, str]]:
+        """The classes and methods whose examples use something, with links to them."""
+        found = [(one.qualified, self.page(one.name), one.examples) for one in self.dialect.classes if one.name != name]
+        found += [
+            (f"{trait.name}.{one.name}", f"{self.page(trait.name)}#{one.name.lower()}", one.examples)
+            for trait in self.bases
+            for one in trait.methods
+        ]
+        used = re.compile(rf"\.{name}\(")
+        return [(label, link) for label, link, examples in found if any(used.search(one.code) for one in examples)]
 
     def ancestors(self, name: str) -> list[str]:
         return graph.ancestors(name, self.parents)

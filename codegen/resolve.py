@@ -6,6 +6,7 @@ import builtins
 import string
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from .model import Argument, Binding, Callable_, Class, Condition, Deviation, Dialect, Example, Kept, Trait, quoted
@@ -92,6 +93,10 @@ def _check_operator(reader: Reader, operator: OperatorSpec) -> None:
     for function in operator.functions.values():
         for name, parameter in function.parameters.items():
             _check_type(reader, name, parameter.type, parameter.where)
+        for name in function.raises:
+            if name not in operator.conditions:
+                problem = f"a function raises {name!r}, which is no condition"
+                reader.complain(function.where, problem + hint(name, operator.conditions))
     for name, state in operator.state.items():
         for word in (*state.when, *state.shape):
             if word not in operator.parameters:
@@ -134,7 +139,7 @@ class _Resolver:
     def dialect(self, variants: Iterable[VariantSpec]) -> Dialect:
         spec = self.spec
         self._check_exceptions()
-        conditions = self._conditions()
+        conditions = self.conditions
         traits = tuple(
             Trait(
                 name, trait.extends, trait.doc, tuple(self._callable(one, each) for one, each in trait.methods.items())
@@ -331,6 +336,7 @@ class _Resolver:
             doc=spec.doc or meaning.doc,
             module=spec.module,
             examples=self._examples(spec.examples),
+            conditions=tuple(one for one in self.conditions if one.name in meaning.raises and one.raises),
         )
 
     def _arguments(
@@ -398,7 +404,8 @@ class _Resolver:
                 self._complain(where, f"the parameter {name!r} is neither bound nor fixed")
         return tuple(bound[name] for name in canonical if name in bound)
 
-    def _conditions(self) -> tuple[Condition, ...]:
+    @cached_property
+    def conditions(self) -> tuple[Condition, ...]:
         """What the dialect says of every condition: it must account for each, in words or by saying why it never is."""
         known: dict[str, ConditionSpec] = {}
         for operator in self.operators.values():

@@ -56,11 +56,12 @@ class ConditionSpec:
 
 @dataclass(frozen=True)
 class FunctionSpec:
-    """A function of the runtime that dialects give a name of their own."""
+    """A function of the runtime that dialects give a name of their own; ``raises`` are conditions."""
 
     doc: str
     returns: str
     parameters: dict[str, ParameterSpec] = field(default_factory=dict)
+    raises: tuple[str, ...] = ()
     where: str = ""
 
 

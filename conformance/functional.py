@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,9 @@ def _docstring(case: FunctionCase) -> None:
     for argument in case.one.arguments:
         assert f"{argument.name} : {argument.type}" in doc, argument.name
         assert " ".join(argument.doc.split()) in doc, argument.name
+    for condition in case.one.conditions:
+        assert str(condition.raises) in doc, condition.name
+        assert condition.doc in doc, condition.name
 
 
 def _vectors() -> dict[str, Any]:
@@ -89,19 +93,37 @@ def _oracle(vectors: dict[str, Any]) -> Oracle:
     return Oracle(3, 1e-5, 0.1, True, True, wide["scale"], wide["shift"], wide["mean"], wide["variance"])
 
 
+PROVOKE: dict[str, dict[str, Any]] = {
+    "input_type": {"input": "text"},
+    "rank": {"input": np.ones(3, np.float32)},
+    "input_float": {"input": np.ones(SHAPE, np.int64)},
+    "single_value": {"input": np.ones((1, 3, 1), np.float32)},
+    "statistics_missing": {"mean": None},
+    "vector_shape": {"scale": np.ones(5, np.float32)},
+    "vector_dtype": {"scale": np.ones(3, np.int64)},
+    "update_rate_type": {"update_rate": "fast"},
+    "epsilon": {"epsilon": 0.0},
+    "epsilon_negative": {"epsilon": -1.0, "training": False},
+}
+
+
 def _errors(case: FunctionCase) -> None:
-    vectors, bad = _vectors(), _vectors() | {"scale": np.ones(5, np.float32)}
-    for x, given in (("text", vectors), (np.ones(SHAPE, np.int64), vectors), (np.ones(SHAPE, np.float32), bad)):
-        before = {name: value.copy() for name, value in given.items()}
+    assert {one.name for one in case.one.conditions} <= {*PROVOKE, "device_mixed"}  # which takes a second device
+    for condition in case.one.conditions:
+        if condition.name not in PROVOKE:
+            continue
+        given = {"input": np.ones(SHAPE, np.float32), "training": True, **_vectors(), **PROVOKE[condition.name]}
+        before = {name: np.copy(value) for name, value in given.items()}
         try:
-            case.call(x, training=True, **given)
+            case.call(given.pop("input"), **given)
         except Exception as error:
-            assert "batch_norm: " in str(error), error
-            assert "expected" in str(error), error
+            text = re.sub(r"\\{(\w+)\\}", "(.+)", re.escape(condition.text or ""))
+            assert type(error).__name__ == condition.raises, f"{condition.name}: {error!r}"
+            assert re.fullmatch(rf"{text}\nbatch_norm: .+: expected .+, found .+", str(error)), error
         else:
-            raise AssertionError("nothing was raised")
-        for name, value in before.items():
-            np.testing.assert_array_equal(given[name], value, err_msg=name)
+            raise AssertionError(f"{condition.name}: nothing was raised")
+        for name, value in given.items():
+            np.testing.assert_array_equal(value, before[name], err_msg=name)
 
 
 def _dtypes(case: FunctionCase) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from importlib import metadata
+from importlib import metadata, util
 from pathlib import Path
 
 from sphinx.application import Sphinx
@@ -18,6 +18,7 @@ extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
+    "sphinx_copybutton",
     "mathml",
     "examples",
     "sources",
@@ -39,8 +40,11 @@ nitpicky = True
 nitpick_ignore_regex = [("py:.*", ".*")]  # types in words, such as "array of shape (C,)"
 autodoc_typehints = "none"  # the docstrings tell types in words
 autodoc_member_order = "bysource"
+autodoc_mock_imports = [name for name in ("jax", "torch") if util.find_spec(name) is None]
+copybutton_prompt_text = r">>> |\.\.\. "  # output is not copied
+copybutton_prompt_is_regexp = True
 napoleon_google_docstring = False
-smartquotes = False  # what a spec says is shown as it is
+smartquotes_action = "D"  # dashes; quotes of a spec are shown as they are
 
 myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3

@@ -19,12 +19,12 @@ HALF = ("float16", "bfloat16")
 class DType:
     """An element type.
 
+    Two element types are equal if their names are, whatever their dialects; so are a NumPy dtype and its like.
+
     Parameters
     ----------
     name : str
         NumPy's name of it; "bfloat16" is that of ``ml_dtypes``.
-
-    Two element types are equal if their names are, whatever their dialects; so are a NumPy dtype and its like.
     """
 
     dialect: ClassVar[Dialect | None] = None

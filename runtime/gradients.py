@@ -9,7 +9,10 @@ _refusals: ContextVar[int] = ContextVar("normspec.gradients", default=0)  # cont
 
 
 class NoGrad(ContextDecorator):
-    """Within it, ``wanted()`` is False; may be nested, and shared by threads."""
+    """A context, or a decorator, in which nothing is remembered for ``backward``; a dialect's ``no_grad()`` is one.
+
+    It may be nested, and shared by threads.
+    """
 
     def __enter__(self) -> NoGrad:
         _refusals.set(_refusals.get() + 1)

@@ -45,7 +45,7 @@ class State:
 
 
 class Module(metaclass=Indexed):
-    """Keeps tensors and modules as its attributes; what may be done with them is in ``operators.module``.
+    """What is called, has a mode, and keeps tensors and modules as its attributes.
 
     A generated class says which arguments and tensors there are (``names``, ``state``); a class of a user's own calls
     ``super().__init__()`` and assigns tensors and modules.

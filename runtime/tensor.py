@@ -35,6 +35,15 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     device : str, default None
         "cpu" or "cuda", or with a number "cuda:0"; None is where the data is.
 
+    Attributes
+    ----------
+    array : numpy.ndarray or device array
+        The memory.
+    device : str
+        Where it is, "cpu" or such as "cuda:0".
+    grad : Tensor or None
+        What ``backward`` has added up; None before.
+
     Raises
     ------
     TypeError

@@ -268,6 +268,15 @@ def test_moments(shape: tuple[int, int], element: str) -> None:
     np.testing.assert_allclose(m2, (variance * shape[0]).astype(float), rtol=digits)
 
 
+def test_moments_have_a_mean_beyond_the_digits_of_x() -> None:
+    x = cases.filled(rows, data((70, 8), "f32", 1e4))
+    grid, kept = Grid(x.shape, "f32", True, 5), partial(5, 3, 8, "f32")
+    cases.run(columns.statistics("f32", True, UNROLL, THREADS), (grid.slabs, 5), *matrix(x), *grid.sizes, kept)
+    mean, m2 = cases.aligned((2, 8), np.float64)
+    cases.run(columns.moments("f32", True, THREADS), (grid.slabs, 1), *grid.sizes, kept, mean, m2)
+    np.testing.assert_allclose(mean, cases.reference(stacked(x))[0].astype(float), rtol=0, atol=4e-7)
+
+
 def infer(x: Array, y: Array, *vectors: Array | None, element: str, slices: int = 3) -> None:
     packets = aligned(element, x, y)
     grid = Grid(x.shape, element, packets, slices)

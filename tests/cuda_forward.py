@@ -362,6 +362,13 @@ def test_moments(slices: int, element: str) -> None:
     np.testing.assert_allclose(m2, (variance * x[:, 0].size).astype(float), rtol=digits)
 
 
+def test_moments_have_a_mean_beyond_the_digits_of_x() -> None:
+    x = cases.data((4, 2, 40), "f32", offset=1e4)
+    mean, m2 = poison(2), poison(2)
+    cases.run(forward.moments("f32", 64), (2, 1), partials("f32", x, 3), 3, mean, m2)
+    np.testing.assert_allclose(mean, cases.reference(x)[0].astype(float), rtol=0, atol=4e-7)
+
+
 def test_a_float64_mean_is_not_rounded_to_the_arithmetic_of_x() -> None:
     x = cases.data((3, 2, 20), "f32", offset=1e5)
     mean, variance = (statistic.astype(float) for statistic in cases.reference(x))

@@ -125,6 +125,10 @@ def cluster_wait(module: Any) -> None:
     thread.awaited = 0
 
 
+def cluster_size(module: Any) -> int:
+    return len(current().block.cluster)
+
+
 def peer_shared(module: Any, array: Array, rank: int) -> Array:
     """The same shared array of another block."""
     block = current().block
@@ -164,4 +168,5 @@ def install() -> None:
     module.threadIdx = property(lambda module: current().threadIdx)
     module.blockIdx = property(lambda module: current().block.blockIdx)
     module.syncthreads = syncthreads
-    module.cluster_arrive, module.cluster_wait, module.peer_shared = cluster_arrive, cluster_wait, peer_shared
+    module.cluster_arrive, module.cluster_wait = cluster_arrive, cluster_wait
+    module.cluster_size, module.peer_shared = cluster_size, peer_shared

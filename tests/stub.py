@@ -69,6 +69,10 @@ class Driver:
     def fail(self, error: int) -> None:
         self.library.stub_fail(error)
 
+    def clusters(self, most: int) -> None:
+        """Have room for clusters of so many blocks, at most; 0 is for any."""
+        self.library.stub_clusters(most)
+
     def blocks(self) -> int:
         """Allocations that were not freed."""
         return int(self.library.stub_blocks())

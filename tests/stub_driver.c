@@ -15,7 +15,7 @@ enum { INVALID = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, BLOCKS = 4096, KERNELS =
 
 static struct { char *start; size_t size; int device; } blocks[BLOCKS];
 static struct { char name[128]; int count; unsigned char sizes[64]; int shared, clusters; } kernels[KERNELS];
-static int nkernels, contexts[16], failing, quiet;
+static int nkernels, contexts[16], failing, quiet, most_clustered;
 static _Thread_local int *current;
 static char text[LINES];
 static size_t used;
@@ -29,6 +29,7 @@ const char *stub_log(void) { return text; }
 void stub_clear(void) { used = 0; text[0] = 0; }
 void stub_quiet(int on) { quiet = on; }
 void stub_fail(int error) { failing = error; }
+void stub_clusters(int most) { most_clustered = most; }
 void stub_parameters(const char *name, const unsigned char *sizes, int count) {
     for (int i = 0; i < nkernels; i++)
         if (!strcmp(kernels[i].name, name)) { memcpy(kernels[i].sizes, sizes, count); kernels[i].count = count; }
@@ -39,6 +40,9 @@ static int block_of(void *p) {
         if (blocks[i].start && (char *)p >= blocks[i].start && (char *)p < blocks[i].start + blocks[i].size) return i;
     return -1;
 }
+
+struct Attribute { int id, pad; union { unsigned dims[3]; int value; char room[64]; } u; };
+struct Config { unsigned grid[3], block[3], shared; void *stream; struct Attribute *attributes; unsigned count; };
 
 static R nothing(void) { return 0; }
 R cuGetProcAddress_v2(const char *symbol, void **found, int version, uint64_t flags, int *status) {
@@ -173,10 +177,15 @@ R cuKernelSetAttribute(int attribute, int value, void *kernel, int device) {
     return 0;
 }
 R cuKernelGetParamInfo(void *kernel, size_t index, size_t *offset, size_t *size) { return INVALID; }
+R cuOccupancyMaxActiveClusters(int *clusters, void *function, const struct Config *config) {
+    int cluster = 1;
+    for (unsigned i = 0; i < config->count; i++)
+        if (config->attributes[i].id == 4) cluster = config->attributes[i].u.dims[0];
+    LOG("clusters of %d\n", cluster);
+    *clusters = most_clustered && cluster > most_clustered ? 0 : 132 / cluster;
+    return failing;
+}
 R cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void *function, int size, size_t shared) { *blocks = 4; return 0; }
-
-struct Attribute { int id, pad; union { unsigned dims[3]; int value; char room[64]; } u; };
-struct Config { unsigned grid[3], block[3], shared; void *stream; struct Attribute *attributes; unsigned count; };
 
 R cuLaunchKernelEx(const struct Config *config, void *function, void **parameters, void **extra) {
     int cluster = 1, serialized = 0, index = (int)(((char *)function - (char *)kernels) / sizeof kernels[0]);

@@ -64,6 +64,14 @@ def test_a_launch_is_what_was_asked_for(driver):
     assert attributes == ["attribute 8 100000", "attribute 14 1"], "opt in to shared memory and large clusters"
 
 
+def test_clusters_of_any_size_share_a_kernel(driver):
+    small = TOY._replace(name="toy_clusters", cluster=2)
+    device.gpu(0).launcher(small, (4,))(0, 1, 2, 3, np.float32(4))
+    device.gpu(0).launcher(small._replace(cluster=16), (32,))(0, 1, 2, 3, np.float32(4))
+    assert [line for line in driver.lines() if line.startswith("attribute")] == ["attribute 14 1"]
+    assert [launch.cluster for launch in driver.launches()] == [2, 16]
+
+
 def test_a_program_is_loaded_once(driver, monkeypatch):
     first = device.gpu(0).launcher(TOY, (1,))
     monkeypatch.setattr(cache, "cubin", lambda *_: pytest.fail("loaded again"))
@@ -455,6 +463,64 @@ def test_a_channel_of_a_megabyte_is_a_cluster(driver):
     plans._plans.clear()
 
 
+@pytest.fixture
+def room(driver):
+    """Lets the GPU have room for clusters of so many blocks, at most."""
+    here = device.gpu(0)
+
+    def set_to(most):
+        driver.clusters(most)
+        here._fits.clear()
+        plans._plans.clear()
+
+    yield set_to
+    set_to(0)
+
+
+@pytest.mark.parametrize(
+    ("most", "kernels"),
+    [(0, [("resident", 16, 256)]), (8, [("resident", 8, 512)]), (4, [("statistics", 1, 256), ("normalize", 1, 256)])],
+)
+def test_what_there_is_no_room_for_is_not_launched(driver, room, most, kernels):
+    """A megabyte to a feature would be 16 blocks of 256 threads, 16 pieces each."""
+    given = arrays((32, 2, 8192))
+    room(most)
+    _, found = launches(driver, cuda.forward_training, *given, 0.5, 0.25, True)
+    assert [(launch.name.split("_")[0], launch.cluster, launch.threads) for launch in found] == kernels
+    x, dy = given[:2]
+    mean = cuda.to_device(np.ones(2))
+    _, found = launches(driver, cuda.backward, x, dy, dy, mean, mean, None, True)
+    assert max(launch.cluster for launch in found) <= (most or 16)
+
+
+def test_rows_that_there_is_no_room_for_are_split(driver, room):
+    given = arrays((1024, 64, 1))
+    room(0)
+    _, (launch,) = launches(driver, cuda.forward_training, *given, 0.5, 0.25, True)
+    assert (launch.name.split("_f32")[0], launch.cluster) == ("columns_resident_clusters", 8)
+    room(4)
+    _, found = launches(driver, cuda.forward_training, *given, 0.5, 0.25, True)
+    assert max(launch.cluster for launch in found) <= 4
+
+
+def test_the_gpu_is_asked_once(driver, room):
+    given = arrays((32, 2, 8192))
+    room(8)
+    for _ in range(2):
+        cuda.forward_training(*given, 0.5, 0.25, True)
+        plans._plans.clear()
+    asked = [line for line in driver.lines() if line.startswith("clusters of")]
+    assert asked == ["clusters of 16", "clusters of 8", "clusters of 16"], "of 256, 512 and 512 threads"
+
+
+def test_a_cluster_that_the_driver_refuses_does_not_fit(driver, room):
+    room(0)
+    program = TOY._replace(name="toy_refused", cluster=16)
+    device.gpu(0).launcher(program, (16,))
+    driver.fail(912)
+    assert not device.gpu(0).fits(program)
+
+
 def test_small_planes_go_through_shared_memory(driver):
     x, y, *vectors = arrays((32, 8, 49))
     _, (launch,) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
@@ -465,7 +531,7 @@ def test_small_planes_go_through_shared_memory(driver):
 def test_rows_have_kernels_of_their_own(driver):
     x, y, *vectors = arrays((64, 48, 1))
     _, (launch,) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
-    assert launch.name.startswith("columns_resident_k1_f32")
+    assert launch.name.startswith("columns_resident_f32")
     assert launch.arguments[:7] == (x.pointer, 48, y.pointer, 48, 64, 48, 4)
 
 

@@ -7,6 +7,8 @@ import json
 import math
 import os
 import random
+import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -16,7 +18,8 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from normspec.benchmarks import main, measure, peers, report, rows, scaling, timing, training
+from normspec.benchmarks import main, measure, peers, publish, report, roofline, rows, scaling, timing, training
+from suite import ROOT
 
 
 class Fake:
@@ -278,3 +281,65 @@ def test_scaling_grows_one_axis_at_a_time(tmp_path):
     assert len(points) == 4 * 3 * len(rows.MODES)
     assert all(point["seconds"] > 0 for point in points)
     assert (tmp_path / "scaling.png").read_bytes().startswith(b"\x89PNG")
+    page = (tmp_path / "scaling.md").read_text(encoding="utf-8")
+    for axis in scaling.GROWING:
+        chosen = [one for one in points if (one["axis"], one["mode"]) == (axis, "training")]
+        line = next(line for line in page.splitlines() if re.match(rf"\| {axis} +\| training", line))
+        assert f" {report.microseconds(chosen[2]['seconds'])} " in line
+        assert f" {chosen[3]['seconds'] / chosen[2]['seconds']:.1f} |" in line
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell a process's largest size")
+def test_memory_grows_with_the_channels_alone():
+    """In a process of its own, for the largest size that it ever had is what is told."""
+    code = "from normspec.benchmarks import scaling; print(max(one.grown for one in scaling.measured(8, [{!r}])))"
+    found = {}
+    for axis in ("HW", "C"):
+        done = subprocess.run([sys.executable, "-c", code.format(axis)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        found[axis] = int(done.stdout)
+    assert found["HW"] < 16 * 2**20  # x has 40 MB
+    assert found["C"] < 16 * 2**20 + 150 * 10**7 // scaling.PART  # bytes a channel, vectors included
+
+
+def run_in(folder):
+    """What a bench would have written: numbers of one row, and pages with pictures."""
+    for name in publish.PLACES:
+        (folder / f"{name}.md").write_text(f"# A title\n\nmeasured by {name}\n\n![A plot]({name}.png)\n")
+        (folder / f"{name}.png").write_bytes(name.encode())
+
+
+def test_what_was_measured_goes_into_the_pages(tmp_path, capsys):
+    results, docs = tmp_path / "out", tmp_path / "docs"
+    results.mkdir()
+    shutil.copytree(ROOT / "docs", docs)
+    assert publish.main(["--results", str(results), "--docs", str(docs)]) == 0
+    assert capsys.readouterr().out == ""  # nothing was run, so the pages stay
+    run_in(results)
+    before = (docs / "performance.md").read_text(encoding="utf-8")
+    for _ in range(2):
+        assert publish.main(["--results", str(results), "--docs", str(docs)]) == 0
+    for name, (file, command) in publish.PLACES.items():
+        page = (docs / file).read_text(encoding="utf-8")
+        assert page.count(f"measured by {name}\n") == page.count(f"]({name}.png)") == 1
+        assert f"written by `{command}`" in page
+        assert (docs / f"{name}.png").read_bytes() == name.encode()
+    after = (docs / "performance.md").read_text(encoding="utf-8")
+    assert after.partition("<!-- bench:")[0] == before.partition("<!-- bench:")[0] != ""
+    with pytest.raises(ValueError, match="the page has no place"):
+        publish.fill("# Another page\n", "bench", "make bench", "")
+
+
+def test_the_roofline_is_of_the_bytes_that_must_move(tmp_path):
+    seconds = {name: {"minimum": 1e-3} for name in ("ours", "torch", "copy")}
+    row = {"dtype": "float32", "layout": "channels first", "bytes": 10**6, "seconds": seconds}
+    found = list(roofline.points([{**row, "mode": "training"}, {**row, "mode": "backward"}]))
+    assert {(one.mode, one.name): one.bandwidth / 1e9 for one in found} == pytest.approx(
+        {
+            (mode, name): 2 if name == "copy" else bytes
+            for mode, bytes in (("training", 2), ("backward", 3))
+            for name in seconds
+        }
+    )
+    roofline.draw(found, tmp_path / "roofline.png")
+    assert matplotlib.image.imread(tmp_path / "roofline.png")[..., :3].std() > 0.02

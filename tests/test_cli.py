@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -59,6 +60,16 @@ def test_show_finds_a_method_and_an_attribute(capsys):
     assert main(["show", "storch.nn.BatchNorm1d.isTraining"]) == 0
     assert "Whether the module is in training mode." in capsys.readouterr().out
     assert main(["show", "storch.BatchNorm1d.nothing"]) == 1
+
+
+def test_show_finds_what_has_no_dialect(capsys):
+    assert main(["show", "functional.batch_stats"]) == 0
+    assert capsys.readouterr().out.startswith("normspec.functional.batch_stats(x: Any, *, axis: int = 1,")
+    assert main(["show", "runtime.StateDict"]) == 0
+    assert capsys.readouterr().out.startswith("normspec.runtime.StateDict\n\nTensors by name.")
+    assert main(["show", "runtime.Tensor.backward"]) == 0
+    assert "create_graph : bool, default False" in capsys.readouterr().out
+    assert main(["show", "interop.torch"]) == (0 if importlib.util.find_spec("torch") else 1)
 
 
 def test_show_tells_a_dialect(capsys):

@@ -38,6 +38,8 @@ SHOWN = {  # the pages that are looked at, in every light
     "statistics": "generated/docs/statistics.html",
     "conformance": "docs/conformance.html",
     "numerics": "docs/numerics.html",
+    "tensor": "docs/api/tensor.html",
+    "function": "generated/docs/torch/nn.functional.batch_norm.html",
 }
 SCREENSHOTS = ROOT / "out" / "screenshots"
 
@@ -168,6 +170,94 @@ def test_a_page_has_everything_that_a_reader_looks_for(name, pages):
     assert switch == ({each.name for each in DIALECTS} if one.operator == "batch_norm" else {dialect.name})
     drawn = article.find("svg").get_text()
     assert all(supertype in drawn for supertype in one.supertypes)
+
+
+def heads(article, section):
+    return [head.get_text() for head in article.find(id=section).find("thead").find_all("th")]
+
+
+INDEX, TRAIT, FUNCTION = (
+    f"generated/docs/{path}.html" for path in ("storch/index", "nvtripy/Module", "torch/nn.functional.batch_norm")
+)
+ANATOMY = {  # an item of docs/anatomy.md: the page that is looked at, and what must be true of its article
+    "index: members list": (INDEX, lambda page: len(rows_of(page, "members-list")) == 3),
+    "index: grouped members": (
+        INDEX,
+        lambda page: (
+            [each.get_text().rstrip("¶#") for each in page.find(id="members-list").find_all("h3")]
+            == ["Classes", "Traits and base class", "Functions", "Methods of every module", "Element types"]
+        ),
+    ),
+    "index: filter": (INDEX, None),  # test_members_are_filtered
+    "kind and name": (STORCH, lambda page: page.find("h1").find_next("p").get_text().startswith("class · ")),
+    "qualified name": (STORCH, lambda page: page.find("code", string="normspec.storch.nn.BatchNorm1d")),
+    "signature with defaults": (STORCH, lambda page: "eps: float = 1e-05" in page.find("pre").get_text()),
+    "source link": (TRAIT, lambda page: len(page.find_all("a", string="source")) == 1 + len(page.find_all("h3"))),
+    "supertypes": (STORCH, lambda page: "Supertypes: HasParams" in plain(page.find(id="supertypes").get_text())),
+    "known subtypes": (
+        TRAIT,
+        lambda page: "Known subtypes: BatchNorm, Linear." in page.find(id="supertypes-and-subtypes").get_text(),
+    ),
+    "graph of both": (STORCH, lambda page: page.find("svg")["role"] == "img"),
+    "summary and prose": (STORCH, lambda page: "Applies Batch Normalization over a 2D or 3D input." in page.get_text()),
+    "formula": (FUNCTION, lambda page: page.select_one(".formula math mfrac")),
+    "parameters": (STORCH, lambda page: heads(page, "parameters")[1:] == ["type", "default", "must be", "meaning"]),
+    "shapes": (STORCH, lambda page: "(N, C, L)" in page.find(id="shape").get_text()),
+    "attributes": (
+        STORCH,
+        lambda page: heads(page, "attributes")[1:6] == ["type", "shape", "element type", "initially", "None when"],
+    ),
+    "state dict": (STORCH, lambda page: heads(page, "state-dict")[1:4] == ["kind", "shape", "element type"]),
+    "own methods": (STORCH, lambda page: rows_of(page, "methods")[0].find("a").get_text().startswith("__call__(")),
+    "inherited methods and their origin": (STORCH, lambda page: heads(page, "methods")[-1] == "from"),
+    "errors raised": (FUNCTION, lambda page: heads(page, "raises") == ["exception", "phase", "when", "says"]),
+    "notes": (STORCH, lambda page: page.find(id="notes").find("li")),
+    "examples": (STORCH, lambda page: page.find(id="examples").find("pre")),
+    "output of the examples": (STORCH, lambda page: "Local variables" in page.find(id="examples").get_text()),
+    "copy button": (STORCH, None),  # test_examples_are_copied_without_prompts
+    "used by": (
+        "generated/docs/storch/functions.html",
+        lambda page: page.find(id="randn").find("a", string="storch.nn.BatchNorm1d"),
+    ),
+    "see also": (STORCH, lambda page: page.find(id="see-also").find("a", string="storch.nn.BatchNorm2d")),
+    "the same elsewhere": (STORCH, lambda page: len(page.select("nav.switch a")) == len(DIALECTS) - 1),
+    "differences from torch": (STORCH, lambda page: rows_of(page, "differences-from-torch-nn-batchnorm1d")),
+    "deviations from the original": (STORCH, lambda page: page.find(id="deviations").find("tbody").find("a")),
+    "what is left out, and why": (STORCH, lambda page: page.find(id="left-out").find_all("li")),
+    "on this page": (STORCH, lambda page: page.find_parent("html").select(".toc-tree a")),
+}
+
+
+def test_a_page_has_what_the_originals_have(pages):
+    table = [row.find("th").get_text() for row in pages["docs/anatomy.html"].find("tbody").find_all("tr")]
+    assert table == list(ANATOMY)
+    for item, (name, found) in ANATOMY.items():
+        assert found is None or found(pages[name].find("article")), item
+
+
+@pytest.mark.parametrize("package", reference.LIBRARY)
+def test_what_has_no_dialect_is_told_from_its_docstrings(package, pages):
+    """Every public class, method and function is on a page, with every line of its docstring and its source."""
+    if package.startswith("interop."):
+        pytest.importorskip(package.partition(".")[2], reason="the library that it is for is not installed")
+    for path, one in reference.members(package).items():
+        page = next((page for page in pages.values() if page.find("dt", id=f"normspec.{path}")), None)
+        assert page is not None, path
+        members = [(path, one)]
+        if inspect.isclass(one):
+            own = {name: each for name, each in vars(one).items() if not name.startswith("_") and inspect.getdoc(each)}
+            members += [(f"{path}.{name}", each) for name, each in own.items() if inspect.isroutine(each)]
+        for name, member in members:
+            entry = page.find("dt", id=f"normspec.{name}")
+            assert entry.find("a", string="[source]"), name
+            text = plain(entry.find_parent("dl").get_text())
+            shown = reference.of_member(package, name[len(package) + 1 :])
+            for line in (inspect.getdoc(member) or "").splitlines():
+                assert line in shown
+                for words in line.split(" : "):
+                    if not re.fullmatch(r"-+|Parameters|Returns|Raises|Attributes|Examples", words):
+                        for piece in re.split(r"\*+|, ", plain(words)):
+                            assert piece in text, f"{name}: {piece}"
 
 
 def rows_of(article, section):
@@ -333,6 +423,20 @@ def test_members_are_filtered(reader):
     assert page.locator("#members-list output").inner_text() == f"1 of {every}"
     page.get_by_label("Filter members").fill("")
     assert rows.count() == every
+
+
+def test_examples_are_copied_without_prompts(browser, server):
+    context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
+    page = context.new_page()
+    page.goto(f"{server}/docs/index.html")
+    block = page.locator("div.highlight").first
+    block.hover()
+    block.locator("button.copybtn").click()
+    page.wait_for_selector("button.copybtn.success")
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith("import numpy as np\nfrom normspec.torch import nn\nbn = nn.BatchNorm2d(3)\n")
+    assert "tensor" not in copied
+    context.close()
 
 
 def test_light_and_dark(browser, site):

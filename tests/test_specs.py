@@ -101,6 +101,7 @@ MISTAKES = [
     (OPERATOR, "sqrt(variance + {epsilon})", "sqrt(variance + {epsilom})", "operator: batch_norm", "the equation has 'epsilom', which is nothing; did you mean 'epsilon'?"),
     (OPERATOR, "of: epsilon, needs: a real", "of: epsilom, needs: a real", "epsilon_type:", "'epsilon_type' is of 'epsilom', which is no parameter; did you mean 'epsilon'?"),
     (OPERATOR, "of: epsilon, needs: a real number, ", "of: epsilon, ", "epsilon_type:", "'epsilon_type' needs both 'of' and 'needs', or neither"),
+    (OPERATOR, "raises: [input_type,", "raises: [input_typ,", "doc: Normalizes each feature of an input;", "a function raises 'input_typ', which is no condition; did you mean 'input_type'?"),
     # messages
     (DIALECT, "  rank: {raises: RuntimeError,", "  rank: {raises: RuntimeEror,", "rank: {raises", "'RuntimeEror' is no exception"),
     (DIALECT, "  rank: {", "  rang: {", "rank: {raises", "there is no condition 'rang'; did you mean 'rank'?"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from normspec.cli.terminal import lines
@@ -40,15 +39,14 @@ def cells() -> Iterator[list[str]]:
 
 def prediction(row: Row) -> list[str]:
     """The kernel with its blocks a cluster, its time, and that of kernels that keep nothing on chip."""
-    names = [one.name for one in programs([row], H200)]
-    names = [name for name in names if ("backward" in name or "gradient" in name) == (row.mode == "backward")]
+    found = [one for one in programs([row], H200) if ("backward" in one.name) == (row.mode == "backward")]
     least, most = PASSES[row.mode]
-    if any("planes" in name for name in names):
+    if any("planes" in one.name for one in found):
         return ["planes", time(row, least), time(row, most)]
-    resident = [name for name in names if "resident" in name]
+    resident = [one for one in found if "resident" in one.name]
     if not resident:
         return ["split", time(row, most), time(row, most)]
-    return [f"resident, {re.findall(r'_k([0-9]+)_', resident[0])[0]}", time(row, least), time(row, most)]
+    return [f"resident, {resident[0].cluster}", time(row, least), time(row, most)]
 
 
 def time(row: Row, passes: int) -> str:

@@ -33,6 +33,9 @@ class Collector:
     def here(self, index: int) -> Collector:
         return self
 
+    def fits(self, program: Program) -> bool:
+        return True
+
     def launcher(self, program: Program, grid: tuple[int, ...], serialized: bool = False) -> None:
         self.programs[program.name] = program
 

@@ -1,7 +1,10 @@
-"""Links to the repository's other files: each leads to the file, highlighted, at the line that the link names."""
+"""Links to the repository's other files, highlighted, at a line: those of the text, and one beside each signature."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import operator
 import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -45,10 +48,38 @@ class Link(SphinxTransform):
             path = (ROOT / here.parent / target).resolve()
             if not path.is_file():
                 continue
-            name = path.relative_to(ROOT).as_posix()
-            wanted(self.env).setdefault(self.env.docname, set()).add(name)
-            uri = relative_uri(f"{here}.html", f"{page(name)}.html") + (f"#{line}" if line else "")
-            download.replace_self(nodes.reference("", "", *download.children, refuri=uri, internal=True))
+            download.replace_self(link(self.env, path, line, *download.children))
+
+
+class Source(SphinxTransform):
+    """Puts a link to the source beside each signature that is rendered from a docstring."""
+
+    default_priority = 810
+
+    def apply(self, **keywords: object) -> None:
+        """Add the links."""
+        for signature in self.document.findall(addnodes.desc_signature):
+            found = definition(signature.get("module", ""), signature.get("fullname", ""))
+            if found is not None:
+                signature += link(self.env, *found, nodes.inline("", "[source]"), classes=["source"])
+
+
+def definition(module: str, name: str) -> tuple[Path, str] | None:
+    """The file and line where something is defined; None if it is no class or function, or cannot be imported here."""
+    try:
+        one: Any = operator.attrgetter(name)(importlib.import_module(module))
+        one = inspect.unwrap(getattr(one, "fget", one))  # of a property its function
+        return Path(inspect.getsourcefile(one) or "").resolve(), f"L{inspect.getsourcelines(one)[1]}"
+    except (ImportError, AttributeError, TypeError):
+        return None
+
+
+def link(env: BuildEnvironment, path: Path, line: str, *shown: nodes.Node, **attributes: Any) -> nodes.reference:
+    """A link to the page of a file, which there will be."""
+    name = path.relative_to(ROOT).as_posix()
+    wanted(env).setdefault(env.docname, set()).add(name)
+    uri = relative_uri(f"{env.docname}.html", f"{page(name)}.html") + (f"#{line}" if line else "")
+    return nodes.reference("", "", *shown, refuri=uri, internal=True, **attributes)
 
 
 def wanted(env: BuildEnvironment) -> dict[str, set[str]]:
@@ -79,6 +110,7 @@ def pages(app: Sphinx) -> Iterator[tuple[str, dict[str, Any], str]]:
 def setup(app: Sphinx) -> ExtensionMetadata:
     """Add the transform, and the pages that it asks for."""
     app.add_transform(Link)
+    app.add_transform(Source)
     app.connect("source-read", keep_line)
     app.connect("env-purge-doc", forget)
     app.connect("html-collect-pages", pages)

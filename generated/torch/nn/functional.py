@@ -60,6 +60,36 @@ def batch_norm(
     Returns
     -------
     ArrayT
+
+    Raises
+    ------
+    TypeError
+        The weight of a batch in the running statistics is neither a real number nor None.
+    RuntimeError
+        Running statistics, weight or bias have another length than the input has features. Running
+        statistics, weight or bias are not floating-point, or statistics that are to be updated cannot be
+        written. One of the running statistics is missing, or both are in evaluation. The input lives on
+        another device than the module.
+    AttributeError
+        The input is neither a tensor nor a NumPy array.
+    ValueError
+        The input does not have one of the accepted numbers of dimensions. Statistics of the batch are
+        needed and there is one value per feature. The epsilon is zero or negative in training. The
+        epsilon is negative in evaluation.
+    NotImplementedError
+        The input is not floating-point.
+
+    Examples
+    --------
+    >>> # Evaluation, by statistics that are given; training moves them
+    >>> x = torch.tensor([[1.0, 10.0], [3.0, 30.0]])
+    >>> mean, variance = torch.zeros(2), torch.ones(2)
+    >>> nn.functional.batch_norm(x, mean, variance, eps=0.0)
+    tensor([[ 1., 10.],
+            [ 3., 30.]])
+    >>> y = nn.functional.batch_norm(x, mean, variance, training=True)
+    >>> mean
+    tensor([0.2000, 2.0000])
     """
     return _batch_norm.batch_norm(
         _BATCH_NORM,

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normspec.runtime.kernels.cpu import kernels
+from normspec.runtime.kernels.cpu.cache import Cache
 from normspec.runtime.kernels.cpu.simd import LINE
 from normspec.runtime.kernels.cpu.threads import ALONE, allowed, team
 
@@ -219,7 +220,8 @@ def backward(
 
 
 def warm(dtypes: Iterable[np.dtype[Any]]) -> Iterator[str]:
-    """Compile every kernel for these element types, or load it from numba's cache on disk; names each beforehand."""
+    """Compile every kernel for these element types, or load it from disk; names each beforehand."""
+    Cache.told = True
     mean, variance = np.zeros(1), np.ones(1)
     for dtype in dtypes:
         x = np.ones((2, 1, 3), dtype)
@@ -231,6 +233,7 @@ def warm(dtypes: Iterable[np.dtype[Any]]) -> Iterator[str]:
         backward(x, x, x, mean, variance, None, True)
 
 
-def cache_path() -> str:
-    """Where numba keeps what it has compiled."""
-    return str(kernels.train.stats.cache_path)
+def cache_path() -> str | None:
+    """The folder that kernels were kept in or loaded from, if there is one."""
+    found: str | None = kernels.train.stats.cache_path
+    return found

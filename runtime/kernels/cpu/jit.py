@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import numba
 
+from normspec.runtime.kernels.cpu.cache import Cache
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -18,10 +20,9 @@ def jit(**options: Any) -> Callable[[F], Any]:
 
 def kernel(function: F) -> Any:
     """What Python calls: kept on disk, unless nothing there can be written to."""
-    try:
-        return jit(cache=True)(function)
-    except RuntimeError:
-        return jit()(function)
+    compiled = jit()(function)
+    compiled._cache = Cache(function)
+    return compiled
 
 
 def helper(**options: Any) -> Callable[[F], F]:

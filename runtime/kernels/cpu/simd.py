@@ -23,8 +23,6 @@ or float32, which is half the work, and converting 16 bits to float32 is one ste
 
 The floats of 16 bits, which numba lacks on CPUs, are integers of the same bits: int16 is float16, uint16 is bfloat16.
 An argument ``dtype`` is any number of the type of the elements, or a NumPy dtype; ``like`` is any lanes of that kind.
-
-numba's cache of a function does not notice a change in the functions it calls in other files, like these.
 """
 
 from __future__ import annotations

@@ -1,16 +1,19 @@
 """From a program to the machine code of a GPU, with what the assembler says of it; no GPU or driver is needed.
 
-PTX is made for the newest of ``TARGETS`` that the GPU is not older than, and assembled for the GPU itself: on Blackwell
-that takes fewer registers than PTX of its own would.
+PTX is written once for all GPUs, for the compiler takes its time. It is said to be for the newest of ``TARGETS`` that
+the GPU is not older than, and assembled for the GPU itself: on Blackwell that takes fewer registers than PTX of its own
+would.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from numba import cuda
 
+from .primitives import for_older
 from .program import Program
 
 Capability = tuple[int, int]  # to compute: a Hopper GPU has (9, 0)
@@ -56,12 +59,21 @@ def build(program: Program, capability: Capability) -> Binary:
 
 def translate(program: Program, capability: Capability) -> str:
     """PTX that GPUs of a capability can run, the same in every process; its entry has the program's name."""
-    target = max(target for target in TARGETS if target <= capability)
+    major, minor = max(target for target in TARGETS if target <= capability)
+    return for_older(written(program), capability).replace(".target sm_75", f".target sm_{major}{minor}")
+
+
+@lru_cache(1)
+def written(program: Program) -> str:
+    """PTX of a program for all GPUs: nothing depends on their capability but what ``for_older`` replaces."""
     bounds = (program.threads, program.minimum_blocks)
-    ptx: str = cuda.compile_ptx(program.function, program.signature, cc=target, launch_bounds=bounds)[0]
+    ptx: str = cuda.compile_ptx(program.function, program.signature, cc=TARGETS[0], launch_bounds=bounds)[0]
     (mangled,) = re.findall(r"\.visible \.entry (\w+)", ptx)
     unused = r"^\.common \.global .+ _ZN08NumbaEnv\w+;\n"  # named anew in each process
-    return re.sub(unused, "", ptx, flags=re.MULTILINE).replace(mangled, program.name)
+    ptx = re.sub(unused, "", ptx, flags=re.MULTILINE).replace(mangled, program.name)
+    shared = dict.fromkeys(re.findall(r"_cudapy_smem_\d+", ptx))  # numbered on and on in a process
+    numbers = {name: f"shared_{number}" for number, name in enumerate(shared)}
+    return re.sub(r"_cudapy_smem_\d+", lambda match: numbers[match[0]], ptx)
 
 
 def assemble(ptx: str, capability: Capability) -> Binary:

@@ -14,6 +14,7 @@ split       nothing                                                          2  
 
 - The smallest of ``SMALL`` and ``LARGE`` blocks, alone or in clusters of 2, 4, 8 or 16 (compute capability 9.0), that
   holds a feature, is taken; a cluster is made larger while multiprocessors are without work and its threads have some.
+  The GPU is asked whether it has room for one such cluster; if it has not, the next choice is tried.
 - Else a feature is split so that there are ``WAVES`` blocks a multiprocessor, each with a few pieces a thread.
 - Rows: slabs are as wide as may be; half as wide if that keeps them on chip. The rest is as above.
 
@@ -47,17 +48,18 @@ class Choice(NamedTuple):
     shift: int = 0  # binary logarithm of the pieces of a slab
 
 
+Fits = Callable[[Choice], bool]  # is there room for it on the GPU?
 Rule = Callable[..., Choice]
 
 
-def features(number: int, pieces: int, gpu: Any, arrays: int = 1) -> Choice:
+def features(number: int, pieces: int, gpu: Any, fits: Fits, arrays: int = 1) -> Choice:
     """Choose for so many features of so many pieces, and so many arrays to keep on chip."""
-    return _rules["features"](number, pieces, gpu, arrays)
+    return _rules["features"](number, pieces, gpu, fits, arrays)
 
 
-def rows(number: int, pieces: int, gpu: Any, limit: int, arrays: int = 1) -> Choice:
+def rows(number: int, pieces: int, gpu: Any, limit: int, fits: Fits, arrays: int = 1) -> Choice:
     """Choose for so many rows of so many pieces, of which a slab may have so many."""
-    return _rules["rows"](number, pieces, gpu, limit, arrays)
+    return _rules["rows"](number, pieces, gpu, limit, fits, arrays)
 
 
 def split(number: int, pieces: int, gpu: Any) -> Choice:
@@ -84,28 +86,36 @@ def slab(pieces: int, limit: int) -> int:
     return (min(pieces, limit) - 1).bit_length()
 
 
-def features_by_size(number: int, pieces: int, gpu: Any, arrays: int) -> Choice:
+def features_by_size(number: int, pieces: int, gpu: Any, fits: Fits, arrays: int) -> Choice:
     """The rule for features."""
-    wanted = BUSY * gpu.multiprocessors
     shapes = [(*shape, 1) for shape in SMALL] + [(*shape, cluster) for shape in LARGE for cluster in _clusters(gpu)]
     for threads, unroll, cluster in shapes:
-        if pieces <= cluster * threads * (unroll // arrays):
-            if (threads, unroll) in LARGE:
-                while 2 * cluster <= gpu.clusters and pieces >= 2 * cluster * threads and number * cluster < wanted:
-                    cluster *= 2
-            return Choice("resident", threads, unroll // arrays, cluster)
+        choice = Choice("resident", threads, unroll // arrays, cluster)
+        if pieces <= cluster * threads * (unroll // arrays) and fits(choice):
+            return _spread(choice, number, pieces, gpu, fits) if (threads, unroll) in LARGE else choice
     return split(number, pieces, gpu)
 
 
-def rows_by_size(number: int, pieces: int, gpu: Any, limit: int, arrays: int) -> Choice:
+def _spread(choice: Choice, number: int, pieces: int, gpu: Any, fits: Fits) -> Choice:
+    """Make a cluster larger while multiprocessors are without work and its threads have some."""
+    while number * choice.cluster < BUSY * gpu.multiprocessors:
+        larger = choice._replace(cluster=2 * choice.cluster)
+        if larger.cluster > gpu.clusters or pieces < larger.cluster * choice.threads or not fits(larger):
+            break
+        choice = larger
+    return choice
+
+
+def rows_by_size(number: int, pieces: int, gpu: Any, limit: int, fits: Fits, arrays: int) -> Choice:
     """The rule for rows."""
     widest = slab(pieces, limit)
     small = [(SPLIT[0][0], SPLIT[0][1], 1, widest)] if 1 << widest <= SPLIT[0][0] else []
     large = [(*ROWS, cluster, shift) for shift in (widest, max(0, widest - 1)) for cluster in _clusters(gpu)]
     for threads, unroll, cluster, shift in small + large:
         ranks = threads >> shift
-        if cluster <= ranks and number <= cluster * ranks * (unroll // arrays):
-            return Choice("resident", threads, unroll // arrays, cluster, shift=shift)
+        choice = Choice("resident", threads, unroll // arrays, cluster, shift=shift)
+        if cluster <= ranks and number <= cluster * ranks * (unroll // arrays) and fits(choice):
+            return choice
     return split_rows(number, pieces, gpu, limit)
 
 

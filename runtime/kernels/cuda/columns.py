@@ -9,7 +9,6 @@ and clusters are powers of two.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -17,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .forward import Vectors, affine, committed, name_of, piece, scalar, training
-from .pieces import Integer, Number, Pointer, slice_bounds
+from .forward import Vectors, affine, committed, kept, name_of, piece, scalar, training
+from .pieces import Integer, Number, Pointer, position, slice_bounds
 from .primitives import (
     ELEMENTS,
     access,
@@ -26,10 +25,13 @@ from .primitives import (
     cluster_wait,
     cuda,
     device,
+    divide,
     fma,
     launch_next,
     pointer,
     read_peer,
+    reciprocal,
+    reciprocal_root,
     wait_for_previous,
 )
 from .program import Program
@@ -68,7 +70,7 @@ def locate(slab: Integer, shift: Integer) -> tuple[Integer, Integer, Integer]:
 @device
 def share(start: Integer, stop: Integer, rank: Integer, ranks: Integer) -> Integer:
     """How many rows of a slice are a rank's: every ``ranks``-th, from ``start + rank`` on."""
-    return max(np.int64(0), (stop - start - rank + ranks - 1) // ranks)
+    return divide(stop - start - rank + ranks - 1, ranks)
 
 
 class Trees(NamedTuple):
@@ -194,8 +196,9 @@ def moments_of(element: str, aligned: bool, unroll: int, threads: int) -> Moment
                 unpack(packets, u, values, 0)
                 for j in range(width):
                     distances[j] += values[j] - sample[3 * j]
+        part = reciprocal(more)
         for j in range(width):
-            distances[j] /= more
+            distances[j] *= part
         for u in range(unroll):
             if u < rows:
                 unpack(packets, u, values, 0)
@@ -379,7 +382,7 @@ def finisher(element: str, aligned: bool) -> Any:
         for j in range(width):
             i, feature = 3 * j, first + j
             one = Sample(sample[counted], sample[i], sample[i + 1], sample[i + 2])
-            invstd = real(1) / real(math.sqrt(one.m2 / one.count + epsilon))
+            invstd = reciprocal_root(one.m2 * reciprocal(one.count) + epsilon)
             gain, offset = parameters(weight, bias, feature, flags)
             maps[i], maps[i + 1], maps[i + 2] = affine_map(one.mean, one.residue, invstd, gain, offset)
             if committing:
@@ -463,12 +466,14 @@ def resident(
     launch. The grid is (slabs * cluster,); there may be ``cluster * unroll * ranks`` rows, and no more blocks in a
     cluster than ranks, which are ``threads >> shift``. Clusters of several blocks need compute capability 9.0.
     """
+    if cluster > 2:
+        return resident(element, vectors, aligned, 2, unroll, threads)._replace(cluster=cluster)
     moves, real = access(element, aligned), ELEMENTS[element].real
     width, word, load, store, packed = moves.width, moves.word, moves.load, moves.store, unroll * moves.words
     size, add_rows, _, _, merge_ranks, merge_cluster = moments_of(element, aligned, unroll, threads)
     maps_size = 3 * width
     finish, from_first_rank = finisher(element, aligned), broadcast(maps_size, real, aligned)
-    apply, _ = normalizer(element, aligned, unroll)
+    (apply, _), clustered = normalizer(element, aligned, unroll), cluster > 1
 
     def kernel(
         x: Pointer,
@@ -494,8 +499,8 @@ def resident(
         maps = cuda.local.array(maps_size, real)
         packets = cuda.local.array(packed, word)
         sample[size - 1] = real(0)
-        slab, block = np.int64(cuda.blockIdx.x // cluster), np.int64(cuda.blockIdx.x % cluster)
-        start, stop = slice_bounds(rows, cluster, block)
+        slab, block, blocks = position(clustered)
+        start, stop = slice_bounds(rows, blocks, block)
         column, rank, ranks = locate(slab, shift)
         feature, row = width * column, start + rank
         mine = share(start, stop, rank, ranks) if feature < features else 0
@@ -505,8 +510,8 @@ def resident(
         if mine > 0:
             add_rows(packets, mine, sample)
         merge_ranks(sample, shift, ranks)
-        if cluster > 1:
-            merge_cluster(sample, shift, cluster)
+        if clustered:
+            merge_cluster(sample, shift, blocks)
         if rank == 0 and feature < features:
             finish(
                 sample, maps, feature, block == 0, weight, bias, running_mean, running_var, tracked,
@@ -519,7 +524,7 @@ def resident(
                 store(y, (row + u * ranks) * y_pitch + feature, packets, u)
 
     signature = (*matrix(element), *matrix(element), *SIZES[:3], *committed(element, vectors))
-    name = title(f"resident_k{cluster}", element, vectors, aligned, unroll, threads)
+    name = title(kept("resident", cluster), element, vectors, aligned, unroll, threads)
     return Program(name, kernel, signature, threads, cluster=cluster)
 
 
@@ -558,7 +563,7 @@ def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = UNROL
                 feature = first + j
                 mean = real(means[feature])
                 residue = real(means[feature] - mean)
-                invstd = real(1) / real(math.sqrt(real(variances[feature]) + epsilon))
+                invstd = reciprocal_root(real(variances[feature]) + epsilon)
                 gain, offset = parameters(weight, bias, feature, flags)
                 maps[3 * j], maps[3 * j + 1], maps[3 * j + 2] = affine_map(mean, residue, invstd, gain, offset)
             x_place, y_place = (start + rank) * x_pitch + first, (start + rank) * y_pitch + first

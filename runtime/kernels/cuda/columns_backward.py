@@ -9,10 +9,10 @@ import numpy as np
 from numba import types
 
 from .columns import SIZES, THREADS, UNROLL, Array, broadcast, locate, matrix, share, title, trees
-from .features_backward import Cosample, gradients, merger
-from .forward import scalar
-from .pieces import Integer, Pointer, slice_bounds
-from .primitives import ELEMENTS, access, cuda, device, fma, launch_next, pointer, wait_for_previous
+from .features_backward import Cosample, gradients
+from .forward import kept, scalar
+from .pieces import Integer, Pointer, position, slice_bounds
+from .primitives import ELEMENTS, access, cuda, device, fma, launch_next, pointer, reciprocal, wait_for_previous
 from .program import BATCH, INPUT, Program
 
 
@@ -24,6 +24,31 @@ class Comoments(NamedTuple):
     gather_slices: Any
     merge_ranks: Any
     merge_cluster: Any
+
+
+@cache
+def merger(real: Any, width: int) -> Any:
+    """Build the device function that adds a local array of samples to another: ``width`` features, then their count."""
+    combine, counted = gradients(real).combine, 4 * width
+    size = counted + 1
+
+    @device
+    def merge(sample: Array, other: Array) -> None:
+        """Either may be empty."""
+        count, more = sample[counted], other[counted]
+        if count == real(0):
+            for i in range(size):
+                sample[i] = other[i]
+        elif more > real(0):
+            for i in range(0, counted, 4):
+                mine = Cosample(count, sample[i], sample[i + 1], sample[i + 2], sample[i + 3])
+                distance = (other[i] - mine.slope) + (other[i + 1] - mine.residue)
+                _, sample[i], sample[i + 1], sample[i + 2], sample[i + 3] = combine(
+                    mine, more, distance, other[i + 2] - mine.center, other[i + 3]
+                )
+            sample[counted] = count + more
+
+    return merge
 
 
 @cache
@@ -56,8 +81,9 @@ def comoments(element: str, aligned: bool, unroll: int, threads: int) -> Comomen
                 for j in range(width):
                     distances[j] += dy[j] - sample[4 * j]
                     centers[j] += x[j] - means[j]
+        part = reciprocal(more)
         for j in range(width):
-            distances[j] /= more
+            distances[j] *= part
         for u in range(unroll):
             if u < rows:
                 unpack(xs, u, x, 0)
@@ -69,7 +95,7 @@ def comoments(element: str, aligned: bool, unroll: int, threads: int) -> Comomen
             i = 4 * j
             mine = Cosample(count, sample[i], sample[i + 1], sample[i + 2], sample[i + 3])
             _, sample[i], sample[i + 1], sample[i + 2], sample[i + 3] = combine(
-                mine, more, distances[j] - mine.residue, centers[j] / more - mine.center, products[j]
+                mine, more, distances[j] - mine.residue, centers[j] * part - mine.center, products[j]
             )
         sample[counted] = count + more
 
@@ -312,12 +338,14 @@ def resident(
     A slab of x and dy is kept on chip by the blocks of a cluster: 3T, in one launch. Grid and limits are those of
     ``columns.resident``.
     """
+    if cluster > 2:
+        return resident(element, weight, aligned, 2, unroll, threads)._replace(cluster=cluster)
     moves, real = access(element, aligned), ELEMENTS[element].real
     width, word, load, store, packed = moves.width, moves.word, moves.load, moves.store, unroll * moves.words
     size, add_rows, _, merge_ranks, merge_cluster = comoments(element, aligned, unroll, threads)
     finish, apply = finisher(element, aligned), differentiator(element, aligned)
     maps_size = 5 * width
-    from_first_rank, given = broadcast(maps_size, real, aligned), gradients(real).given
+    from_first_rank, given, clustered = broadcast(maps_size, real, aligned), gradients(real).given, cluster > 1
 
     def kernel(
         x: Pointer,
@@ -344,8 +372,8 @@ def resident(
         xs = cuda.local.array(packed, word)
         dys = cuda.local.array(packed, word)
         sample[size - 1] = real(0)
-        slab, block = np.int64(cuda.blockIdx.x) // cluster, np.int64(cuda.blockIdx.x) % cluster
-        start, stop = slice_bounds(rows, cluster, block)
+        slab, block, blocks = position(clustered)
+        start, stop = slice_bounds(rows, blocks, block)
         column, rank, ranks = locate(slab, shift)
         feature, row = width * column, start + rank
         mine = share(start, stop, rank, ranks) if feature < features else 0
@@ -359,8 +387,8 @@ def resident(
         if mine > 0:
             add_rows(xs, dys, mine, center, sample)
         merge_ranks(sample, shift, ranks)
-        if cluster > 1:
-            merge_cluster(sample, shift, cluster)
+        if clustered:
+            merge_cluster(sample, shift, blocks)
         if rank == 0 and feature < features:
             finish(sample, maps, feature, block == 0, means, invstds, weight, dweight, dbias, flags)
         from_first_rank(maps, shift)
@@ -370,5 +398,5 @@ def resident(
                     apply(xs, dys, u, maps, flags)
                     store(dx, (row + u * ranks) * dx_pitch + feature, dys, u)
 
-    name = title(f"backward_resident_k{cluster}", element, (weight,), aligned, unroll, threads)
+    name = title(kept("backward_resident", cluster), element, (weight,), aligned, unroll, threads)
     return Program(name, kernel, parameters(element, weight), threads, cluster=cluster)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from . import choose, features_backward, forward, planes
 from .device import gpu
 from .operands import STEP, Array, Plan, flags, letter, letters, number, numbers, steps, workspace
 from .primitives import ELEMENTS
-from .program import BATCH, BIAS, INPUT, WEIGHT
+from .program import BATCH, BIAS, INPUT, WEIGHT, Program
 
 PORTIONS = 4  # of shared memory of a multiprocessor, that small planes of a block should leave room for
 
@@ -46,11 +47,14 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
         program, grid, pieces = planes.planes(kind, kinds, *small), (feature // small[0],), inner
     else:
         pieces = inner // width
-        kernel, threads, unroll, cluster, slices, _ = choose.features(feature, outer * pieces, here)
-        if kernel == "split":
-            return split(x, y, kinds, given, threads, unroll, slices)
-        program = forward.resident(kind, kinds, width > 1, cluster, unroll, threads)
-        grid = (feature * cluster,)
+
+        def resident(choice: choose.Choice) -> Program:
+            return forward.resident(kind, kinds, width > 1, choice.cluster, choice.unroll, choice.threads)
+
+        choice = choose.features(feature, outer * pieces, here, lambda choice: here.fits(resident(choice)))
+        if choice.kernel == "split":
+            return split(x, y, kinds, given, choice.threads, choice.unroll, choice.slices)
+        program, grid = resident(choice), (feature * choice.cluster,)
     run, xs, ys = here.launcher(program, grid), walk(x, width), walk(y, width)
 
     def plan(stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
@@ -114,11 +118,17 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     written = 0 if dx is None else INPUT
     given = flags([weight], [WEIGHT]) | (BATCH if batch else 0)
     total = outer * pieces
-    choice = choose.features(feature, total, here, 2) if batch else choose.split(feature, total, here)
+
+    def resident(choice: choose.Choice) -> Program:
+        return features_backward.resident(kind, weights, width > 1, choice.cluster, choice.unroll, choice.threads)
+
+    def fits(choice: choose.Choice) -> Any:
+        return here.fits(resident(choice))
+
+    choice = choose.features(feature, total, here, fits, 2) if batch else choose.split(feature, total, here)
     kernel, threads, unroll, cluster, slices, _ = choice
     if kernel == "resident":
-        program = features_backward.resident(kind, weights, width > 1, cluster, unroll, threads)
-        first, run = None, here.launcher(program, (feature * cluster,))
+        first, run = None, here.launcher(resident(choice), (feature * cluster,))
     else:
         program = features_backward.sums(kind, weights, width > 1, not batch, unroll, threads)
         first = here.launcher(program, (feature, slices))

@@ -13,12 +13,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .forward import name_of, piece, scalar
-from .pieces import SIZES, STRIDES, Integer, Number, Pointer, advance, slice_bounds, walk_from
+from .forward import kept, name_of, piece, scalar
+from .pieces import SIZES, STRIDES, Integer, Number, Pointer, advance, position, slice_bounds, walk_from
 from .primitives import (
     LANES,
     access,
     cluster_arrive,
+    cluster_leave,
     cluster_wait,
     cuda,
     device,
@@ -26,6 +27,7 @@ from .primitives import (
     launch_next,
     pointer,
     read_peer,
+    reciprocal,
     shuffle_down,
     shuffle_from,
     wait_for_previous,
@@ -34,8 +36,7 @@ from .program import BATCH, INPUT, WEIGHT, Program
 from .reduction import two_sum
 
 Array = Any
-SIZE = 5  # numbers of a sample in memory: slope, residue, center, comoment and count
-COUNT = SIZE - 1
+SIZE = 5  # numbers of a sample in memory
 
 
 class Cosample(NamedTuple):
@@ -64,7 +65,7 @@ def gradients(real: Any) -> Gradients:
     def combine(sample: Cosample, count: Number, distance: Number, drift: Number, comoment: Number) -> Cosample:
         """Merge a sample with another, whose means are ``distance`` and ``drift`` away."""
         total = sample.count + count
-        share = count / total
+        share = count * reciprocal(total)
         slope, residue = two_sum(sample.slope, sample.residue + distance * share)
         between = distance * drift * (sample.count * share)
         return Cosample(total, slope, residue, sample.center + drift * share, sample.comoment + comoment + between)
@@ -94,7 +95,7 @@ def gradients(real: Any) -> Gradients:
         if not flags & BATCH:
             product += sample.count * sample.slope * (sample.center - residue)
         dweight = product * invstd
-        tilt = dweight / sample.count * invstd
+        tilt = dweight * reciprocal(sample.count) * invstd
         dbias = np.float64(sample.count) * (np.float64(sample.slope) + np.float64(sample.residue))
         return sample.slope, sample.residue - residue * tilt, tilt, np.float64(dweight), dbias
 
@@ -102,82 +103,87 @@ def gradients(real: Any) -> Gradients:
 
 
 @cache
-def merger(real: Any, width: int = 1) -> Any:
-    """Build the device function that adds a local array of samples to another: ``width`` features, then their count."""
-    combine, counted = gradients(real).combine, 4 * width
-    size = counted + 1
-
-    @device
-    def merge(sample: Array, other: Array) -> None:
-        """Either may be empty."""
-        count, more = sample[counted], other[counted]
-        if count == real(0):
-            for i in range(size):
-                sample[i] = other[i]
-        elif more > real(0):
-            for i in range(0, counted, 4):
-                mine = Cosample(count, sample[i], sample[i + 1], sample[i + 2], sample[i + 3])
-                distance = (other[i] - mine.slope) + (other[i + 1] - mine.residue)
-                _, sample[i], sample[i + 1], sample[i + 2], sample[i + 3] = combine(
-                    mine, more, distance, other[i + 2] - mine.center, other[i + 3]
-                )
-            sample[counted] = count + more
-
-    return merge
-
-
-@cache
-def trees(real: Any, threads: int, cluster: int = 1) -> tuple[Any, Any]:
+def trees(real: Any, threads: int) -> tuple[Any, Any]:
     """Build the device functions that merge the samples of a block's threads, and of a cluster's blocks."""
-    merge, warps, slots = merger(real), threads // LANES, SIZE * threads // LANES
+    combine, warps, slots = gradients(real).combine, threads // LANES, SIZE * threads // LANES
 
     @device
-    def merge_lanes(sample: Array, lanes: Integer) -> None:
-        """Merge the samples of a warp's first lanes, a power of 2; every lane gets the result."""
-        other = cuda.local.array(SIZE, real)
+    def merge_lanes(sample: Cosample, lanes: Integer) -> Cosample:
+        """Merge the samples of a warp's first lanes, a power of 2; every lane gets the result.
+
+        Nothing here may branch: before compute capability 9.0, a shuffle that not all lanes are sure to come to is a
+        call, for which a thread's registers go to memory.
+        """
         lanes >>= 1
         while lanes > 0:
-            for i in range(SIZE):
-                other[i] = shuffle_down(sample[i], lanes)
-            merge(sample, other)
+            count, comoment = shuffle_down(sample.count, lanes), shuffle_down(sample.comoment, lanes)
+            distance = shuffle_down(sample.slope, lanes) - sample.slope
+            distance += shuffle_down(sample.residue, lanes) - sample.residue
+            drift = shuffle_down(sample.center, lanes) - sample.center
+            merged = combine(sample, count, distance, drift, comoment)
+            if count > real(0):
+                sample = merged
             lanes >>= 1
-        for i in range(SIZE):
-            sample[i] = shuffle_from(sample[i], 0)
+        return Cosample(
+            shuffle_from(sample.count, 0),
+            shuffle_from(sample.slope, 0),
+            shuffle_from(sample.residue, 0),
+            shuffle_from(sample.center, 0),
+            shuffle_from(sample.comoment, 0),
+        )
 
     @device
-    def merge_block(sample: Array) -> None:
+    def merge_block(sample: Cosample) -> Cosample:
         """Merge the samples of a block's threads; every thread gets the result."""
         shared = cuda.shared.array(slots, real)
         warp, lane = cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
-        merge_lanes(sample, LANES)
+        sample = merge_lanes(sample, LANES)
         if lane == 0:
-            for i in range(SIZE):
-                shared[SIZE * warp + i] = sample[i]
+            write_cosample(shared, SIZE * warp, sample)
         cuda.syncthreads()
-        sample[COUNT] = real(0)
+        sample = Cosample(real(0), real(0), real(0), real(0), real(0))
         if lane < warps:
-            for i in range(SIZE):
-                sample[i] = shared[SIZE * lane + i]
-        merge_lanes(sample, warps)
+            sample = read_cosample(shared, SIZE * lane)
+        return merge_lanes(sample, warps)
 
     @device
-    def merge_cluster(sample: Array) -> None:
+    def merge_cluster(sample: Cosample, blocks: Integer) -> Cosample:
         """Merge the samples of a cluster's blocks, for every thread, which then waits for the cluster at its end."""
         shared = cuda.shared.array(SIZE, real)
         lane = cuda.threadIdx.x % LANES
         if cuda.threadIdx.x == 0:
-            for i in range(SIZE):
-                shared[i] = sample[i]
+            write_cosample(shared, 0, sample)
         cluster_arrive()
         cluster_wait()
-        sample[COUNT] = real(0)
-        if lane < cluster:
-            for i in range(SIZE):
-                sample[i] = read_peer(shared, i, lane)
-        cluster_arrive()
-        merge_lanes(sample, cluster)
+        sample = Cosample(real(0), real(0), real(0), real(0), real(0))
+        if lane < blocks:
+            sample = Cosample(
+                read_peer(shared, 0, lane),
+                read_peer(shared, 1, lane),
+                read_peer(shared, 2, lane),
+                read_peer(shared, 3, lane),
+                read_peer(shared, 4, lane),
+            )
+        cluster_leave()
+        return merge_lanes(sample, blocks)
 
     return merge_block, merge_cluster
+
+
+@device
+def write_cosample(array: Array, place: Integer, sample: Cosample) -> None:
+    """Keep a sample in ``array[place : place + SIZE]``."""
+    array[place] = sample.count
+    array[place + 1] = sample.slope
+    array[place + 2] = sample.residue
+    array[place + 3] = sample.center
+    array[place + 4] = sample.comoment
+
+
+@device
+def read_cosample(array: Array, place: Integer) -> Cosample:
+    """Get a sample that was written there."""
+    return Cosample(array[place], array[place + 1], array[place + 2], array[place + 3], array[place + 4])
 
 
 @cache
@@ -188,14 +194,12 @@ def adder(element: str, aligned: bool, unroll: int, threads: int) -> Any:
     combine = gradients(real).combine
 
     @device
-    def add(xs: Array, dys: Array, left: Integer, mean: Number, sample: Array) -> None:
+    def add(xs: Array, dys: Array, left: Integer, mean: Number, sample: Cosample) -> Cosample:
         """Add the packets, ``unroll`` or what is left of a slice from the first one on."""
         x = cuda.local.array(width, real)
         dy = cuda.local.array(width, real)
         unpack(dys, 0, dy, 0)
-        mine = Cosample(sample[COUNT], sample[0], sample[1], sample[2], sample[3])
-        if mine.count == real(0):  # only where the first distances are measured from
-            mine = Cosample(real(0), dy[0], real(0), real(0), real(0))
+        pivot = sample.slope if sample.count > real(0) else dy[0]  # where distances are measured from
         count = distance = center = comoment = real(0)
         for u in range(unroll):
             if u * threads < left:
@@ -203,18 +207,19 @@ def adder(element: str, aligned: bool, unroll: int, threads: int) -> Any:
                 unpack(dys, u, dy, 0)
                 count += real(width)
                 for item in range(width):
-                    distance += dy[item] - mine.slope
+                    distance += dy[item] - pivot
                     center += x[item] - mean
-        distance /= count
+        part = reciprocal(count)
+        distance *= part
         for u in range(unroll):
             if u * threads < left:
                 unpack(xs, u, x, 0)
                 unpack(dys, u, dy, 0)
                 for item in range(width):
-                    comoment = fma((dy[item] - mine.slope) - distance, x[item] - mean, comoment)
-        after = combine(mine, count, distance - mine.residue, center / count - mine.center, comoment)
-        sample[0], sample[1], sample[2], sample[3] = after.slope, after.residue, after.center, after.comoment
-        sample[COUNT] = after.count
+                    comoment = fma((dy[item] - pivot) - distance, x[item] - mean, comoment)
+        mine = Cosample(sample.count, pivot, sample.residue, sample.center, sample.comoment)
+        after: Cosample = combine(mine, count, distance - sample.residue, center * part - sample.center, comoment)
+        return after
 
     return add
 
@@ -258,7 +263,7 @@ def finisher(real: Any) -> Any:
 
     @device
     def finish(
-        sample: Array,
+        sample: Cosample,
         feature: Integer,
         committing: bool,
         means: Pointer,
@@ -269,8 +274,7 @@ def finisher(real: Any) -> Any:
         flags: Integer,
     ) -> Slopes:
         mean, residue, invstd, scale = given(means, invstds, weight, feature, flags)
-        whole = Cosample(sample[COUNT], sample[0], sample[1], sample[2], sample[3])
-        offset, rest, tilt, slope, total = derive(whole, residue, invstd, flags)
+        offset, rest, tilt, slope, total = derive(sample, residue, invstd, flags)
         if committing:
             dweight[feature] = slope
             dbias[feature] = total
@@ -334,10 +338,9 @@ def sums(element: str, weight: str, aligned: bool, evaluation: bool, unroll: int
         dbias: Pointer,
         flags: Integer,
     ) -> None:
-        sample = cuda.local.array(SIZE, real)
         xs = cuda.local.array(packed, word)
         dys = cuda.local.array(packed, word)
-        sample[COUNT] = real(0)
+        sample = Cosample(real(0), real(0), real(0), real(0), real(0))
         feature, index = np.int64(cuda.blockIdx.x), np.int64(cuda.blockIdx.y)
         start, stop = slice_bounds(outer * inner, slices, index)
         place = start + np.int64(cuda.threadIdx.x)
@@ -353,7 +356,7 @@ def sums(element: str, weight: str, aligned: bool, evaluation: bool, unroll: int
                     load_piece(x, x_walk.offset, xs, u)
                     load_piece(dy, dy_walk.offset, dys, u)
                 x_walk, dy_walk = advance(x_walk), advance(dy_walk)
-            add(xs, dys, left, mean, sample)
+            sample = add(xs, dys, left, mean, sample)
             if evaluation and flags & INPUT:
                 for u in range(unroll):
                     if u * threads < left:
@@ -361,10 +364,9 @@ def sums(element: str, weight: str, aligned: bool, evaluation: bool, unroll: int
                         store_piece(dx, dx_walk.offset, dys, u)
                     dx_walk = advance(dx_walk)
             left -= unroll * threads
-        merge_block(sample)
+        sample = merge_block(sample)
         if cuda.threadIdx.x == 0:
-            for i in range(SIZE):
-                partial[SIZE * (feature * slices + index) + i] = sample[i]
+            write_cosample(partial, SIZE * (feature * slices + index), sample)
         launch_next()
 
     kernel_name = "backward_evaluation" if evaluation else "backward_sums"
@@ -408,10 +410,9 @@ def gradient(element: str, weight: str, aligned: bool, unroll: int = 4, threads:
         dbias: Pointer,
         flags: Integer,
     ) -> None:
-        sample = cuda.local.array(SIZE, real)
         xs = cuda.local.array(packed, word)
         dys = cuda.local.array(packed, word)
-        sample[COUNT] = real(0)
+        sample = Cosample(real(0), real(0), real(0), real(0), real(0))
         feature = np.int64(cuda.gridDim.x - 1 - cuda.blockIdx.x)
         start, stop = slice_bounds(outer * inner, slices, slices - 1 - np.int64(cuda.blockIdx.y))
         place = start + np.int64(cuda.threadIdx.x)
@@ -421,9 +422,8 @@ def gradient(element: str, weight: str, aligned: bool, unroll: int = 4, threads:
         dx_walk = walk_from(place, feature * dx_feature, inner, dx_outer, dx_inner)
         wait_for_previous()
         if cuda.threadIdx.x < slices:
-            for i in range(SIZE):
-                sample[i] = partial[SIZE * (feature * slices + cuda.threadIdx.x) + i]
-        merge_block(sample)
+            sample = read_cosample(partial, SIZE * (feature * slices + cuda.threadIdx.x))
+        sample = merge_block(sample)
         committing = cuda.blockIdx.y == 0 and cuda.threadIdx.x == 0
         by = finish(sample, feature, committing, means, invstds, weight, dweight, dbias, flags)
         while left > 0:
@@ -452,6 +452,8 @@ def resident(
     A feature of x and dy is kept on chip by the blocks of a cluster, a slice each: 3T, in one launch. The grid is
     (feature * cluster,), and a feature may have ``cluster * unroll * threads`` pieces.
     """
+    if cluster > 2:
+        return resident(element, weight, aligned, 2, unroll, threads)._replace(cluster=cluster)
     kind = access(element, aligned)
     packed, word, real, load_piece, store_piece = unroll * kind.words, kind.word, kind.real, kind.load, kind.store
     add, apply, given = (
@@ -459,7 +461,7 @@ def resident(
         differentiator(element, aligned),
         gradients(real).given,
     )
-    finish, (merge_block, merge_cluster) = finisher(real), trees(real, threads, cluster)
+    finish, (merge_block, merge_cluster), clustered = finisher(real), trees(real, threads), cluster > 1
 
     def kernel(
         x: Pointer,
@@ -485,12 +487,11 @@ def resident(
         dbias: Pointer,
         flags: Integer,
     ) -> None:
-        sample = cuda.local.array(SIZE, real)
         xs = cuda.local.array(packed, word)
         dys = cuda.local.array(packed, word)
-        sample[COUNT] = real(0)
-        feature, rank = np.int64(cuda.blockIdx.x // cluster), np.int64(cuda.blockIdx.x % cluster)
-        start, stop = slice_bounds(outer * inner, cluster, rank)
+        sample = Cosample(real(0), real(0), real(0), real(0), real(0))
+        feature, rank, blocks = position(clustered)
+        start, stop = slice_bounds(outer * inner, blocks, rank)
         place = start + np.int64(cuda.threadIdx.x)
         left = stop - place
         x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
@@ -502,10 +503,10 @@ def resident(
             x_walk, dy_walk = advance(x_walk), advance(dy_walk)
         mean, _, _, _ = given(means, invstds, weight, feature, flags)
         if left > 0:
-            add(xs, dys, left, mean, sample)
-        merge_block(sample)
-        if cluster > 1:
-            merge_cluster(sample)
+            sample = add(xs, dys, left, mean, sample)
+        sample = merge_block(sample)
+        if clustered:
+            sample = merge_cluster(sample, blocks)
         committing = rank == 0 and cuda.threadIdx.x == 0
         by = finish(sample, feature, committing, means, invstds, weight, dweight, dbias, flags)
         if flags & INPUT:
@@ -515,8 +516,8 @@ def resident(
                     apply(xs, dys, u, by, flags)
                     store_piece(dx, dx_walk.offset, dys, u)
                 dx_walk = advance(dx_walk)
-        if cluster > 1:
+        if clustered:
             cluster_wait()
 
-    name = title(f"backward_resident_k{cluster}", element, weight, aligned, unroll, threads)
+    name = title(kept("backward_resident", cluster), element, weight, aligned, unroll, threads)
     return Program(name, kernel, parameters(element, weight), threads, cluster=cluster)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .pieces import SIZES, STRIDES, Integer, Number, Pointer, Walk, advance, slice_bounds, walk_from
+from .pieces import SIZES, STRIDES, Integer, Number, Pointer, Walk, advance, position, slice_bounds, walk_from
 from .primitives import (
     ELEMENTS,
     LANES,
@@ -194,6 +194,11 @@ def name_of(kernel: str, element: str, vectors: tuple[str, ...], *numbers: str) 
 def piece(aligned: bool) -> str:
     """Say what a thread moves at once."""
     return "packets" if aligned else "elements"
+
+
+def kept(kernel: str, cluster: int) -> str:
+    """Say how a feature is kept on chip; the code of a kernel is the same for clusters of any size."""
+    return f"{kernel}_clusters" if cluster > 1 else kernel
 
 
 @cache
@@ -405,10 +410,12 @@ def resident(
 
     While a block waits for memory, others of the same multiprocessor compute and write: better small blocks than large.
     """
+    if cluster > 2:
+        return resident(element, vectors, aligned, 2, unroll, threads)._replace(cluster=cluster)
     kind = access(element, aligned)
     width, packed, word, real = kind.width, unroll * kind.words, kind.word, kind.real
     load_piece, store_piece, unpack, pack = kind.load, kind.store, kind.unpack, kind.pack
-    functions = reduction(real, threads, cluster)
+    functions, clustered = reduction(real, threads), cluster > 1
     sum_warp, sum_block, centred = functions.sum_warp, functions.sum_block, functions.centred
     merge_cluster = functions.merge_cluster
     (parameters, affine_map), commit = affine(real), training(real)
@@ -441,8 +448,8 @@ def resident(
         packets = cuda.local.array(packed, word)
         values = cuda.local.array(width, real)
         shared = cuda.shared.array(sums, real)
-        feature, rank = np.int64(cuda.blockIdx.x // cluster), np.int64(cuda.blockIdx.x % cluster)
-        start, stop = slice_bounds(outer * inner, cluster, rank)
+        feature, rank, blocks = position(clustered)
+        start, stop = slice_bounds(outer * inner, blocks, rank)
         place = start + np.int64(cuda.threadIdx.x)
         left = stop - place
         x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
@@ -476,8 +483,8 @@ def resident(
         sum_warp(square, shared, 2 * warps)
         cuda.syncthreads()
         sample = centred(count, pivot, sum_block(shared, warps), sum_block(shared, 2 * warps))
-        if cluster > 1:
-            sample = merge_cluster(sample)
+        if clustered:
+            sample = merge_cluster(sample, blocks)
 
         invstd = reciprocal_root(sample.m2 * reciprocal(sample.count) + epsilon)
         to = affine_map(sample.mean, sample.residue, invstd, gain, offset)
@@ -492,10 +499,10 @@ def resident(
             y_walk = advance(y_walk)
         if rank == 0 and cuda.threadIdx.x == 0:
             commit(sample, invstd, feature, running_mean, running_var, tracked, means, invstds, keep, rate, flags)
-        if cluster > 1:
+        if clustered:
             cluster_wait()
 
     data = (pointer(element), *STRIDES)
     signature = (*data, *data, *SIZES, *committed(element, vectors))
-    name = name_of("resident", element, vectors, piece(aligned), f"k{cluster}", f"u{unroll}", f"t{threads}")
+    name = name_of(kept("resident", cluster), element, vectors, piece(aligned), f"u{unroll}", f"t{threads}")
     return Program(name, kernel, signature, threads, minimum_blocks, cluster)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -65,6 +65,7 @@ class Gpu:
             self._memory = self._device.memory_resource
         self._streams: dict[int, Stream] = {}
         self._kernels: dict[str, Any] = {}
+        self._fits: dict[tuple[str, int], bool] = {}
         self._lock = threading.Lock()
 
     @staticmethod
@@ -143,14 +144,7 @@ class Gpu:
         With ``serialized``, it may begin before the one ahead of it on the stream ends (programmatic dependent launch).
         """
         kernel = self._load(program)
-        x, *others = grid
-        config = LaunchConfig(
-            grid=(x // program.cluster, *others, 1)[:3],
-            cluster=program.cluster if program.cluster > 1 else None,
-            block=program.threads,
-            shmem_size=program.dynamic,
-            programmatic_stream_serialization=serialized and self.capability >= (9, 0),
-        )
+        config = _config(program, grid, serialized and self.capability >= (9, 0))
         stream_of = self.stream
         streams = self._streams
 
@@ -158,6 +152,20 @@ class Gpu:
             launch(streams.get(stream) or stream_of(stream), config, kernel, *arguments)
 
         return call
+
+    def fits(self, program: Program) -> bool:
+        """Is there room for a cluster of a program's blocks?
+
+        They run beside each other on neighbouring multiprocessors, of which a GPU, or a part of one, may have too few.
+        """
+        if program.cluster == 1:
+            return True
+        key = program.name, program.cluster
+        if key not in self._fits:
+            config, occupancy = _config(program, (program.cluster,)), self._load(program).occupancy
+            with self.current(), suppress(CUDAError):  # which says that no such cluster can ever be
+                self._fits[key] = occupancy.max_active_clusters(config, stream=self._device.default_stream) > 0
+        return self._fits.setdefault(key, False)
 
     def _load(self, program: Program) -> Any:
         with self._lock:
@@ -173,9 +181,20 @@ class Gpu:
             kernel = _kernel(cache.rebuilt(program, self.capability), program.name)
         if program.dynamic > STATIC:
             _check(driver.cuKernelSetAttribute(_SHARED, program.dynamic, kernel.handle, self.index))
-        if program.cluster > PORTABLE:
+        if program.cluster > 1 and self.clusters > PORTABLE:
             _check(driver.cuKernelSetAttribute(_CLUSTER, 1, kernel.handle, self.index))
         return kernel
+
+
+def _config(program: Program, grid: tuple[int, ...], serialized: bool = False) -> LaunchConfig:
+    x, *others = grid
+    return LaunchConfig(
+        grid=(x // program.cluster, *others, 1)[:3],
+        cluster=program.cluster if program.cluster > 1 else None,
+        block=program.threads,
+        shmem_size=program.dynamic,
+        programmatic_stream_serialization=serialized,
+    )
 
 
 def _kernel(cubin: bytes, name: str) -> Any:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
 from numba import types
 
-from .primitives import cuda, device, divide
+from .primitives import cluster_size, cuda, device, divide
 
 Number = Any
 Integer = Any  # 64 bits, on the device
@@ -38,6 +39,17 @@ def slice_bounds(total: Integer, slices: Integer, index: Integer) -> tuple[Integ
     """First and end of a slice; empty slices, if any, come last."""
     length = divide(total + slices - 1, slices)
     return min(total, index * length), min(total, (index + 1) * length)
+
+
+@device
+def position(clustered: bool) -> tuple[Integer, Integer, Integer]:
+    """Number of a cluster along the grid's first axis, rank of the block in it, and its size."""
+    block = np.int64(cuda.blockIdx.x)
+    if clustered:
+        blocks = cluster_size()
+        index = divide(block, blocks)
+        return index, block - index * blocks, blocks
+    return block, np.int64(0), np.int64(1)
 
 
 @device

@@ -10,6 +10,7 @@ of 32 bits (64 for float64), and unpacked when its elements are needed: 16-bit e
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple, TypeVar, cast
@@ -115,13 +116,6 @@ def convert(builder: Any, text: str, result: Any, *arguments: Any) -> Any:
     return builder.call(ir.InlineAsm(function, text, ",".join(constraints)), arguments)
 
 
-def capability() -> tuple[int, int]:
-    """Compute capability that is being compiled for."""
-    from numba.cuda.core.targetconfig import ConfigStack
-
-    return cast("tuple[int, int]", ConfigStack().top().compute_capability)
-
-
 def address(builder: Any, base: Any, index: Any) -> Any:
     """Address of an element, as an integer."""
     return builder.ptrtoint(builder.gep(base, [index]), LONG)
@@ -156,22 +150,45 @@ def narrow(builder: Any, name: str, elements: list[Any]) -> Any:
     """Word of elements, rounded to nearest even."""
     if name in ("f32", "f64"):
         return builder.bitcast(elements[0], WORD if name == "f32" else LONG)
-    if capability() >= (8, 0):
-        return convert(builder, f"cvt.rn.{name}x2.f32 $0, $2, $1;", WORD, *elements)
-    first, second = (builder.zext(round_half(builder, name, value), WORD) for value in elements)
-    return builder.or_(first, builder.shl(second, WORD(16)))
+    return convert(builder, f"cvt.rn.{name}x2.f32 $0, $2, $1;", WORD, *elements)
 
 
-def round_half(builder: Any, name: str, value: Any) -> Any:
-    """Bits of a 16-bit number, rounded to nearest even."""
-    if name == "f16":
-        return convert(builder, "cvt.rn.f16.f32 $0, $1;", HALF, value)
-    if capability() >= (8, 0):
-        return convert(builder, "cvt.rn.bf16.f32 $0, $1;", HALF, value)
-    bits = builder.bitcast(value, WORD)
-    even = builder.and_(builder.lshr(bits, WORD(16)), WORD(1))
-    rounded = builder.lshr(builder.add(builder.add(bits, WORD(0x7FFF)), even), WORD(16))
-    return builder.trunc(builder.select(builder.fcmp_unordered("uno", value, value), WORD(0x7FFF), rounded), HALF)
+# Instructions that GPUs before a compute capability lack, as patterns, and what they do instead
+_ROUNDED = (
+    "mov.b32 {0}, {1}; bfe.u32 odd, {0}, 16, 1; add.u32 {0}, {0}, odd; add.u32 {0}, {0}, 0x7fff; "
+    "setp.nan.f32 nan, {1}, {1}; selp.b32 {0}, 0x7fffffff, {0}, nan; "
+)  # bfloat16 in the high bits of {0}
+NEWER: tuple[tuple[tuple[int, int], str, str], ...] = (
+    ((9, 0), r"griddepcontrol\.\w+;", ""),
+    (
+        (8, 0),
+        r"cvt\.rn\.f16x2\.f32 (%\w+), (%\w+), (%\w+);",
+        r"{ .reg .b16 a, b; cvt.rn.f16.f32 a, \3; cvt.rn.f16.f32 b, \2; mov.b32 \1, {a, b}; }",
+    ),
+    (
+        (8, 0),
+        r"cvt\.rn\.bf16x2\.f32 (%\w+), (%\w+), (%\w+);",
+        "{ .reg .b32 a, b, odd; .reg .pred nan; "
+        + _ROUNDED.format("a", r"\3")
+        + _ROUNDED.format("b", r"\2")
+        + r"prmt.b32 \1, a, b, 0x7632; }",
+    ),
+    (
+        (8, 0),
+        r"cvt\.rn\.bf16\.f32 (%\w+), (%\w+);",
+        "{ .reg .b32 a, odd; .reg .pred nan; "
+        + _ROUNDED.format("a", r"\2")
+        + r"shr.u32 a, a, 16; cvt.u16.u32 \1, a; }",
+    ),
+)
+
+
+def for_older(ptx: str, capability: tuple[int, int]) -> str:
+    """PTX without the instructions that GPUs of a compute capability lack."""
+    for first, pattern, instead in NEWER:
+        if capability < first:
+            ptx = re.sub(pattern, instead, ptx)
+    return ptx
 
 
 # -- code for the simulator
@@ -239,7 +256,8 @@ def store(typing: Any, base: Any, index: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         *place, value = arguments
         if base.dtype in (types.float16, types.uint16):
-            value = round_half(builder, "f16" if base.dtype == types.float16 else "bf16", value)
+            name = "f16" if base.dtype == types.float16 else "bf16"
+            value = convert(builder, f"cvt.rn.{name}.f32 $0, $1;", HALF, value)
         builder.store(value, element(context, builder, base, *place))
         return context.get_dummy_value()
 
@@ -614,6 +632,20 @@ cluster_leave = cluster_barrier("arrive.relaxed", _arrive)  # this thread has re
 cluster_wait = cluster_barrier("wait.acquire", _wait)  # until all threads of the cluster have arrived
 
 
+def _cluster_size() -> Any:
+    return cuda.cluster_size()
+
+
+@primitive(_cluster_size)
+def cluster_size(typing: Any) -> Any:
+    """Blocks of the cluster."""
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.zext(convert(builder, "mov.u32 $0, %cluster_nctarank;", WORD), LONG)
+
+    return signature(types.int64), generate
+
+
 def _read_peer(array: Any, index: Any, rank: Any) -> Any:
     return cuda.peer_shared(array, rank)[index]
 
@@ -633,7 +665,7 @@ def read_peer(typing: Any, array: Any, index: Any, rank: Any) -> Any:
     return signature(array.dtype, array, types.int64, types.int32), generate
 
 
-# -- programmatic dependent launch: a kernel's start overlaps the end of the one before; nothing before 9.0
+# -- programmatic dependent launch: a kernel's start overlaps the end of the one before; nothing before 9.0, see NEWER
 
 
 def _nothing() -> None:
@@ -646,8 +678,7 @@ def dependency(instruction: str) -> Any:
     @primitive(_nothing)
     def control(typing: Any) -> Any:
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-            if capability() >= (9, 0):
-                assembly(builder, f"griddepcontrol.{instruction};", VOID)
+            assembly(builder, f"griddepcontrol.{instruction};", VOID)
             return context.get_dummy_value()
 
         return signature(types.void), generate

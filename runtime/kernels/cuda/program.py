@@ -12,7 +12,10 @@ WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, TRACKED, UNBIASED, BATCH, INPUT = (1 <<
 
 
 class Program(NamedTuple):
-    """A specialised kernel; the blocks of a cluster are neighbours along the grid's first axis."""
+    """A specialised kernel; the blocks of a cluster are neighbours along the grid's first axis.
+
+    Programs of one name have the same machine code, whatever their clusters.
+    """
 
     name: str  # unique, and a C identifier
     function: Callable[..., None]  # Python, not yet compiled: pointers, integers of 64 bits, floating-point numbers

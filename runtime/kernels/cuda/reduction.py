@@ -73,7 +73,7 @@ class Reduction(NamedTuple):
 
 
 @cache
-def reduction(real: Any, threads: int, cluster: int = 1) -> Reduction:
+def reduction(real: Any, threads: int) -> Reduction:
     """Build the functions that compute in a type, ``numpy.float32`` or ``numpy.float64``, for blocks of a size."""
     warps, slots = threads // LANES, 4 * threads // LANES
 
@@ -101,8 +101,9 @@ def reduction(real: Any, threads: int, cluster: int = 1) -> Reduction:
             count, m2 = shuffle_down(sample.count, lanes), shuffle_down(sample.m2, lanes)
             distance = shuffle_down(sample.mean, lanes) - sample.mean
             distance += shuffle_down(sample.residue, lanes) - sample.residue
+            merged = combine(sample, count, distance, m2)
             if count > real(0):
-                sample = combine(sample, count, distance, m2)
+                sample = merged
             lanes >>= 1
         return sample
 
@@ -121,7 +122,7 @@ def reduction(real: Any, threads: int, cluster: int = 1) -> Reduction:
         return broadcast(merge_lanes(sample, warps))
 
     @device
-    def merge_cluster(sample: Sample) -> Sample:
+    def merge_cluster(sample: Sample, blocks: Integer) -> Sample:
         """Merge the samples of a cluster's blocks; every thread gets the result, and waits for the cluster at its end.
 
         Until then its peers may read the block's shared memory.
@@ -133,14 +134,14 @@ def reduction(real: Any, threads: int, cluster: int = 1) -> Reduction:
         cluster_arrive()
         cluster_wait()
         sample = Sample(real(0), real(0), real(0), real(0))
-        if lane < cluster:
+        if lane < blocks:
             sample = Sample(
                 read_peer(shared, 0, lane),
                 read_peer(shared, 1, lane),
                 read_peer(shared, 2, lane),
                 read_peer(shared, 3, lane),
             )
-        sample = broadcast(merge_lanes(sample, cluster))
+        sample = broadcast(merge_lanes(sample, blocks))
         cluster_leave()
         return sample
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from . import choose, columns, columns_backward
 from .device import gpu
 from .operands import STEP, Array, Plan, flags, letter, letters, number, numbers, steps, workspace
 from .primitives import ELEMENTS
-from .program import BATCH, BIAS, INPUT, WEIGHT
+from .program import BATCH, BIAS, INPUT, WEIGHT, Program
 
 
 def fit(*arrays: Array) -> bool:
@@ -62,10 +62,18 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
     real, moving = number(kind), number(*kinds[2:])
     given = flags((*vectors, unbiased or None, tracked or None), STEP)
     x_pitch, y_pitch = steps(x)[0], steps(y)[0]
-    kernel, threads, unroll, cluster, slices, shift = choose.rows(rows, pieces, here, columns.slab_limit(aligned))
+
+    def resident(choice: choose.Choice) -> Program:
+        return columns.resident(kind, kinds, aligned, choice.cluster, choice.unroll, choice.threads)
+
+    def fits(choice: choose.Choice) -> Any:
+        return here.fits(resident(choice))
+
+    choice = choose.rows(rows, pieces, here, columns.slab_limit(aligned), fits)
+    kernel, threads, unroll, cluster, slices, shift = choice
     slabs, sizes = -(-pieces >> shift), (rows, features, shift, slices)
     if kernel == "resident":
-        run = here.launcher(columns.resident(kind, kinds, aligned, cluster, unroll, threads), (slabs * cluster,))
+        run = here.launcher(resident(choice), (slabs * cluster,))
 
         def plan(stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
             x, y, *others = pointers
@@ -117,12 +125,18 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     written = 0 if dx is None else INPUT
     given = flags([weight], [WEIGHT]) | (BATCH if batch else 0)
     limit = columns.slab_limit(aligned)
-    choice = choose.rows(rows, pieces, here, limit, 2) if batch else choose.split_rows(rows, pieces, here, limit)
+
+    def resident(choice: choose.Choice) -> Program:
+        return columns_backward.resident(kind, weights, aligned, choice.cluster, choice.unroll, choice.threads)
+
+    def fits(choice: choose.Choice) -> Any:
+        return here.fits(resident(choice))
+
+    choice = choose.rows(rows, pieces, here, limit, fits, 2) if batch else choose.split_rows(rows, pieces, here, limit)
     kernel, threads, unroll, cluster, slices, shift = choice
     slabs, sizes = -(-pieces >> shift), (rows, features, shift, slices)
     if kernel == "resident":
-        program = columns_backward.resident(kind, weights, aligned, cluster, unroll, threads)
-        first, run = None, here.launcher(program, (slabs * cluster,))
+        first, run = None, here.launcher(resident(choice), (slabs * cluster,))
     else:
         program = columns_backward.sums(kind, weights, aligned, not batch, unroll, threads)
         first = here.launcher(program, (slabs, slices))

@@ -62,6 +62,9 @@ class SimulatedGpu:
 
     def order(self, first: int, second: int) -> None: ...
 
+    def fits(self, program: Program) -> bool:
+        return True
+
     def launcher(self, program: Program, grid: tuple[int, ...], serialized: bool = False) -> Any:
         types = [getattr(one, "dtype", None) for one in program.signature]
 
