@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -331,6 +332,32 @@ def test_writers_do_not_disturb_each_other(builds):
     assert len(results) == 16
     assert len(set(results)) == 1
     assert len(list(cache.folder().iterdir())) == 1, "no temporary file is left"
+
+
+WRITER = """
+import os
+from contextlib import suppress
+from types import SimpleNamespace
+from normspec.runtime.kernels.cuda import build, cache
+from normspec.runtime.kernels.cuda.program import Program
+
+code = b"\\x7fELF" + bytes(range(256)) * 2000
+build.build = lambda program, capability: SimpleNamespace(cubin=code)
+for turn in range(60):
+    assert cache.cubin(Program("toy", print, (), 32), (9, 0)) == code
+    for path in cache.folder().glob("*.cubin"):
+        with suppress(OSError):
+            os.truncate(path, 1000 * turn) if turn % 2 else path.unlink()
+"""
+
+
+def test_processes_do_not_disturb_each_other(builds):
+    """Some write while others read, truncate and remove: everyone gets whole code."""
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER], stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    for writer in writers:
+        _, trouble = writer.communicate(timeout=120)
+        assert writer.returncode == 0, trouble
+    assert not list(cache.folder().glob("*.tmp")), "no temporary file is left"
 
 
 # -- from arrays to launches

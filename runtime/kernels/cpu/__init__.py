@@ -33,7 +33,7 @@ ENOUGH = 16  # blocks of features that keep the threads busy
 PIECES = 64
 FEW = 256 << 10  # values that are read before it is worth it to wake another thread (measured on two cores)
 MANY = 1 << 20  # for each of which another one is worth it
-PAST = 16 << 20  # bytes of an output that no cache keeps until it is read
+PAST = 32 << 20  # bytes of inputs and output, if no cache keeps all of them until the output is read
 
 
 STANDING_FOR = {"float16": np.int16, "bfloat16": np.uint16}
@@ -78,7 +78,7 @@ def plan(
     blocks of features alone, if there are enough of them, can be normalized while in the cache; else the order of
     memory is best.
     """
-    cached, past = CACHED // arrays, outer * features * inner * itemsize >= PAST
+    cached, past = CACHED // arrays, (arrays + 1) * outer * features * inner * itemsize >= PAST
     if packed and inner < (SHORT if fused else TINY[itemsize]):
         columns = 2 * COLUMNS if itemsize == 2 and not fused else COLUMNS
         lines = LINE // math.gcd(LINE, inner * itemsize)  # features after which a line of the cache begins again
