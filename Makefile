@@ -8,8 +8,7 @@ SOURCES := $(shell find benchmarks cli codegen conformance demo functional gener
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 24
 
-demo: $(VENV)/installed  ## install, regenerate the API, run on real data, draw a picture
-	$(BIN)/normspec generate
+demo: generate  ## install, regenerate the API, run on real data, draw a picture
 	$(BIN)/normspec demo
 
 test: $(VENV)/installed  ## everything that needs no GPU
@@ -20,6 +19,7 @@ test-gpu: $(VENV)/installed  ## the CUDA kernels on a GPU, and under compute-san
 
 generate: $(VENV)/installed  ## write generated/ from specs/
 	$(BIN)/normspec generate
+	@$(MAKE) --no-print-directory $(VENV)/installed  # which new files need
 
 generate-check: $(VENV)/installed  ## fail if generated/ is not what specs/ say
 	$(BIN)/normspec generate --check

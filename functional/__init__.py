@@ -484,7 +484,7 @@ def _masked(
         )
     if isinstance(y, Tensor) and needed(given.value, vectors.scale, vectors.shift):
         own = inverted(vectors, epsilon)
-        record(y, given.value, vectors, own, axis=axis, epsilon=epsilon, mask=where)
+        record(y, given.value, vectors, own, True, axis=axis, epsilon=epsilon, mask=where)
     return y
 
 

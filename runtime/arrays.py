@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from functools import lru_cache
-from typing import Any, NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import as_strided
 
-from . import devices, foreign, memory
+from . import devices, foreign, kernels, memory
 from .dtypes import at_least_float32
 from .tensor import Tensor, dtype_name
 
@@ -31,13 +32,17 @@ class Source(NamedTuple):
         return tuple(self.array.shape)
 
 
+_source = partial(tuple.__new__, Source)  # ``Source`` of a tuple, without the frame of a function
+
+
 def source(value: object) -> Source | None:
     """The array behind an input, or None if it is no array that can be given back."""
     if isinstance(value, Tensor):
-        return Source(native(value.array), value.device, value._dtype, value._beside)
+        array = value.array
+        return _source((array if array.dtype.isnative else native(array), value.device, value._dtype, value._beside))
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):  # whose mask would be lost
         array = native(np.asarray(value))
-        return Source(array, "cpu", dtype_name(array), _same)
+        return _source((array, "cpu", dtype_name(array), _same))
     found = None if isinstance(value, np.ndarray) else foreign.read(value)
     if found is None:
         return None
@@ -93,6 +98,43 @@ def as_features(x: npt.NDArray[Any], order: list[int], shape: tuple[int, int, in
         return x.reshape(shape, copy=False)
     except ValueError:
         return np.ascontiguousarray(x).reshape(shape)
+
+
+@lru_cache(maxsize=1024)
+def prepared(
+    device: str, shape: tuple[int, ...], strides: tuple[int, ...], dtype: np.dtype[Any], axis: int, batch: bool
+) -> kernels.Prepared | None:
+    """What the backend has prepared for inputs like this.
+
+    Parameters
+    ----------
+    device, shape, strides, dtype
+        Of the input's array.
+    axis : int
+        That of the features.
+    batch : bool
+        Whether it is normalized by its own statistics.
+
+    Returns
+    -------
+    normspec.runtime.kernels.Prepared or None
+        None if the input is empty, or so large that preparing is not worth it, or cannot be read where it lies.
+    """
+    if not math.prod(shape):
+        return None
+    if device != "cpu":
+        return cast(kernels.Prepared, devices.cuda().prepared(shape, strides, dtype, axis))
+    like = as_strided(np.empty(0, dtype), shape, strides)  # no element is looked at
+    y = memory.empty_like(like)
+    order, three = feature_order(y, axis)
+    if like.flags.c_contiguous:
+        order, three = list(range(len(shape))), _around(shape, axis)
+    try:
+        steps = [one.transpose(order).reshape(three, copy=False).strides for one in (like, y)]
+    except ValueError:
+        return None
+    cpu: Any = kernels.on("cpu")
+    return cast("kernels.Prepared | None", cpu.prepared(three, dtype, batch, *steps, memory.empty_like))
 
 
 def vector(tensor: Tensor) -> Any:

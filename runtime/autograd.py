@@ -172,7 +172,10 @@ def zeros_like(like: Tensor) -> Tensor:
 
 def needed(*sources: object) -> bool:
     """Whether the way back from what is computed of these has to be recorded."""
-    return gradients.wanted() and any(isinstance(one, Variable) and one.requires_grad for one in sources)
+    for one in sources:
+        if isinstance(one, Variable) and (one._wants or one._node is not None):
+            return gradients.wanted()
+    return False
 
 
 def record(result: VariableT, name: str, sources: Iterable[object], back: Back) -> VariableT:
@@ -185,7 +188,7 @@ def _edge(source: object) -> Edge | None:
     if not isinstance(source, Variable) or not source.requires_grad:
         return None
     this = cast("Tensor", source)
-    return Edge(source._node or source, this.shape, this.dtype.name)
+    return Edge(source._node or source, this.shape, this._dtype)
 
 
 def _fitted(gradient: Tensor, edge: Edge) -> Tensor:

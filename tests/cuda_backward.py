@@ -158,6 +158,7 @@ def test_far_from_zero(way: dict[str, int]) -> None:
     statistics = cases.backward_statistics(x, True)
     vectors = differentiate(x, dy, dx, *statistics, None, True, element="f32", **way)
     cases.check_gradients(x, dy, dx, *vectors, *statistics, None, True, "f32")
+    np.testing.assert_allclose(vectors[1], dy.sum((0, 2), dtype=float), rtol=0, atol=5 * 28 * 1e-5)
 
 
 @all_ways

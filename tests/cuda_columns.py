@@ -421,6 +421,7 @@ def test_backward_far_from_zero(way: dict[str, int]) -> None:
     dx = rows(x.shape, x.dtype)
     out = differentiate(x, dy, dx, mean, invstd, None, True, element="f32", **way)
     cases.check_gradients(stacked(x), stacked(dy), stacked(dx), out.dweight, out.dbias, mean, invstd, None, True, "f32")
+    np.testing.assert_allclose(out.dbias, dy.sum(0, dtype=float), rtol=0, atol=37 * 1e-5)
 
 
 @all_ways

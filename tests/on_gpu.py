@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 TESTS = Path(__file__).parent
+PATIENCE = 3600  # seconds of a step
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 WATCHED = "any_shape or any_strides or rows or gradients or far or y_may_be_x"  # under a tool kernels are much slower
 
@@ -73,7 +74,16 @@ def main() -> int:
         print(f"make test-gpu needs a GPU; CUDA is {cuda.describe()}", file=sys.stderr)
         return 2
     print(cuda.describe())
-    return run(steps(find_sanitizer()), lambda command: subprocess.run(command, cwd=TESTS, check=False).returncode)
+    return run(steps(find_sanitizer()), execute)
+
+
+def execute(command: Sequence[str]) -> int:
+    """Run a step; one that hangs is a failure."""
+    try:
+        return subprocess.run(command, cwd=TESTS, check=False, timeout=PATIENCE).returncode
+    except subprocess.TimeoutExpired:
+        print(f"stopped after {PATIENCE} s", flush=True)
+        return 1
 
 
 if __name__ == "__main__":

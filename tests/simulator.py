@@ -1,9 +1,10 @@
 """numba's CUDA simulator with a greenlet a thread: 20 times faster, stricter, and with clusters.
 
 The simulator gives every CUDA thread an operating system thread and polls them at barriers. Here a block's threads take
-turns, in an order that a fixed seed shuffles between any two barriers, so that a race shows. Threads that wait at
-different barriers, or at one that others never reach, are an error. Shared and local memory starts as NaN. The blocks
-of a cluster take turns, too: each goes on for as long as it need not wait for the others, to its end perhaps.
+turns, in an order that is shuffled between any two barriers, for each block in another way, so that a race shows.
+Threads that wait at different barriers, or at one that others never reach, are an error. Shared and local memory starts
+as NaN. The blocks of a cluster take turns, too: each goes on for as long as it need not wait for the others, to its end
+perhaps.
 """
 
 from __future__ import annotations
@@ -81,7 +82,7 @@ class Clusters:
         cluster = [Block(self.function, place, self.shape, pointers) for place in positions]
         for block in cluster:
             block.cluster = cluster
-        order = random.Random(0)
+        order = random.Random(repr(position))
         while running := [block for block in cluster if block.threads]:
             ready = [block for block in running if block.ready()]
             if not ready:

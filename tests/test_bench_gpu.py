@@ -152,6 +152,9 @@ def test_who_fails_says_why_and_stops_nobody(fake):
     result = fake.measure(ROW, fake.peer("ours", 1e-6), broken, late)
     assert result.failed == {"broken": "RuntimeError: no such operator", "late": "ZeroDivisionError: division by zero"}
     assert set(result.timings) == {"ours", "copy"}
+    page = "\n".join(report.traces([result, result]))
+    assert page.count("Traceback (most recent call last):") == 2
+    assert 'raise RuntimeError("no such operator")' in page
 
 
 def test_a_row_that_does_not_fit_is_no_end(fake, monkeypatch):
@@ -251,6 +254,20 @@ def test_a_failed_row_leaves_the_others(written, fake):
     assert code == 0, "the copy was timed; who fails is in the page"
     assert "Failed: sometimes, training, float32, channels first, (4, 6): RuntimeError: no" in printed
     assert [list(row["seconds"]) for row in data["rows"]] == [["copy"], ["ours", "copy"], ["ours", "copy"]]
+
+
+def test_what_was_measured_is_written_before_all_is(written, fake, tmp_path, monkeypatch):
+    """A GPU may take the process along."""
+    monkeypatch.setattr(gpu, "EVERY", -1.0)
+    seen = []
+
+    def watching(batch):
+        path = tmp_path / "bench-gpu.json"
+        seen.append(len(json.loads(path.read_text(encoding="utf-8"))["rows"]) if path.exists() else 0)
+        yield from fake.peer("ours", 1e-6)(batch)
+
+    written("--shape", "4,6", "--dtype", "float32", candidates=(watching,))
+    assert seen == [0, 1, 2]
 
 
 def test_an_interrupted_run_keeps_what_it_has(written, fake):

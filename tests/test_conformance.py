@@ -13,7 +13,7 @@ import pytest
 from normspec.conformance import matrix
 from normspec.conformance.clauses import CLAUSES, Omitted
 from normspec.conformance.oracle import Oracle
-from suite import DIALECTS, ROOT
+from suite import DIALECTS, ROOT, SEEDS
 
 ROWS = {row.name: row for row in matrix.rows(DIALECTS)}
 
@@ -44,7 +44,7 @@ def test_conforms_on_cuda(device):
 
 
 def test_every_seed_system_is_checked():
-    assert {name.partition(".")[0] for name in ROWS} == {"storch", "lucid", "tripy", "nvtripy", "torch"}
+    assert {name.partition(".")[0] for name in ROWS} >= set(SEEDS)
 
 
 def test_a_broken_promise_is_seen():

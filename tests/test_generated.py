@@ -110,11 +110,12 @@ def test_no_line_is_ragged_or_too_wide():
 
 @pytest.mark.parametrize("path", sorted(SPECS.glob("*/*.yaml")), ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_spec_satisfies_the_schema_that_editors_are_given(path):
-    first = path.read_text().splitlines()[0]
-    schema = path.parent / first.removeprefix("# yaml-language-server: $schema=")
+    first, begin = path.read_text().splitlines()[0], "# yaml-language-server: $schema="
     document = yaml.load(path.read_text(), _Yaml)
-    generated = ROOT / "generated" / "schema" / schema.name
-    assert schema.resolve() == generated
+    kind = "operator" if path.parent.name == "operators" else "dialect" if path.stem == "dialect" else "variant"
+    generated = ROOT / "generated" / "schema" / f"{kind}.json"
+    if first.startswith(begin):
+        assert (path.parent / first.removeprefix(begin)).resolve() == generated
     Draft202012Validator(json.loads(generated.read_text())).validate(document)
 
 

@@ -9,7 +9,8 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # they need torch
     from .peers import Peer
 
 SECONDS, QUICK_SECONDS = 480.0, 60.0  # and compiling before
+EVERY = 15.0  # seconds, between one saving of results and the next
 
 
 def main(argv: Sequence[str]) -> int:
@@ -43,7 +45,10 @@ def main(argv: Sequence[str]) -> int:
     from .warm import warm
 
     print("compiling what is not in the cache yet", file=sys.stderr)
-    warm(chosen(options), gpu(0))
+    try:
+        warm(chosen(options), gpu(0))
+    except Exception:  # then the rows compile, or say why they cannot
+        traceback.print_exc()
     facts = torch.cuda.get_device_properties(0)
     bed = Bed("cuda:0", facts.L2_cache_size, on_gpu)
     peers = [peer for peer in PEERS if peer is not compiled or not options.no_compile]
@@ -76,22 +81,27 @@ def write(options: argparse.Namespace, bed: Bed, peers: Sequence[Peer], command:
     results: list[Result] = []
     began, line = time.perf_counter(), Line()
     seconds = default if options.seconds is None else options.seconds
-    interrupted = collect(results, every(rows, functools.partial(measure, peers, bed, seed), seconds, line))
-    line.done()
-    where = {
-        **machine.describe(),
-        "gpu": gpu,
-        "seed": seed,
-        "date": datetime.date.today().isoformat(),
-        "command": command,
-        "seconds": round(time.perf_counter() - began, 1),
-        "rows": len(results),
-        "wanted": len(rows),
-    }
     data, table, plot = (options.output / f"bench-gpu.{suffix}" for suffix in ("json", "md", "png"))
-    data.write_text(json.dumps(report.data(results, where), indent=1) + "\n", encoding="utf-8")
-    page = report.page(results, where)
-    table.write_text(page, encoding="utf-8")
+    described = {**machine.describe(), "gpu": gpu, "seed": seed, "date": datetime.date.today().isoformat()}
+
+    def save() -> str:
+        """Write the numbers and the tables of what there is."""
+        where = {
+            **described,
+            "command": command,
+            "seconds": round(time.perf_counter() - began, 1),
+            "rows": len(results),
+            "wanted": len(rows),
+        }
+        data.write_text(json.dumps(report.data(results, where), indent=1) + "\n", encoding="utf-8")
+        page = report.page(results, where)
+        table.write_text(page, encoding="utf-8")
+        return page
+
+    found = every(rows, functools.partial(measure, peers, bed, seed), seconds, line)
+    interrupted = collect(results, found, save)
+    line.done()
+    page = save()
     if any(result.timings for result in results):
         picture.draw(results, plot)
     print(f"{page}\nwritten to {options.output}: {data.name}, {table.name}, {plot.name}")
@@ -105,10 +115,15 @@ def chosen(options: argparse.Namespace) -> list[Row]:
     return [row for row in rows if row.mode in (options.mode or MODES) and row.layout in (options.layout or LAYOUTS)]
 
 
-def collect(results: list[Result], found: Iterable[Result]) -> bool:
-    """Append what is found; whether that was interrupted."""
+def collect(results: list[Result], found: Iterable[Result], save: Callable[[], object]) -> bool:
+    """Append what is found, and save it now and then, for a GPU may take the process along; was it interrupted?"""
+    saved = time.perf_counter()
     try:
-        results.extend(found)
+        for result in found:
+            results.append(result)
+            if time.perf_counter() - saved > EVERY:
+                save()
+                saved = time.perf_counter()
     except KeyboardInterrupt:
         return True
     return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -31,7 +32,13 @@ class Result:
     errors: dict[str, float] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    traces: dict[str, str] = field(default_factory=dict)
     timings: dict[str, Timing] = field(default_factory=dict)
+
+    def fail(self, name: str, problem: Exception) -> None:
+        """Keep why somebody failed: a line, and where."""
+        self.failed[name] = f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"
+        self.traces[name] = "".join(traceback.format_exception(problem))
 
     @property
     def bytes(self) -> int:
@@ -94,7 +101,7 @@ def measure(peers: Sequence[Peer], bed: Bed, seed: int, row: Row, end: float) ->
         candidates = [found for peer in peers for found in built(peer, one, result)]
         result.errors = check(one, candidates, result)
     except Exception as problem:  # the next row may fit into memory
-        result.failed["row"] = reason(problem)
+        result.fail("row", problem)
         return result
     slack = {name: 1.0 if name in (OURS, KERNELS) else SLACK for name in result.errors}
     result.wrong = [name for name, error in result.errors.items() if not one.right(error, slack[name])]
@@ -106,7 +113,7 @@ def measure(peers: Sequence[Peer], bed: Bed, seed: int, row: Row, end: float) ->
     try:
         result.timings = interleave(calls, end - time.perf_counter(), random.Random(0), bed.clock, bed.turn)
     except Exception as problem:
-        result.failed["timing"] = reason(problem)
+        result.fail("timing", problem)
     return result
 
 
@@ -115,7 +122,7 @@ def built(peer: Peer, batch: Batch, result: Result) -> list[Candidate]:
     try:
         return list(peer(batch))
     except Exception as problem:
-        result.failed[peer.__name__] = reason(problem)
+        result.fail(peer.__name__, problem)
         return []
 
 
@@ -126,10 +133,5 @@ def check(batch: Batch, candidates: Sequence[Candidate], result: Result) -> dict
         try:
             outputs[candidate.name] = candidate.outputs(candidate.function(batch.sets[0]))
         except Exception as problem:
-            result.failed[candidate.name] = reason(problem)
+            result.fail(candidate.name, problem)
     return batch.errors(outputs)
-
-
-def reason(problem: Exception) -> str:
-    """A line about an exception."""
-    return f"{type(problem).__name__}: {' '.join(str(problem).split())[:200]}"

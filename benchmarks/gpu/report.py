@@ -58,6 +58,7 @@ def entry(result: Result) -> dict[str, Any]:
         "tolerance": TOLERANCE[result.row.dtype],
         "wrong": result.wrong,
         "failed": result.failed,
+        "traces": result.traces,
     }
 
 
@@ -67,7 +68,7 @@ def page(results: Sequence[Result], machine: Mapping[str, Any]) -> str:
     timed = [result for result in results if result.timings]
     plot = ["![Roofline](bench-gpu.png)"] if timed else []
     parts = ["# Performance on a GPU", where(machine), method(machine), meanings, *summary(timed), *tables(timed)]
-    return "\n\n".join([*parts, *troubles(results), *plot]) + "\n"
+    return "\n\n".join([*parts, *troubles(results), *traces(results), *plot]) + "\n"
 
 
 def where(machine: Mapping[str, Any]) -> str:
@@ -143,3 +144,11 @@ def troubles(results: Iterable[Result]) -> Iterator[str]:
             yield f"WRONG, not timed: {name}, {result.row}: error {result.errors[name]:.1e}."
         for name, why in result.failed.items():
             yield f"Failed: {name}, {result.row}: {why}"
+
+
+def traces(results: Iterable[Result]) -> Iterator[str]:
+    """Where who failed, each place once."""
+    found = dict.fromkeys(trace for result in results for trace in result.traces.values())
+    if found:
+        yield "## Tracebacks"
+    yield from (f"```text\n{trace.rstrip()}\n```" for trace in found)

@@ -22,7 +22,7 @@ def check(x: Tensor, vectors: Mapping[str, Tensor | None], training: bool, rate:
     if not isinstance(x, Tensor):
         found = type(x).__name__
         SPOKEN.fail("input_type", "input", "a torch tensor", found, type=found)
-    if x.layout is not torch.strided or x.device.type not in DEVICES:
+    if x.layout is not torch.strided or not (x.is_cpu or x.is_cuda):
         SPOKEN.fail("input", "input", f"a strided tensor on {one_of(DEVICES)}", f"{x.layout} on {x.device.type}")
     shape: tuple[int, ...] = x.shape
     if len(shape) < 2:
@@ -41,7 +41,7 @@ def check(x: Tensor, vectors: Mapping[str, Tensor | None], training: bool, rate:
             continue
         _refuse_vector(x, name, vector)
     _check_statistics(vectors["mean"], vectors["variance"], training)
-    if not isinstance(rate, numbers.Real):
+    if not isinstance(rate, (float, numbers.Real)):
         found = type(rate).__name__
         SPOKEN.fail("update_rate_type", "update_rate", "float", found, type=found)
     if not (epsilon > 0 or (epsilon == 0 and not training)):

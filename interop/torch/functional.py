@@ -51,17 +51,35 @@ def batch_norm(
     ValueError, RuntimeError, TypeError, AttributeError, NotImplementedError
         The arguments do not fit; the messages are torch's, with a second line of ours. Nothing was changed.
     """
+    return tracked(input, running_mean, running_var, weight, bias, training, momentum, eps, None)
+
+
+def tracked(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    count: Tensor | None,
+) -> Tensor:
+    """``batch_norm`` that adds one to ``count``, a number of batches, if there is anything in the input."""
     vectors = {"mean": running_mean, "variance": running_var, "scale": weight, "shift": bias}
     check(input, vectors, training, momentum, eps)
     if not input.numel():  # there is nothing to compute, but there are gradients, which are zero
         return _affine(input, weight, bias)
     if torch.compiler.is_compiling():
-        return compiled.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+        y = compiled.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+        if count is not None:
+            count.add_(1)
+        return y
     learned = input, weight, bias
     if torch.is_grad_enabled() and any(one is not None and one.requires_grad for one in learned):
-        return cast(Tensor, _BatchNorm.apply(*learned, running_mean, running_var, training, momentum, eps))
+        return cast(Tensor, _BatchNorm.apply(*learned, running_mean, running_var, training, momentum, eps, count))
     if training:
-        return memory.train(*learned, running_mean, running_var, momentum, eps)[0]
+        return memory.train(*learned, running_mean, running_var, momentum, eps, count, kept=False)[0]
     return memory.normalize(input, running_mean, running_var, weight, bias, eps)
 
 
@@ -79,9 +97,10 @@ class _BatchNorm(torch.autograd.Function):
         training: bool,
         rate: float,
         epsilon: float,
+        count: Any,
     ) -> Tensor:
         if training:
-            y, mean, invstd = memory.train(x, weight, bias, running_mean, running_var, rate, epsilon)
+            y, mean, invstd = memory.train(x, weight, bias, running_mean, running_var, rate, epsilon, count)
         else:
             y = memory.normalize(x, running_mean, running_var, weight, bias, epsilon)
             mean, invstd = running_mean.double(), (running_var.double() + epsilon).rsqrt()
@@ -100,7 +119,7 @@ class _BatchNorm(torch.autograd.Function):
         else:
             gradients = memory.backward(dy, x, weight, mean, invstd, ctx.training, ctx.needs_input_grad[0])
         wanted = zip(gradients, ctx.dtypes, ctx.needs_input_grad, strict=False)
-        return *(one.to(dtype) if needed and one is not None else None for one, dtype, needed in wanted), *[None] * 5
+        return *(one.to(dtype) if needed and one is not None else None for one, dtype, needed in wanted), *[None] * 6
 
 
 def _statistics(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:

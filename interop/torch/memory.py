@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -16,6 +18,7 @@ from normspec.runtime import devices, kernels
 Shape = tuple[int, ...]
 
 REAL = (torch.float32, torch.float64)  # element types of vectors that kernels take
+KEPT = {torch.float32: np.float32, torch.float64: np.float64, torch.int64: np.int64}  # of those and a counter
 
 
 def train(
@@ -26,10 +29,20 @@ def train(
     running_var: Tensor | None,
     rate: float,
     epsilon: float,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Output, mean and inverse standard deviation; moves the running statistics."""
+    tracked: Tensor | None = None,
+    kept: bool = True,
+) -> tuple[Tensor, Any, Any]:
+    """Output, and if they are kept mean and inverse standard deviation; moves the statistics and counts the batch."""
     y = torch.empty_like(x)
+    ready, vectors = _prepared(x, True), (weight, bias, running_mean, running_var, tracked)
+    arrays = None if ready is None else _vectors(vectors)
+    if arrays is not None:
+        room = ready.train_into(_array(y), _array(x), arrays, epsilon, rate, True)
+        if room is not None:
+            increment_version([one for one in vectors[2:] if one is not None])  # whose memory the kernel wrote to
+            return y, *(map(_tensor, ready.statistics(room)) if kept else (None, None))
     order = _order(y.shape, y.stride())
+    counter = _counter(tracked, x)
     mean_moved, var_moved = (None if one is None else _vector(one) for one in (running_mean, running_var))
     mean, invstd = _backend(x).forward_training(
         _source(x, order),
@@ -41,12 +54,17 @@ def train(
         epsilon,
         rate,
         True,
+        **counter,
     )
-    for kept, moved in (running_mean, mean_moved), (running_var, var_moved):
-        if kept is not None and moved is kept:
-            increment_version(kept)  # whose memory the kernel wrote to
-        elif kept is not None:
-            kept.copy_(moved)
+    for own, moved in (running_mean, mean_moved), (running_var, var_moved):
+        if own is not None and moved is own:
+            increment_version(own)
+        elif own is not None:
+            own.copy_(moved)
+    if counter:
+        increment_version(tracked)
+    elif tracked is not None:
+        tracked.add_(1)
     return y, _tensor(mean), _tensor(invstd)
 
 
@@ -55,6 +73,10 @@ def normalize(
 ) -> Tensor:
     """The output by given statistics."""
     y = torch.empty_like(x)
+    ready = _prepared(x, False)
+    arrays = None if ready is None else _vectors((weight, bias, mean, variance, None))
+    if arrays is not None and ready.normalize_into(_array(y), _array(x), arrays, epsilon) is not None:
+        return y
     order = _order(y.shape, y.stride())
     vectors = _given(mean), _given(variance), _given(weight), _given(bias)
     _backend(x).normalize(_source(x, order), _target(y, order), *vectors, epsilon)
@@ -90,6 +112,51 @@ def _order(shape: Shape, strides: Shape) -> Order:
     axes = (*outer, 1, *inner)
     sizes = math.prod(shape[axis] for axis in outer), shape[1], math.prod(shape[axis] for axis in inner)
     return Order(None if axes == tuple(range(len(shape))) else axes, sizes)
+
+
+def _prepared(x: Tensor, batch: bool) -> Any:
+    """What the CPU's backend has prepared for such inputs, or None."""
+    return None if not x.is_cpu or x.is_neg() else _small(x.shape, x.stride(), x.dtype, batch)
+
+
+@functools.lru_cache(maxsize=1024)
+def _small(shape: Shape, strides: Shape, dtype: torch.dtype, batch: bool) -> Any:
+    """Of these shapes, to outputs that are ``torch.empty_like`` them."""
+    x = torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
+    y = torch.empty_like(x)
+    order = _order(y.shape, y.stride())
+    views = [one if order.axes is None else one.permute(order.axes) for one in (x, y)]
+    try:
+        steps = [[one.itemsize * step for step in one.view(order.shape).stride()] for one in views]
+    except RuntimeError:  # no three steps lead through x
+        return None
+    cpu: Any = kernels.on("cpu")
+    return cpu.prepared(order.shape, _array(y).dtype, batch, *map(tuple, steps), np.empty_like)
+
+
+def _vectors(tensors: Sequence[Tensor | None]) -> list[Any] | None:
+    """NumPy's arrays for the time of a call, or None if some are not as kernels take them."""
+    arrays: list[Any] = []
+    for one in tensors:
+        if one is not None and (one.dtype not in KEPT or not one.is_contiguous() or one.is_neg()):
+            return None
+        arrays.append(None if one is None else _header(one.data_ptr(), one.shape, one.dtype))
+    return arrays
+
+
+@functools.lru_cache(maxsize=4096)
+def _header(address: int, shape: Shape, dtype: torch.dtype) -> Any:
+    """An array of memory that somebody else keeps. It holds no more than these, so that it is never out of date."""
+    element: np.dtype[Any] = np.dtype(KEPT[dtype])
+    memory: Any = (ctypes.c_char * (math.prod(shape) * element.itemsize)).from_address(address)
+    return np.ndarray(shape, element, memory)
+
+
+def _counter(tracked: Tensor | None, x: Tensor) -> dict[str, Any]:
+    """The argument with which the kernel counts the batch, if it is one that can."""
+    if tracked is None or not x.is_cuda or tracked.device != x.device or tracked.dtype is not torch.int64:
+        return {}
+    return {"tracked": devices.cuda().counter(tracked)}
 
 
 def _source(x: Tensor, order: Order) -> Any:

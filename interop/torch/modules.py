@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _LazyNormBase, _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from .functional import batch_norm
+from .functional import tracked
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
+
+
+BUFFERS = "running_mean", "running_var", "num_batches_tracked"
+
+
+def _own(held: Mapping[str, Tensor | None], module: nn.Module, name: str) -> Any:
+    """What the module has under a name, found faster than by ``__getattr__`` if nothing stands in its place."""
+    return held[name] if name in held else getattr(module, name)
 
 
 class _Ours(_BatchNorm):
@@ -22,25 +30,23 @@ class _Ours(_BatchNorm):
     def forward(self, input: Tensor) -> Tensor:
         """Normalize; in training, move the running statistics and count the batch, after it succeeded."""
         self._check_input_dim(input)
-        count, tracked = self.num_batches_tracked, self.running_mean is not None
+        mean, variance, count = (_own(self._buffers, self, name) for name in BUFFERS)
         counted = self.training and self.track_running_stats and count is not None
         rate = self.momentum
         if rate is None:
             rate = 1 / (int(count) + 1) if counted else 0.0
         moving = not self.training or self.track_running_stats
-        y = batch_norm(
+        return tracked(
             input,
-            self.running_mean if moving else None,
-            self.running_var if moving else None,
-            self.weight,
-            self.bias,
-            self.training or not tracked,
+            mean if moving else None,
+            variance if moving else None,
+            _own(self._parameters, self, "weight"),
+            _own(self._parameters, self, "bias"),
+            self.training or mean is None,
             rate,
             self.eps,
+            count if counted else None,
         )
-        if counted and input.numel():
-            count.add_(1)
-        return y
 
 
 class BatchNorm1d(_Ours, nn.BatchNorm1d):

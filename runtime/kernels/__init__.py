@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+from collections.abc import Sequence
 from typing import Any, Protocol, cast
 
 Array = Any  # NumPy array on the CPU, numba device array on CUDA
@@ -75,6 +76,24 @@ class Backend(Protocol):
         (``batch``), ``weight * invstd * (dy - dbias / n - (x - mean) * invstd * dweight / n)``, else
         ``weight * invstd * dy``. ``dx`` may be ``x`` or ``dy`` itself; otherwise it overlaps neither.
         """
+
+
+class Prepared(Protocol):
+    """Calls on inputs of one shape, dtype, layout and device, which need no more Python than they must.
+
+    ``vectors`` are weight, bias, running mean, running variance and, for ``train``, a counter of batches; each may be
+    None. They may be anything, and are looked at: a call with some that kernels cannot take returns None, and has done
+    nothing. Otherwise it returns the output, of the shape, dtype and order of axes of ``x``, and, if ``kept``, mean and
+    1 / standard deviation of each feature, float64; None in their place leaves them to the caller.
+    """
+
+    def train(
+        self, x: Array, vectors: Sequence[Any], epsilon: float, rate: float, unbiased: bool, kept: bool
+    ) -> tuple[Array, Any] | None:
+        """``forward_training``, which then counts the batch."""
+
+    def normalize(self, x: Array, vectors: Sequence[Any], epsilon: float, kept: bool) -> tuple[Array, Any] | None:
+        """``Backend.normalize``."""
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from operator import attrgetter
 from typing import Any, ClassVar, NoReturn, cast
@@ -11,13 +12,13 @@ from typing import Any, ClassVar, NoReturn, cast
 import numpy as np
 
 from .. import autograd, kernels
-from ..arrays import Source, device_views, feature_views, source, vector
+from ..arrays import Source, device_views, feature_views, prepared, source, vector
 from ..dialect import Dialect
-from ..dtypes import FLOATING, HALF, DType, DTypeLike, at_least_float32
+from ..dtypes import FLOATING, HALF, DTypeLike, at_least_float32
 from ..errors import Speaker, listed, one_of
 from ..module import Module
 from ..tensor import Array, ArrayT, Tensor
-from .batch_norm_gradients import Vectors, record, record_nothing
+from .batch_norm_gradients import Vectors, inverted, record, record_nothing
 
 
 class BatchNorm(Module):
@@ -32,7 +33,8 @@ class BatchNorm(Module):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         arguments = ("learns", "features", "axis", "epsilon", "update_rate", "track", "unbiased", "dtype")
-        cls._arguments = attrgetter(*(cls.names.get(name, f"_{name}") for name in arguments))
+        *others, dtype = (cls.names.get(name, f"_{name}") for name in arguments)
+        cls._arguments = attrgetter(*others, f"{dtype}.name")
         cls._tensors = attrgetter(*(cls.names.get(name, "_absent") for name in (*Vectors._fields, "count")))
 
     def __init__(
@@ -71,18 +73,23 @@ class BatchNorm(Module):
         self._build({"features": int(features)}, element.name, self._place(device))
 
     def compute(self, x: ArrayT) -> ArrayT:
-        """Normalize ``x``; in training, move the running statistics towards those of ``x``."""
+        """Normalize ``x``; in training, move the running statistics towards those of ``x``.
+
+        Few calls differ from an earlier one in more than values: ``_prepared`` knows that an input like this has passed
+        the checks, and what the backend has prepared for it, which looks at the vectors and does the rest. What it does
+        not take, be it a mistake or a large array, goes the long way: check the vectors, make views, run kernels.
+        """
         given = source(x)
         if given is None:
             found = type(x).__name__
             self._refuse("input_type", "a tensor or a NumPy array", found, type=found)
         learns, *arguments = self._arguments(self)
         if not (self.training and learns):
-            return self._normalized(x, given, False, *arguments)
+            return self._computed(x, given, False, *arguments)
         with self._lock:
-            return self._normalized(x, given, True, *arguments)
+            return self._computed(x, given, True, *arguments)
 
-    def _normalized(
+    def _computed(
         self,
         x: ArrayT,
         given: Source,
@@ -93,20 +100,53 @@ class BatchNorm(Module):
         update_rate: float | None,
         track: bool,
         unbiased: bool,
-        element: DType,
+        own: str,
     ) -> ArrayT:
-        *tensors, count = self._tensors(self)
-        state = Vectors(*tensors)
-        batch = training or state.mean is None
-        self._check_call(given.array.shape, given.dtype, features, axis, epsilon, element.name, batch, training)
-        self._check_vectors(state, features, given.device)
-        if not given.array.size:
+        array, device, dtype, _ = given
+        scale, shift, mean, variance, count = self._tensors(self)
+        counted = count if training and track else None
+        batch = training or mean is None
+        ready = self._prepared(
+            device, array.shape, array.strides, array.dtype, dtype, features, axis, epsilon, own, batch, training
+        )
+        rate = _cumulative(count) if update_rate is None else update_rate
+        state = scale, shift, mean, variance
+        if ready is not None and (mean is None) == (variance is None):
+            vectors = [None if one is None else one.array for one in (*state, counted)]
+            y = at_once(ready, x, given, vectors, state, axis, epsilon, batch, rate, unbiased)
+            if y is not None:
+                return y
+        state = Vectors(*state)
+        self._check_vectors(state, features, device)
+        if training:
+            self._check_written(mean=mean, variance=variance, count=counted)
+        if not array.size:
             return nothing(x, given, state, axis)
-        rate = _rate(update_rate, count) if training and state.mean is not None else None
-        y = normalize(x, given, state, axis=axis, epsilon=epsilon, batch=batch, rate=rate, unbiased=unbiased)
-        if training and track and count is not None:
-            count.array[()] = count.array.item() + 1
+        moved = rate if training and state.mean is not None else None
+        y = normalize(x, given, state, axis=axis, epsilon=epsilon, batch=batch, rate=moved, unbiased=unbiased)
+        if counted is not None:
+            counted.array[()] = counted.array.item() + 1
         return y
+
+    @classmethod
+    @lru_cache(maxsize=4096)
+    def _prepared(
+        cls,
+        device: str,
+        shape: tuple[int, ...],
+        strides: tuple[int, ...],
+        element: np.dtype[Any],
+        dtype: str,
+        features: int,
+        axis: int,
+        epsilon: float,
+        own: str,
+        batch: bool,
+        training: bool,
+    ) -> kernels.Prepared | None:
+        """What is prepared for inputs like this, which has passed the checks."""
+        cls._check_call(shape, dtype, features, axis, epsilon, own, batch, training)
+        return prepared(device, shape, strides, element, axis, batch)
 
     def kept_dtype(self, name: str, dtype: str) -> str:
         """Statistics and the counter have element types of their own; see ``dialect.Rules``."""
@@ -137,7 +177,6 @@ class BatchNorm(Module):
             self._fail("update_rate_type", argument, "float or None", found, type=found)
 
     @classmethod
-    @lru_cache(maxsize=4096)  # few calls differ from all before them
     def _check_call(
         cls,
         shape: tuple[int, ...],
@@ -187,6 +226,12 @@ class BatchNorm(Module):
             if tensor is not None and (tensor.device != device or tensor.array.shape != shape):
                 self._refuse_vector(state, tensor, shape, device)
 
+    def _check_written(self, **tensors: Tensor | None) -> None:
+        """What a step writes to, before anything is written."""
+        for canonical, tensor in tensors.items():
+            if tensor is not None and isinstance(tensor.array, np.ndarray) and not tensor.array.flags.writeable:
+                self._fail("read_only", self.names[canonical], "memory that can be written", "read-only memory")
+
     def _refuse_vector(self, state: Vectors, tensor: Tensor, shape: tuple[int], device: str) -> NoReturn:
         if tensor.device != device:
             self._refuse("device_mixed", tensor.device, device)
@@ -199,10 +244,8 @@ class BatchNorm(Module):
         cls._fail(condition, "input", expected, found, **fields)
 
 
-def _rate(update_rate: float | None, count: Tensor | None) -> float:
-    """Weight of a batch in the running statistics: the one given, else that which makes them plain averages."""
-    if update_rate is not None:
-        return float(update_rate)
+def _cumulative(count: Tensor | None) -> float:
+    """The weight of a batch that makes the running statistics plain averages of all batches."""
     return 1.0 if count is None else 1.0 / (1.0 + float(count.array))
 
 
@@ -224,11 +267,22 @@ def batch_norm(
     update_rate: float,
     epsilon: float,
 ) -> ArrayT:
-    """Normalize by the batch in training, which updates ``mean`` and ``variance`` in place; else by these two."""
+    """Normalize by the batch in training, which updates ``mean`` and ``variance`` in place; else by these two.
+
+    As ``BatchNorm.compute`` it looks for the ordinary first, and tells what is wrong with anything else afterwards.
+    """
     x = source(input)
     if x is None:
         found = type(input).__name__
         speaker.fail("input_type", "input", "a tensor or a NumPy array", found, type=found)
+    if _ordinary(x, mean, variance, training, update_rate, epsilon):
+        array, state = x.array, (scale, shift, mean, variance)
+        ready = prepared(x.device, array.shape, array.strides, array.dtype, 1, bool(training))
+        if ready is not None:
+            vectors = [one.array if isinstance(one, Tensor) else one for one in (*state, None)]
+            y = at_once(ready, input, x, vectors, state, 1, epsilon, training, update_rate, True)
+            if y is not None:
+                return y
     _check_function_input(speaker, x, training)
     for name, one in ("mean", mean), ("variance", variance):
         if one is None and (not training or mean is not variance):
@@ -249,6 +303,21 @@ def batch_norm(
         return nothing(input, x, state, axis=1)
     rate = update_rate if training and mean is not None else None
     return normalize(input, x, state, axis=1, epsilon=epsilon, batch=training, rate=rate, unbiased=True)
+
+
+def _ordinary(
+    x: Source, mean: Array | None, variance: Array | None, training: bool, update_rate: float, epsilon: float
+) -> bool:
+    """Whether the arguments of the function are such that nothing but its vectors can be wrong."""
+    shape = x.array.shape
+    return (
+        len(shape) > 1
+        and x.dtype in FLOATING
+        and (x.array.size != shape[1] if training else mean is not None)
+        and (mean is None) == (variance is None)
+        and isinstance(update_rate, (float, int))
+        and epsilon > 0
+    )
 
 
 def _check_function_input(speaker: Speaker, x: Source, training: bool) -> None:
@@ -295,6 +364,34 @@ def nothing(x: ArrayT, given: Source, state: Vectors, axis: int) -> ArrayT:
     return result
 
 
+def at_once(
+    ready: kernels.Prepared,
+    x: ArrayT,
+    given: Source,
+    vectors: Sequence[Any],
+    state: tuple[Any, Any, Any, Any],
+    axis: int,
+    epsilon: float,
+    batch: bool,
+    rate: float,
+    unbiased: bool,
+) -> ArrayT | None:
+    """Do what was prepared; None, and nothing is done, if it does not take the vectors, the arrays of the state."""
+    kept = isinstance(x, Tensor) and autograd.needed(x, state[0], state[1])
+    if batch:
+        made = ready.train(given.array, vectors, epsilon, rate, unbiased, kept)
+    else:
+        made = ready.normalize(given.array, vectors, epsilon, kept)
+    if made is None:
+        return None
+    result = cast(ArrayT, given.wrap(made[0]))
+    if kept:
+        tensors = Vectors(*(one if one is None or isinstance(one, Tensor) else Tensor(one) for one in state))
+        known = made[1] or inverted(tensors, epsilon)
+        record(cast(Tensor, result), cast(Tensor, x), tensors, known, batch, axis=axis, epsilon=epsilon)
+    return result
+
+
 def normalize(
     x: ArrayT,
     given: Source,
@@ -327,5 +424,5 @@ def normalize(
         out[...] = y
     result = cast(ArrayT, given.wrap(y if out is None else out))
     if isinstance(x, Tensor) and autograd.needed(x, state.scale, state.shift):
-        record(cast(Tensor, result), x, state, saved, axis=axis, epsilon=epsilon)
+        record(cast(Tensor, result), x, state, saved or inverted(state, epsilon), batch, axis=axis, epsilon=epsilon)
     return result

@@ -38,15 +38,15 @@ def record(
     y: Tensor,
     x: Tensor,
     state: Vectors,
-    batch: tuple[Any, Any] | None,
+    known: tuple[Any, Any],
+    batch: bool,
     *,
     axis: int,
     epsilon: float,
     mask: Any = None,
 ) -> None:
-    """Record a call; ``batch`` is mean and 1 / standard deviation of the input if it was normalized by these."""
-    mean, invstd = inverted(state, epsilon) if batch is None else batch
-    saved = Saved(x, state.scale, mean, invstd, axis % x.ndim, epsilon, batch is not None, mask)
+    """Record a call; ``known`` is mean and 1 / standard deviation, of the input itself if ``batch``."""
+    saved = Saved(x, state.scale, *known, axis % x.ndim, epsilon, batch, mask)
     autograd.record(y, "batch_norm", [x, state.scale, state.shift], lambda g: _back(saved, g))
 
 

@@ -16,11 +16,13 @@ import numpy.typing as npt
 from normspec.runtime.kernels.cpu import kernels
 from normspec.runtime.kernels.cpu.cache import Cache
 from normspec.runtime.kernels.cpu.simd import LINE
+from normspec.runtime.kernels.cpu.small import Prepared
 from normspec.runtime.kernels.cpu.threads import ALONE, allowed, team
 
 Array = npt.NDArray[Any]
 Float64s = npt.NDArray[np.float64]
 Steps = tuple[int, int, int]  # in bytes
+Shape = tuple[int, int, int]
 
 SEGMENT = 8192  # values in the longest run that is summed at once
 CACHED = 256 << 10  # bytes that stay in a core's cache from the first pass to the second
@@ -31,7 +33,7 @@ ENOUGH = 16  # blocks of features that keep the threads busy
 PIECES = 64
 FEW = 256 << 10  # values that are read before it is worth it to wake another thread (measured on two cores)
 MANY = 1 << 20  # for each of which another one is worth it
-PAST = 16 << 20  # bytes of an output that no cache keeps until it is read
+PAST = 32 << 20  # bytes of inputs and output, if no cache keeps all of them until the output is read
 
 
 STANDING_FOR = {"float16": np.int16, "bfloat16": np.uint16}
@@ -76,7 +78,7 @@ def plan(
     blocks of features alone, if there are enough of them, can be normalized while in the cache; else the order of
     memory is best.
     """
-    cached, past = CACHED // arrays, outer * features * inner * itemsize >= PAST
+    cached, past = CACHED // arrays, (arrays + 1) * outer * features * inner * itemsize >= PAST
     if packed and inner < (SHORT if fused else TINY[itemsize]):
         columns = 2 * COLUMNS if itemsize == 2 and not fused else COLUMNS
         lines = LINE // math.gcd(LINE, inner * itemsize)  # features after which a line of the cache begins again
@@ -223,12 +225,20 @@ def warm(dtypes: Iterable[np.dtype[Any]]) -> Iterator[str]:
     """Compile every kernel for these element types, or load it from disk; names each beforehand."""
     Cache.told = True
     mean, variance = np.zeros(1), np.ones(1)
+    vectors = None, None, mean, variance, None
+
+    def small(x: Array, fused: bool) -> Prepared:
+        steps: Any = x.strides, x.strides
+        return Prepared(layout((2, 1, 3), x.dtype, fused, *steps), 1, fused, np.empty_like)
+
     for dtype in dtypes:
         x = np.ones((2, 1, 3), dtype)
         yield f"{dtype.name}, training"
         forward_training(x, x, None, None, mean, variance, 1.0, 0.0, False)
+        small(x, True).train(x, vectors, 1.0, 0.0, False, False)
         yield f"{dtype.name}, evaluation"
         normalize(x, x, mean, variance, None, None, 1.0)
+        small(x, False).normalize(x, vectors, 1.0, False)
         yield f"{dtype.name}, backward"
         backward(x, x, x, mean, variance, None, True)
 
@@ -237,3 +247,16 @@ def cache_path() -> str | None:
     """The folder that kernels were kept in or loaded from, if there is one."""
     found: str | None = kernels.train.stats.cache_path
     return found
+
+
+def prepared(
+    shape: Shape,
+    dtype: np.dtype[Any],
+    fused: bool,
+    x_steps: Steps,
+    y_steps: Steps,
+    empty_like: Callable[[Array], Array],
+) -> Prepared | None:
+    """Calls on ``x`` and ``y`` with these strides; None if several threads should work on them."""
+    cut = layout(shape, dtype, fused, x_steps, y_steps)
+    return Prepared(cut, shape[1], fused, empty_like) if cut.threads == 1 else None

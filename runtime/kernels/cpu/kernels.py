@@ -226,9 +226,9 @@ def puts(vector: int, i: int, count: int, lanes: Any) -> None:
 
 
 @inlined
-def rooms(scratch: Any, rank: int, cut: Cut, held: int) -> tuple[Table, Table]:
+def rooms(scratch: Table, rank: int, cut: Cut, held: int) -> tuple[Table, Table]:
     """Room for so many features, and for numbers of columns, each kind of which begins at a line of the cache."""
-    start = scratch.ctypes.data + rank * scratch.strides[0]
+    start = scratch[0] + rank * scratch[1]
     columns = start + VECTORS * 8 * held
     width = cut[2] * min(cut[6], cut[5]) * cut[0]
     return (start, 8 * held), ((columns + LINE - 1) // LINE * LINE, (8 * width + 8 * SPARE) // LINE * LINE)
@@ -695,7 +695,7 @@ def wait_for(done: int, count: int) -> None:
 def train_tiles(
     rank: int,
     turns: int,
-    scratch: Any,
+    scratch: Table,
     x: Place,
     y: Place,
     dtype: Any,
@@ -744,7 +744,8 @@ def train(
 ) -> None:
     """Statistics, and unless y is 0 the normalization by them: of a tile at once if it has all rows, else of all."""
     x, y, table = place(x_id, cut, 0), place(y_id, cut, 1), (known.ctypes.data, known.strides[0])
-    given = turns.ctypes.data, scratch, x, y, dtype, cut, weight, bias, epsilon, table
+    room = scratch.ctypes.data, scratch.strides[0]
+    given = turns.ctypes.data, room, x, y, dtype, cut, weight, bias, epsilon, table
     together(crew, job(train_tiles, given))
 
 
@@ -752,7 +753,7 @@ def train(
 def normalize_tiles(
     rank: int,
     turns: int,
-    scratch: Any,
+    scratch: Table,
     x: Place,
     y: Place,
     dtype: Any,
@@ -763,19 +764,20 @@ def normalize_tiles(
     bias: Vector,
     epsilon: float,
 ) -> None:
-    """Until there are none left."""
+    """Until there are none left; mean and 1 / standard deviation stay in lines MEAN and GAIN of the scratch."""
     plan = plan_of(cut)
     tile = claim(turns, rank, tiles(plan))
     if tile < 0:
         return
     table, columns = rooms(scratch, rank, plan, plan[5])
-    scale, variances = entry(table, SCALE, 0), entry(table, GAIN, 0)
+    scale, inverse = entry(table, SCALE, 0), entry(table, GAIN, 0)
     read(mean, 0.0, 0, plan[5], entry(table, MEAN, 0))
     read(weight, 1.0, 0, plan[5], scale)
     read(bias, 0.0, 0, plan[5], entry(table, SHIFT, 0))
-    read(variance, 1.0, 0, plan[5], variances)
+    read(variance, 1.0, 0, plan[5], inverse)
     for i in range(plan[5]):
-        put(scale, i, number(scale, i) * (1.0 / np.sqrt(number(variances, i) + epsilon)))
+        put(inverse, i, 1.0 / np.sqrt(number(inverse, i) + epsilon))
+        put(scale, i, number(scale, i) * number(inverse, i))
         center = number(entry(table, MEAN, 0), i)
         compensate(table, i, center - taken(center, dtype))
     while tile >= 0:
@@ -800,7 +802,8 @@ def normalize(
 ) -> None:
     """By statistics that are given."""
     x, y = place(x_id, cut, 0), place(y_id, cut, 1)
-    given = turns.ctypes.data, scratch, x, y, dtype, cut, mean, variance, weight, bias, epsilon
+    room = scratch.ctypes.data, scratch.strides[0]
+    given = turns.ctypes.data, room, x, y, dtype, cut, mean, variance, weight, bias, epsilon
     together(crew, job(normalize_tiles, given))
 
 
@@ -835,7 +838,7 @@ def conclude(
 def differentiate_tiles(
     rank: int,
     turns: int,
-    scratch: Any,
+    scratch: Table,
     x: Place,
     dy: Place,
     dx: Place,
@@ -888,7 +891,8 @@ def differentiate(
     """Gradients of weight, bias and, unless dx is 0, x, from which the statistics were taken; as ``train``."""
     x, dx, dy = place(x_id, cut, 0), place(dx_id, cut, 1), place(dy_id, cut, 2)
     table = known.ctypes.data, known.strides[0]
-    given = turns.ctypes.data, scratch, x, dy, dx, dtype, cut, mean, inverse, weight, table
+    room = scratch.ctypes.data, scratch.strides[0]
+    given = turns.ctypes.data, room, x, dy, dx, dtype, cut, mean, inverse, weight, table
     together(crew, job(differentiate_tiles, given))
 
 
@@ -910,3 +914,114 @@ def advance(mean: Vector, variance: Vector, known: Any, divisor: float, rate: fl
     table = known.ctypes.data, known.strides[0]
     move(mean, entry(table, MEAN, 0), known.shape[1], 1.0, rate)
     move(variance, entry(table, M2, 0), known.shape[1], divisor, rate)
+
+
+# ---------------------------------------------------------------------------------------------------- prepared calls
+#
+# All arrays come in one tuple, by its ``id``. What is known of x and y is in a table; vectors are looked at here.
+
+X, Y, ROOM, WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, COUNT = range(8)  # places in the tuple
+
+# Behind the plan and the steps of x and y: ids of NumPy's array, None and dtypes; numbers that turns and a table take.
+ARRAY, NONE, FLOAT32, FLOAT64, INT64, COUNTED, TABLE = range(14, 21)
+
+TUPLE, OBJECT = tuple.__basicsize__, object.__basicsize__  # bytes before what is in a tuple, and in an array
+TYPE, RANK, LENGTHS, DTYPE, FLAGS = OBJECT - 8, OBJECT + 8, OBJECT + 16, OBJECT + 40, OBJECT + 48  # of an array
+LOW = 0xFFFFFFFF  # half a word: rank and flags, on processors that keep it first, as all do that numba knows
+READ, WRITTEN = 0x101, 0x501  # NumPy's flags: contiguous and aligned, and writeable
+
+
+@inlined
+def item(arrays: int, which: int) -> int:
+    """The ``id`` of what a tuple has in a place."""
+    found: int = peek(arrays + TUPLE + 8 * which)
+    return found
+
+
+@inlined
+def kind_of(array: int, facts: Any, rank: int, flags: int) -> int:
+    """The ``id`` of the dtype of an array of such a rank with such flags; 0 if it is none."""
+    if peek(array + TYPE) != facts[ARRAY] or peek(array + RANK) & LOW != rank or peek(array + FLAGS) & flags != flags:
+        return 0
+    kind: int = peek(array + DTYPE)
+    return kind
+
+
+@inlined
+def vector(arrays: int, which: int, facts: Any, flags: int) -> Vector:
+    """One number a feature, or none; its size is negative if kernels cannot take it as it is."""
+    array = item(arrays, which)
+    if array == facts[NONE]:
+        return 0, 0
+    kind = kind_of(array, facts, 1, flags)
+    if kind == 0 or peek(peek(array + LENGTHS)) != facts[5]:
+        return 0, -1
+    if kind == facts[FLOAT32]:
+        return array, 4
+    return array, 8 if kind == facts[FLOAT64] else -1
+
+
+@inlined
+def counter(arrays: int, facts: Any) -> Vector:
+    """The number of batches; its size is 0 if there is none, 1 if it is an integer."""
+    array = item(arrays, COUNT)
+    if array == facts[NONE]:
+        return 0, 0
+    kind = kind_of(array, facts, 0, WRITTEN)
+    if kind == facts[INT64]:
+        return array, 1
+    if kind == facts[FLOAT32]:
+        return array, 4
+    return array, 8 if kind == facts[FLOAT64] else -1
+
+
+@inlined
+def rewound(arrays: int, facts: Any) -> tuple[int, int]:
+    """The turns, of which none was taken, and the line of the cache behind them."""
+    turns = data(item(arrays, ROOM))
+    for i in range(facts[COUNTED]):
+        put(turns, i, 0.0)
+    return turns, turns + 8 * facts[COUNTED]
+
+
+@kernel
+def train_prepared(arrays: int, facts: Any, dtype: Any, epsilon: float, divisor: float, rate: float) -> bool:
+    """``train``, ``advance`` and count the batch; False, and nothing is done, if a vector is not as they take it."""
+    weight, bias = vector(arrays, WEIGHT, facts, READ), vector(arrays, BIAS, facts, READ)
+    mean, variance = vector(arrays, RUNNING_MEAN, facts, WRITTEN), vector(arrays, RUNNING_VAR, facts, WRITTEN)
+    count = counter(arrays, facts)
+    if min(weight[1], bias[1], mean[1], variance[1], count[1]) < 0:
+        return False
+    (turns, start), features = rewound(arrays, facts), facts[5]
+    table, scratch = (start, 8 * features), (start + 8 * facts[TABLE], 0)
+    x, y = place(item(arrays, X), facts, 0), place(item(arrays, Y), facts, 1)
+    train_tiles(0, turns, scratch, x, y, dtype, facts, weight, bias, epsilon, table)
+    move(mean, entry(table, MEAN, 0), features, 1.0, rate)
+    move(variance, entry(table, M2, 0), features, divisor, rate)
+    if count[1] == 1:
+        add(data(count[0]), 1)
+    else:
+        move_by_one(count)
+    return True
+
+
+@inlined
+def move_by_one(count: Vector) -> None:
+    """Count, in floating-point numbers."""
+    address = data(count[0])
+    if count[1] == 8:
+        put(address, 0, number(address, 0) + 1.0)
+    elif count[1] == 4:
+        store(address, 0, np.float32(0), load(address, 0, np.float32(0)) + 1.0)
+
+
+@kernel
+def normalize_prepared(arrays: int, facts: Any, dtype: Any, epsilon: float) -> bool:
+    """``normalize``; False, and nothing is done, if a vector is not as it takes it."""
+    weight, bias = vector(arrays, WEIGHT, facts, READ), vector(arrays, BIAS, facts, READ)
+    mean, variance = vector(arrays, RUNNING_MEAN, facts, READ), vector(arrays, RUNNING_VAR, facts, READ)
+    if min(weight[1], bias[1], mean[1], variance[1]) < 0:
+        return False
+    (turns, start), x, y = rewound(arrays, facts), place(item(arrays, X), facts, 0), place(item(arrays, Y), facts, 1)
+    normalize_tiles(0, turns, (start, 0), x, y, dtype, facts, mean, variance, weight, bias, epsilon)
+    return True

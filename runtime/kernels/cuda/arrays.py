@@ -190,7 +190,7 @@ def empty_like(array: DeviceArray) -> DeviceArray:
     if array.library.empty_like is not None:
         return asarray(array.library.empty_like(array.owner))
     owner, pointer = array.library.allocate(array.nbytes, array.device, array.stream)
-    strides = _dense(array.shape, array.strides, array.dtype)
+    strides = dense(array.shape, array.strides, array.dtype)
     return DeviceArray(pointer, array.shape, strides, array.dtype, array.device, array.stream, owner, array.library)
 
 
@@ -469,7 +469,7 @@ def _features(
 
 
 @functools.lru_cache(1024)
-def _dense(shape: Shape, strides: Shape, dtype: np.dtype[Any]) -> Shape:
+def dense(shape: Shape, strides: Shape, dtype: np.dtype[Any]) -> Shape:
     """Strides without gaps in the same order of axes."""
     order = sorted(range(len(shape)), key=lambda axis: -abs(strides[axis]))
     dense = dict(zip(order, _strides(tuple(shape[axis] for axis in order), dtype.itemsize), strict=True))

@@ -16,7 +16,7 @@ Array = DeviceArray
 Plan = Callable[..., None]  # of a stream, and of pointers and numbers that differ from call to call
 Workspace = Callable[[int], tuple[Any, int]]  # of a stream: an owner, to be kept until all is launched, and a pointer
 
-FLOAT64 = np.dtype(np.float64)
+FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 STEP = WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, UNBIASED, TRACKED  # bits of a training step
 LETTERS = {np.dtype(kind.dtype): name for name, kind in ELEMENTS.items()}
 

@@ -7,14 +7,18 @@ for the GPU, and it can be captured in a graph.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+import functools
+import math
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
+
+import numpy as np
 
 from . import choose, feature_plans, row_plans
-from .arrays import DeviceArray
+from .arrays import DeviceArray, Shape, dense, empty_like, feature_views
 from .device import gpu
-from .operands import FLOAT64, Array, Plan
+from .operands import FLOAT32, FLOAT64, Array, Plan
 
 MOST = 4096  # plans that are kept: shapes that come once only should not fill the memory
 
@@ -50,9 +54,7 @@ def normalize(
     plan = _plans.get(key)
     if plan is None:
         plan = _keep(key, layout(x, y).inference(x, y, vectors))
-    _launch(
-        plan, x, (y, *vectors), (x.pointer, y.pointer, *[0 if one is None else one.pointer for one in vectors]), epsilon
-    )
+    _launch(plan, x, (y, *vectors), (x.pointer, y.pointer, *_pointers(vectors)), epsilon)
 
 
 def forward_training(
@@ -106,6 +108,101 @@ def backward(
     return dweight, dbias
 
 
+class Prepared:
+    """Calls on arrays of one shape, dtype, layout and device; see ``normspec.runtime.kernels.Prepared``.
+
+    Vectors will do if they are contiguous ``DeviceArray`` of float32 or float64 on the device of ``x``, and a counter
+    if it is on the host. A launch takes nothing but pointers, so that views of x and y are made for new plans only.
+    """
+
+    __slots__ = ("_axis", "_features", "_like", "_size")
+
+    def __init__(self, shape: Shape, strides: Shape, dtype: np.dtype[Any], axis: int) -> None:
+        self._axis, self._features = axis, shape[axis]
+        self._like = shape, dense(shape, strides, dtype), dtype
+        self._size = -(-math.prod(shape) * dtype.itemsize // 8) * 8
+
+    def train(
+        self, x: Array, vectors: Sequence[Any], epsilon: float, rate: float, unbiased: bool, kept: bool
+    ) -> tuple[Array, Any] | None:
+        *vectors, count = vectors
+        if count is not None and type(count) is not np.ndarray:
+            return None
+        y, known, mean, invstd = self._results(x, kept)
+        key = (self, unbiased, y.strides, (x.pointer | y.pointer) % 16, *_facts(vectors))
+        plan = _plans.get(key)
+        if plan is None:
+            views = self._views(x, y, vectors, vectors[2:])
+            if views is None:
+                return None
+            plan = _keep(key, layout(*views).training(*views, vectors, unbiased))
+        pointers = x.pointer, y.pointer, *_pointers(vectors), 0, mean, invstd
+        _launch(plan, x, (y, *vectors), pointers, epsilon, rate)
+        if count is not None:
+            count[()] += 1
+        return y, known
+
+    def normalize(self, x: Array, vectors: Sequence[Any], epsilon: float, kept: bool) -> tuple[Array, Any] | None:
+        weight, bias, mean, variance, _ = vectors
+        y, others = self._output(x), (mean, variance, weight, bias)
+        key = (self, y.strides, (x.pointer | y.pointer) % 16, *_facts(others))
+        plan = _plans.get(key)
+        if plan is None:
+            views = self._views(x, y, others, ())
+            if views is None:
+                return None
+            plan = _keep(key, layout(*views).inference(*views, others))
+        _launch(plan, x, (y, *others), (x.pointer, y.pointer, *_pointers(others)), epsilon)
+        return y, None
+
+    def _output(self, x: Array, behind: int = 0) -> Array:
+        """Memory for y, and for so many bytes behind it if the library of x is our own."""
+        if x.library.empty_like is not None:
+            return empty_like(x)
+        shape, strides, dtype = self._like
+        owner, pointer = x.library.allocate(self._size + behind, x.device, x.stream)
+        return DeviceArray(pointer, shape, strides, dtype, x.device, x.stream, owner, x.library)
+
+    def _results(self, x: Array, kept: bool) -> tuple[Array, Any, int, int]:
+        """Memory for y and two float64 vectors, which are arrays of their own if they are kept."""
+        if kept or x.library.empty_like is not None:
+            mean, invstd = _results(x)
+            return self._output(x), (mean, invstd), mean.pointer, invstd.pointer
+        y = self._output(x, 16 * self._features)
+        return y, None, y.pointer + self._size, y.pointer + self._size + 8 * self._features
+
+    def _views(self, x: Array, y: Array, vectors: Sequence[Any], written: Sequence[Any]) -> tuple[Array, Array] | None:
+        """What a plan is made for, if kernels can take it where it is."""
+        expected = (self._features,), (FLOAT32, FLOAT64), x.device
+        for one in vectors:
+            if one is not None and not (type(one) is DeviceArray and one.contiguous and _fits(one, *expected)):
+                return None
+        if any(one is not None and one.readonly for one in written):
+            return None
+        _, x3, y3 = feature_views(x, self._axis, y)
+        return (x3, y3) if x3.pointer == x.pointer else None
+
+
+@functools.lru_cache(maxsize=1024)
+def prepared(shape: Shape, strides: Shape, dtype: np.dtype[Any], axis: int) -> Prepared:
+    """Calls on such arrays."""
+    return Prepared(shape, strides, dtype, axis)
+
+
+def _fits(vector: Array, shape: Shape, dtypes: Sequence[np.dtype[Any]], device: int) -> bool:
+    return vector.shape == shape and vector.dtype in dtypes and vector.device == device
+
+
+def _facts(vectors: Sequence[Any]) -> list[Hashable]:
+    """All of vectors that plans depend on."""
+    return [
+        (one.dtype, one.shape, one.strides, one.device, one.readonly)
+        if type(one) is DeviceArray
+        else cast(Hashable, type(one))
+        for one in vectors
+    ]
+
+
 @contextmanager
 def forced(choice: choose.Choice | choose.Rule, layout: str = "features") -> Iterator[None]:
     """Put a choice, or a rule, in place of the rule of ``choose`` for a layout, for benchmarks and tests."""
@@ -148,6 +245,10 @@ def _launch(plan: Plan, x: Array, others: tuple[Array | None, ...], *arguments: 
 
 def _pointer(array: Array | None) -> int:
     return 0 if array is None else array.pointer
+
+
+def _pointers(arrays: Sequence[Array | None]) -> list[int]:
+    return [0 if one is None else one.pointer for one in arrays]
 
 
 def _results(x: Array) -> tuple[Array, Array]:
