@@ -481,7 +481,7 @@ class TestMemory:
 
     @pytest.mark.parametrize("training", [True, False])
     def test_beside_the_output_only_vectors_are_allocated(self, training):
-        x = torch.tensor(RANDOM.normal(size=(64, 8, 32, 32)).astype(np.float32), requires_grad=True)
+        x = torch.tensor(RANDOM.normal(size=(64, 8, 64, 64)).astype(np.float32), requires_grad=True)
         bn = torch.nn.BatchNorm2d(8).train(training)
         bn(x).sum().backward()  # compiles
         x.grad = None
