@@ -817,7 +817,7 @@ def test_a_step_becomes_a_graph(driver, torch, shape):
     driver.capture(torch.current)
     step()
     assert {launch.stream for launch in driver.launches()} == {torch.current}
-    assert {line.split()[0] for line in driver.lines()} == {"launch", "allocate"}, "of which torch's memory is made here"
+    assert {line.split()[0] for line in driver.lines()} == {"launch", "allocate"}, "the latter by the fake torch"
 
 
 def test_what_no_kernel_can_step_through_is_copied_by_its_library(torch):
