@@ -421,7 +421,9 @@ def test_backward_far_from_zero(batch: bool, way: dict[str, int]) -> None:
     mean, invstd = cases.backward_statistics(stacked(x), True)
     dx = rows(x.shape, x.dtype)
     out = differentiate(x, dy, dx, mean, invstd, None, batch, element="f32", **way)
-    cases.check_gradients(stacked(x), stacked(dy), stacked(dx), out.dweight, out.dbias, mean, invstd, None, batch, "f32")
+    cases.check_gradients(
+        stacked(x), stacked(dy), stacked(dx), out.dweight, out.dbias, mean, invstd, None, batch, "f32"
+    )
     np.testing.assert_allclose(out.dbias, dy.sum(0, dtype=float), rtol=0, atol=37 * 1e-5)
 
 
