@@ -84,7 +84,7 @@ def test_the_page_has_every_cell_and_reason():
     page = matrix.page(cells)
     assert page.count(" ✓ |") == len(CLAUSES) - 1
     assert "\n### devices\n\n" in page
-    assert "\n- – [`a.B`](../generated/docs/a/B.md): no GPU\n" in page
+    assert "\n- – no GPU ([`a.B`](../generated/docs/a/B.md))\n" in page
     assert "a.B" in matrix.table(cells)
 
 
