@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -229,21 +230,36 @@ def test_dlpack_carries_bfloat16():
 
 def test_another_thread_can_launch(driver):
     kernel = device.gpu(0).launcher(TOY, (1,))
-    failures = []
 
     def work():
-        try:
-            assert not device.gpu(0).is_current()
-            with device.gpu(0).current():
-                kernel(0, 1, 2, 3, np.float32(4))
-        except BaseException as problem:
-            failures.append(problem)
+        assert not device.gpu(0).is_current()
+        with device.gpu(0).current():
+            kernel(0, 1, 2, 3, np.float32(4))
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert not failures
+    in_a_thread(work)
     assert len(driver.launches()) == 1
+
+
+def test_another_thread_can_do_all_that_one_does(driver):
+    """A thread has no context of its own to begin with."""
+    module, x, _ = on_the_device()
+    host = np.arange(6, dtype=np.float32)
+    for work in (
+        lambda: cuda.to_device(host),
+        lambda: module(x),
+        lambda: module.eval()(x),
+        lambda: x.array.copy_to_host(),
+        lambda: x.array.copy_to_device(cuda.empty_like(x.array)),
+        lambda: cuda.asarray(foreign(x.array, stream=2)).copy_to_device(x.array),
+    ):
+        in_a_thread(work)
+    assert len(driver.launches()) == 2
+
+
+def in_a_thread(work):
+    """Run something in a thread of its own, and raise here what it raises there."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(work).result()
 
 
 # -- machine code on disk
@@ -608,6 +624,9 @@ def test_small_planes_go_through_shared_memory(driver):
     _, (launch,) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
     assert launch.name.startswith("planes_f32_")
     assert (launch.grid, launch.shared) == ((2, 1, 1), 32 << 10), "4 features of 32 × 49 float32"
+    x, y, *vectors = arrays((56, 8, 49))
+    _, (launch,) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
+    assert launch.shared == 48 << 10, "more than a block may have unasked, for the kernel declares some, too"
 
 
 def test_rows_have_kernels_of_their_own(driver):
