@@ -11,13 +11,14 @@
 #include <string.h>
 
 typedef int R;
-enum { INVALID = 1, OUT_OF_MEMORY = 2, NO_CONTEXT = 201, NOT_FOUND = 500, INVALID_CLUSTER = 912, BLOCKS = 4096, KERNELS = 256, LINES = 1 << 20 };
+enum { INVALID = 1, OUT_OF_MEMORY = 2, NO_CONTEXT = 201, NOT_FOUND = 500, CAPTURED = 900, INVALID_CLUSTER = 912, BLOCKS = 4096, KERNELS = 256, LINES = 1 << 20 };
 enum { DEFAULT = (48 << 10) - 1024 }; /* bytes of dynamic shared memory, beside some that a kernel declares */
 
 static struct { char *start; size_t size; int device; } blocks[BLOCKS];
 static struct { char name[128]; int count; unsigned char sizes[64]; int shared, clusters; } kernels[KERNELS];
 static int nkernels, contexts[16], failing, quiet, most_clustered;
 static _Thread_local int *current;
+static void *captured; /* the stream that a graph is made of; the host must not wait then, nor memory come of the driver */
 static char text[LINES];
 static size_t used;
 
@@ -30,6 +31,7 @@ const char *stub_log(void) { return text; }
 void stub_clear(void) { used = 0; text[0] = 0; }
 void stub_quiet(int on) { quiet = on; }
 void stub_fail(int error) { failing = error; }
+void stub_capture(void *stream) { captured = stream; }
 void stub_clusters(int most) { most_clustered = most; }
 void stub_parameters(const char *name, const unsigned char *sizes, int count) {
     for (int i = 0; i < nkernels; i++)
@@ -105,12 +107,12 @@ static uintptr_t handles = 0x1000;
 static void *handle(void) { return (void *)(handles += 16); }
 R cuStreamCreateWithPriority(void **stream, unsigned flags, int priority) { *stream = handle(); return 0; }
 R cuStreamCreate(void **stream, unsigned flags) { *stream = handle(); return 0; }
-R cuStreamSynchronize(void *stream) { if (!current) return NO_CONTEXT; LOG("synchronize stream %p\n", stream); return 0; }
+R cuStreamSynchronize(void *stream) { if (captured || !current) return captured ? CAPTURED : NO_CONTEXT; LOG("synchronize stream %p\n", stream); return 0; }
 R cuStreamGetCtx(void *stream, void **context) { *context = current; return 0; }
 R cuStreamGetCtx_v2(void *stream, void **context, void **green) { *context = current; if (green) *green = 0; return 0; }
 R cuStreamGetDevice(void *stream, int *device) { *device = current ? (int)(current - contexts) : 0; return 0; }
 R cuStreamGetFlags(void *stream, unsigned *flags) { *flags = 1; return 0; }
-R cuStreamIsCapturing(void *stream, int *capturing) { *capturing = 0; return 0; }
+R cuStreamIsCapturing(void *stream, int *capturing) { *capturing = captured && stream == captured; return 0; }
 R cuStreamWaitEvent(void *stream, void *event, unsigned flags) { LOG("wait %p %p\n", stream, event); return 0; }
 R cuEventCreate(void **event, unsigned flags) { *event = handle(); return 0; }
 R cuEventRecord(void *event, void *stream) { if (!current) return NO_CONTEXT; LOG("record %p %p\n", event, stream); return 0; }
@@ -166,6 +168,7 @@ R cuPointerGetAttributes(unsigned count, int *which, void **values, void *pointe
 
 R cuLibraryLoadData(void **library, const void *code, void *a, void *b, unsigned c, void *d, void *e, unsigned f) {
     *library = handle();
+    if (captured) return CAPTURED;
     return memcmp(code, "\177ELF", 4) ? 200 : 0; /* invalid image */
 }
 R cuLibraryGetKernel(void **kernel, void *library, const char *name) {

@@ -36,6 +36,7 @@ def driver(library):
     yield library
     library.fail(0)
     library.quiet(False)
+    library.capture(0)
 
 
 def scale(x, y, size, factor):
@@ -793,6 +794,30 @@ def test_torch_tensors_bring_their_stream_and_their_allocator(driver, torch):
     assert [launch.stream for launch in driver.launches()] == [0x7770]
     torch.current = 0x8880
     assert cuda.asarray(x).stream == 0x8880, "the current stream, each time"
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 16), (2, 8, 49), (64, 48, 1), (8, 4, 1 << 19)], ids=str)
+def test_a_step_becomes_a_graph(driver, torch, shape):
+    """While one is made the driver may not be asked for memory, nor load code, nor let the host wait."""
+    x, y, dx = (cuda.asarray(torch.Tensor(shape)) for _ in range(3))
+    vectors = [cuda.asarray(torch.Tensor(shape[1:2])) for _ in range(4)]
+
+    def step():
+        mean, invstd = cuda.forward_training(x, y, *vectors, 0.5, 0.25, True)
+        cuda.backward(x, y, dx, mean, invstd, vectors[0], True)
+        cuda.backward(x, y, dx, mean, invstd, vectors[0], False)
+        cuda.normalize(x, y, *vectors, 0.5)
+        cuda.batch_statistics(x)
+
+    own = [cuda.empty(shape, np.float32) for _ in range(2)]
+    cuda.batch_statistics(own[0])  # whoever makes a plan, it is for arrays of everyone
+    cuda.forward_training(*own, *vectors, 0.5, 0.25, True)
+    step()  # loads the code
+    driver.clear()
+    driver.capture(torch.current)
+    step()
+    assert {launch.stream for launch in driver.launches()} == {torch.current}
+    assert {line.split()[0] for line in driver.lines()} == {"launch", "allocate"}, "the latter by the fake torch"
 
 
 def test_what_no_kernel_can_step_through_is_copied_by_its_library(torch):
