@@ -671,6 +671,33 @@ def test_alignment_layout_and_dtype_have_plans_of_their_own(driver):
     assert count == 2
 
 
+def test_alignment_alone_makes_another_plan(driver):
+    x, y, *vectors = arrays((2, 3, 16))
+    dx = cuda.empty_like(x)
+    mean = cuda.to_device(np.ones(3))
+    module, tensor, call = on_the_device()
+    cases = [
+        (lambda: cuda.forward_training(x, y, *vectors, 0.5, 0.25, True), [x, y]),
+        (lambda: cuda.normalize(x, y, *vectors, 0.5), [x, y]),
+        (lambda: cuda.batch_statistics(x), [x]),
+        (lambda: cuda.backward(x, y, dx, mean, mean, None, True), [x, y, dx]),
+        (call, [tensor.array]),
+        (lambda: module.eval()(tensor), [tensor.array]),
+    ]
+
+    def pieces(function):
+        driver.clear()
+        function()
+        return driver.launches()[0].name
+
+    for function, moved in cases:
+        for one in moved:
+            assert "packets" in pieces(function)
+            one.pointer += 4
+            assert "elements" in pieces(function)
+            one.pointer -= 4
+
+
 def test_a_plan_is_looked_up(driver, monkeypatch):
     given = arrays((2, 3, 16))
     plans._plans.clear()
