@@ -212,7 +212,13 @@ ANATOMY = {  # an item of docs/anatomy.md: the page that is looked at, and what 
     "state dict": (STORCH, lambda page: heads(page, "state-dict")[1:4] == ["kind", "shape", "element type"]),
     "own methods": (STORCH, lambda page: rows_of(page, "methods")[0].find("a").get_text().startswith("__call__(")),
     "inherited methods and their origin": (STORCH, lambda page: heads(page, "methods")[-1] == "from"),
-    "errors raised": (FUNCTION, lambda page: heads(page, "raises") == ["exception", "phase", "when", "says"]),
+    "errors raised": (
+        FUNCTION,
+        lambda page: (
+            heads(page, "raises") == ["exception", "phase", "when", "says"]
+            and {row.find("td").get_text() for row in rows_of(page, "raises")} == {"call"}
+        ),
+    ),
     "notes": (STORCH, lambda page: page.find(id="notes").find("li")),
     "examples": (STORCH, lambda page: page.find(id="examples").find("pre")),
     "output of the examples": (STORCH, lambda page: "Local variables" in page.find(id="examples").get_text()),
