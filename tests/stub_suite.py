@@ -722,7 +722,10 @@ def test_all_that_a_plan_depends_on_makes_another(driver):
     ]
     swapped = [(*one[2:], *one[:2]) for one in others]  # mean and variance are never absent
     calls += [functools.partial(cuda.normalize, x, y, *one, 0.5) for one in swapped if None not in one[:2]]
-    for dx, weight, batch in (None, None, True), (gaps[1], None, True), (y, wide[0], True), (y, vectors[0], False):
+    for affine in (True, False):
+        _, tensor, call = on_the_device(affine=affine)
+        calls += [call, functools.partial(on_the_device(affine=affine)[0].eval(), tensor)]
+    for dx, weight, batch in (None, None, True), (gaps[1], None, True), (y, wide[0], True), (y, None, False):
         calls.append(functools.partial(cuda.backward, x, y, dx, *wide[:2], weight, batch))
 
     def launched(call):
