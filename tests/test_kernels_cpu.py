@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from normspec.runtime.kernels import on
-from normspec.runtime.kernels.cpu import kernels, layout, plan
+from normspec.runtime.kernels.cpu import plan, prepared
 from normspec.runtime.kernels.cpu.jit import helper, kernel
 from normspec.runtime.kernels.cpu.simd import add
 from normspec.runtime.kernels.cpu.threads import ALONE, Crew, Team, job, peek, team, together, wait
@@ -563,7 +563,7 @@ def test_threads_change_no_bit(shape: tuple[int, int, int], two_threads: None) -
     results = []
     for count in (1, 2):
         numba.set_num_threads(count)
-        layout.cache_clear()
+        prepared.cache_clear()
         y, z = np.empty_like(x), np.empty_like(x)
         mean, inverse = train(x, y)
         cpu.normalize(x, z, mean, inverse, None, None, EPSILON)
@@ -616,7 +616,7 @@ def test_a_member_that_never_comes_is_not_waited_for(two_threads: None, monkeypa
     idle = Team()
     monkeypatch.setattr("normspec.runtime.kernels.cpu.threads.serve", lambda team, member: None)
     assert idle.crew(2, 1)[0]
-    monkeypatch.setattr("normspec.runtime.kernels.cpu.team", idle)
+    monkeypatch.setattr("normspec.runtime.kernels.cpu.calls.team", idle)
     x = sample(BIG[0])
     y, z = np.empty_like(x), np.empty_like(x)
     train(x, y)
@@ -630,7 +630,7 @@ def test_no_more_threads_can_be_started(two_threads: None, monkeypatch: pytest.M
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    monkeypatch.setattr("normspec.runtime.kernels.cpu.team", Team())
+    monkeypatch.setattr("normspec.runtime.kernels.cpu.calls.team", Team())
     x = sample(BIG[0])
     y = np.empty_like(x)
     train(x, y)
@@ -733,9 +733,9 @@ def test_fork_after_use() -> None:
 
 
 def test_where_an_array_is_needs_no_numpy() -> None:
-    table = np.zeros((kernels.PARTS, 3))
+    x = np.zeros((2, 3, 1))
     for made in (np.ones(3), np.ones(6)[::2][:3].copy(), np.ones((2, 3), np.float32)[1]):
-        kernels.advance((id(made), made.itemsize), (0, 0), table, 1.0, 0.75)
+        cpu.forward_training(x, x, None, None, made, None, 1.0, 0.75, True)
         assert made.tolist() == [0.25] * 3
 
 
