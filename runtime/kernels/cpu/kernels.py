@@ -65,6 +65,7 @@ BLOCK = 4096  # values of a feature that are summed before they are merged
 GROWTH = 32  # times as many as there were before
 ROWS = 4  # that are summed at once, if it is of one array: of two, the processor loses track of so many
 EIGHT = LINE // 8  # float64
+SEVERAL = 128  # values in a run of which whole lines are written, if the next run is as well
 AHEAD = 4  # rows that are asked for before they are needed
 SMALLEST, GREATEST = 2.0**-126, 2.0**100  # numbers of a feature that float32 normalizes with
 VECTORS = STREAMS = 4  # numbers of a feature and of a column that a tile needs at once
@@ -163,6 +164,13 @@ def run_of(x: Any, row: int, feature: int, cut: Cut) -> Any:
         return x
     segments = (cut[0] + cut[1] - 1) // cut[1]
     return moved(x, row // segments * x[1] + feature * x[2] + row % segments * cut[1] * x[3])
+
+
+@inlined
+def followed(x: Any, y: Place, cut: Cut, dtype: Any) -> bool:
+    """Whether runs of features follow each other in both, which are not the same memory, or the first is nothing."""
+    step = cut[0] * size_of(dtype)
+    return x is None or (x[0] != y[0] and x[2] == step and y[2] == step)
 
 
 @inlined
@@ -631,6 +639,16 @@ def write_packed(x: Place, dy: Any, y: Place, dtype: Any, count: int, past: bool
         write(lower, upper, target, whole * size, dtype, same, 0, end - whole, False)
 
 
+@inlined
+def write_over(x: Place, dy: Any, y: Place, dtype: Any, count: int, numbers: Any) -> None:
+    """A run of a line or more, and less than a line of the next, which is written afterwards. Masks cost more."""
+    size, lanes = size_of(dtype), LINE // size_of(dtype)
+    like = zeros(dtype, numbers[0])
+    same = splat(numbers[0], like), splat(numbers[1], like), splat(numbers[2], like), splat(numbers[3], like)
+    for i in range(0, count, lanes):
+        write(x, dy, y, i * size, dtype, same, 0, lanes, False)
+
+
 @helper()
 def write_strided(x: Place, dy: Any, y: Place, dtype: Any, count: int, numbers: Any) -> None:
     """A run of a feature with any step."""
@@ -646,6 +664,8 @@ def write_strided(x: Place, dy: Any, y: Place, dtype: Any, count: int, numbers: 
 def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Table) -> None:
     """The same where runs lie anywhere."""
     side_by_side = packed(x, dtype) and packed(dy, dtype) and packed(y, dtype)
+    over = side_by_side and not past and cut[0] * size_of(dtype) >= LINE and cut[0] < SEVERAL
+    over = over and followed(x, y, cut, dtype) and followed(dy, y, cut, dtype)
     for row in range(tile[0], tile[1]):
         count = values_before(row + 1, cut) - values_before(row, cut)
         lower, upper, target = run_of(x, row, tile[2], cut), run_of(dy, row, tile[2], cut), run_of(y, row, tile[2], cut)
@@ -658,6 +678,8 @@ def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile,
             numbers = real(mean, dtype), real(scale, dtype), real(shift, dtype), real(gain, dtype)
             if not ordinary((entry(own, 0, i), own[1]), 1, 3 if dy is None else 4, dtype):
                 write_strided(*places, dtype, count, (mean, scale, shift, gain))
+            elif over and i + 1 < tile[3] - tile[2]:
+                write_over(*places, dtype, count, numbers)
             elif side_by_side:
                 write_packed(*places, dtype, count, past, numbers)
             else:

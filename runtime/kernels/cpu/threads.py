@@ -304,7 +304,7 @@ class Team:
     def crew(self, threads: int, woken: int) -> Crew:
         """For a job of at most so many threads, which is worth waking so many members; others come if awake.
 
-        A member is woken for a small job, which is worth nobody, if it is not the only one: it will be awake for others.
+        A small job is worth waking nobody, but if it is not the only one, a member will be awake for the others.
         """
         if woken == 0:
             before, self._last = self._last, time.monotonic()
