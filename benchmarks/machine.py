@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from normspec.cli.doctor import version
 
 PACKAGES = ("normspec", "numpy", "numba", "ml_dtypes", "torch", "onnxruntime", "jax", "jaxlib")
 
@@ -19,7 +20,7 @@ def describe() -> dict[str, Any]:
         "memory_gib": memory(),
         "system": platform.platform(),
         "python": platform.python_version(),
-        "versions": {name: version for name in PACKAGES if (version := installed(name))},
+        "versions": {name: found for name in PACKAGES if (found := version(name))},
     }
 
 
@@ -49,11 +50,3 @@ def memory() -> float | None:
 def load() -> float | None:
     """Processes that ran or wanted to, in the last minute's mean, this one included."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
-
-
-def installed(name: str) -> str:
-    """The version of a package, or nothing."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""

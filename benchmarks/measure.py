@@ -83,7 +83,7 @@ def measure(peers: Sequence[Peer], row: Row, end: float) -> Result:
     candidates = [candidate for peer in peers for candidate in peer.candidates(one)]
     errors = check(one, candidates)
     slack = {name: 1.0 if name in OURS else SLACK for name in errors}
-    wrong = [name for name in errors if not one.right(errors[name], slack[name])]
+    wrong = [name for name in errors if not row.right(errors[name], slack[name])]
     if set(wrong) & set(OURS):
         return Result(row, errors, wrong, {})
     calls = {candidate.name: candidate.call for candidate in (*candidates, copy(one)) if candidate.name not in wrong}

@@ -54,6 +54,10 @@ class Row(NamedTuple):
         """Bytes of the input."""
         return math.prod(self.shape) * DType(self.dtype).itemsize
 
+    def right(self, error: float, slack: float = 1.0) -> bool:
+        """Whether an error is one of rounding; a NaN is not."""
+        return error <= TOLERANCE[self.dtype] * slack
+
     def __str__(self) -> str:
         return f"{self.mode}, {self.dtype}, {self.layout}, {self.shape}"
 
@@ -152,10 +156,6 @@ class Batch:
                 difference = (np.abs(y[:, part].astype(np.float64) - expected) / allowed).max()
                 largest[name] = float(np.maximum(largest[name], difference))  # keeps a NaN, as max would not
         return largest
-
-    def right(self, error: float, slack: float = 1.0) -> bool:
-        """Whether an error is one of rounding; a NaN is not."""
-        return error <= TOLERANCE[self.row.dtype] * slack
 
 
 @functools.lru_cache(maxsize=1)

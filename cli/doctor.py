@@ -23,16 +23,17 @@ PACKAGES = {
 def main(arguments: Sequence[str]) -> int:
     """which backends work here, and what to install for the rest"""
     argparse.ArgumentParser(prog="normspec doctor", description=main.__doc__).parse_args(arguments)
-    print(f"normspec {_version('normspec')}, Python {platform.python_version()}, {platform.platform()}\n")
+    print(f"normspec {version('normspec')}, Python {platform.python_version()}, {platform.platform()}\n")
     for name, extra in PACKAGES.items():
-        version = _version(name)
-        print(f"{name:14} {version or f'not installed: pip install {chr(34)}normspec[{extra}]{chr(34)}'}")
+        found = version(name)
+        print(f"{name:14} {found or f'not installed: pip install {chr(34)}normspec[{extra}]{chr(34)}'}")
     print(f"\ncpu            {_cpu()}")
     print(f"cuda           {_cuda()}")
     return 0
 
 
-def _version(name: str) -> str:
+def version(name: str) -> str:
+    """That of an installed package, or nothing."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import textwrap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -70,8 +70,22 @@ class Example:
     origin: str
 
 
+class Called:
+    """What has a signature."""
+
+    arguments: tuple[Argument, ...]
+
+    @property
+    def signature_parts(self) -> list[str]:
+        return list(_starred(self.arguments))
+
+    @property
+    def twins(self) -> dict[str, str]:
+        return {one.name: one.twin for one in self.arguments if one.twin}
+
+
 @dataclass(frozen=True)
-class Callable_:
+class Callable_(Called):
     """A function of a dialect, or a method of one of its modules."""
 
     name: str
@@ -110,14 +124,6 @@ class Callable_:
         names = imports(dialect, [inner])
         names.setdefault("normspec.runtime", []).append(view)
         return names
-
-    @property
-    def signature_parts(self) -> list[str]:
-        return _starred(self.arguments)
-
-    @property
-    def twins(self) -> dict[str, str]:
-        return {one.name: one.twin for one in self.arguments if one.twin}
 
     @property
     def spelling(self) -> dict[str, str]:
@@ -199,7 +205,7 @@ class Deviation:
 
 
 @dataclass(frozen=True)
-class Class:
+class Class(Called):
     """One generated class."""
 
     name: str
@@ -262,16 +268,8 @@ class Class:
         return " or ".join(f"({', '.join(shape.split())})" for shape in self.inputs)
 
     @property
-    def signature_parts(self) -> list[str]:
-        return _starred(self.arguments)
-
-    @property
     def twin_signature(self) -> list[str]:
-        return _starred([dataclasses.replace(one, name=one.twin or one.name) for one in self.arguments])
-
-    @property
-    def twins(self) -> dict[str, str]:
-        return {one.name: one.twin for one in self.arguments if one.twin}
+        return list(_starred(dataclasses.replace(one, name=one.twin or one.name) for one in self.arguments))
 
     @property
     def attributes(self) -> list[Argument]:
@@ -381,12 +379,8 @@ def imports(dialect: str, types: Iterable[str]) -> dict[str, list[str]]:
     return {module: sorted(names) for module, names in sorted(needed.items())}
 
 
-def _starred(arguments: Sequence[Argument]) -> list[str]:
+def _starred(arguments: Iterable[Argument]) -> Iterator[str]:
     """Source text for each argument, with a ``*`` before the first keyword-only one."""
-    return list(_with_star(arguments))
-
-
-def _with_star(arguments: Sequence[Argument]) -> Iterator[str]:
     starred = False
     for argument in arguments:
         if argument.keyword and not starred:

@@ -202,15 +202,7 @@ class _Resolver:
         bindings = self._bindings(operator.parameters, spelled.parameters, spelled.fixed, spelled.where)
         state = self._state(operator, spelled)
         self._check_counted(operator, spelled)
-        if not variant.supertypes:
-            self._complain(variant.where, "there must be a supertype, Module at least")
-        for shape in variant.input:
-            axes = shape.split()
-            if len(axes) < 2 or not all(axis == "..." or legal(axis) for axis in axes):
-                self._complain(variant.where, f"{shape!r} is no shape: at least two words, such as N C or N C ...")
-        for supertype in variant.supertypes:
-            if supertype != "Module" and supertype not in self.spec.traits:
-                self._complain(variant.where, f"{supertype!r} is no supertype", supertype, self.spec.traits)
+        self._check_variant(variant)
         self._check_repr(variant, [one.name for one in arguments])
         attributes: list[Argument | Kept] = [*(one for one in arguments if one.attribute), *state]
         own = [*methods, *(method for trait in traits for method in trait.methods)]
@@ -480,6 +472,17 @@ class _Resolver:
         for one in placed:
             if one.module and not all(legal(part) for part in one.module.split(".")):
                 self._complain(one.where, f"{one.module!r} cannot be a module in Python")
+
+    def _check_variant(self, variant: VariantSpec) -> None:
+        if not variant.supertypes:
+            self._complain(variant.where, "there must be a supertype, Module at least")
+        for shape in variant.input:
+            axes = shape.split()
+            if len(axes) < 2 or not all(axis == "..." or legal(axis) for axis in axes):
+                self._complain(variant.where, f"{shape!r} is no shape: at least two words, such as N C or N C ...")
+        for supertype in variant.supertypes:
+            if supertype != "Module" and supertype not in self.spec.traits:
+                self._complain(variant.where, f"{supertype!r} is no supertype", supertype, self.spec.traits)
 
     def _check_repr(self, variant: VariantSpec, names: list[str]) -> None:
         if not (variant.repr.startswith(f"{variant.variant}(") and variant.repr.endswith(")")):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from normspec.codegen.markdown import prose
 from normspec.codegen.model import Deviation, Dialect
 
 from . import functional
@@ -20,7 +21,8 @@ class Cell:
     row: str
     clause: str
     result: str  # passed, deviation, omitted or failed
-    reason: str = ""
+    reason: str = ""  # of what is omitted or failed
+    deviations: tuple[Deviation, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,8 +64,8 @@ def cell(row: Row, clause: str) -> Cell:
         return Cell(row.name, clause, "omitted", str(reason))
     except Exception as error:
         return Cell(row.name, clause, "failed", f"{type(error).__name__}: {error}")
-    differences = [f"{one.about}: {one.original} Here: {one.here}" for one in row.deviations if one.clause == clause]
-    return Cell(row.name, clause, "deviation" if differences else "passed", " ".join(differences))
+    deviations = tuple(one for one in row.deviations if one.clause == clause)
+    return Cell(row.name, clause, "deviation" if deviations else "passed", deviations=deviations)
 
 
 SIGNS = {"passed": "✓", "deviation": "Δ", "omitted": "–", "failed": "✗"}
@@ -91,11 +93,19 @@ def page(cells: Sequence[Cell]) -> str:
         lines += [f"### {clause}", "", (check.__doc__ or "").strip(), ""]
         reasons: dict[tuple[str, str], list[str]] = {}
         for cell in cells:
-            if cell.clause == clause and cell.reason:
-                reasons.setdefault((SIGNS[cell.result], cell.reason), []).append(_link(cell.row))
-        lines += [f"- {sign} {', '.join(names)}: {reason}" for (sign, reason), names in reasons.items()]
+            for reason in _reasons(cell) if cell.clause == clause else ():
+                reasons.setdefault((SIGNS[cell.result], reason), []).append(_link(cell.row))
+        lines += [f"- {sign} {reason} ({', '.join(names)})" for (sign, reason), names in reasons.items()]
         lines += [""] if reasons else []
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _reasons(cell: Cell) -> Iterator[str]:
+    """Why a cell is not simply passed, as Markdown."""
+    if cell.reason:
+        yield prose(cell.reason)
+    for one in cell.deviations:
+        yield f"**{prose(one.about)}**: {prose(one.original)} *Here:* {prose(one.here)}"
 
 
 def _link(name: str) -> str:

@@ -294,7 +294,8 @@ def _one_by_one(operands: Any, axes: Any, **static: Any) -> tuple[Any, list[int]
 
 
 mlir.register_lowering(_host, _lowered)
-batching.primitive_batchers[_host] = _one_by_one
+# A call instead of [...] = ..., because the site is also built without JAX, with a stand-in that has no items.
+batching.primitive_batchers.__setitem__(_host, _one_by_one)
 
 
 def _vector(array: Any) -> Any:

@@ -60,9 +60,9 @@ def _torch(tensor: Any) -> Foreign:
 
 
 def _torch_shared(array: Any) -> Any:
-    """Memory of ours on a GPU, in which bfloat16 is uint16."""
+    """Memory of ours on a GPU, in which bfloat16 is uint16; torch copies to the host what it is told no device of."""
     torch = sys.modules["torch"]
-    tensor = torch.as_tensor(array)
+    tensor = torch.as_tensor(array, device=torch.device("cuda", array.device))
     return tensor.view(torch.bfloat16) if tensor.dtype is torch.uint16 else tensor
 
 

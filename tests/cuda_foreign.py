@@ -172,8 +172,9 @@ def on_gpu(monkeypatch):
         made = real(tensor.as_subclass(torch.Tensor))
         return make(made.fill_(np.nan)) if tensor.is_cuda else made
 
-    def as_tensor(array):
-        return torch.from_numpy(simulated.ndarray(array)).as_subclass(Tensor)
+    def as_tensor(array, device="cpu"):
+        tensor = torch.from_numpy(simulated.ndarray(array))
+        return tensor.as_subclass(Tensor) if torch.device(device).type == "cuda" else tensor.clone()
 
     for one in (empty, empty_like, as_tensor):
         monkeypatch.setattr(torch, one.__name__, one)

@@ -570,10 +570,33 @@ def test_the_device_is_described() -> None:
     assert "numba" in cuda.describe()
 
 
-@pytest.mark.skipif(SIMULATED, reason="4e9 elements take the simulator days")
+large = pytest.mark.skipif(SIMULATED, reason="2e9 elements and more take the simulator days")
+
+
+@large
 def test_counts_and_indices_have_64_bits() -> None:
     x = data((1, 1, 1 << 16), np.float32)
     mean, m2 = statistics(repeated(x, (1 << 16, 1, 1 << 16), (0, 0, 4)))
     exact_mean, variance = reference(x)
-    np.testing.assert_allclose(cuda.to_host(mean), exact_mean.astype(float), rtol=1e-6)
-    np.testing.assert_allclose(cuda.to_host(m2), (variance * 2.0**32).astype(float), rtol=1e-4)
+    np.testing.assert_allclose(mean, exact_mean.astype(float), rtol=1e-6)
+    np.testing.assert_allclose(m2, (variance * 2.0**32).astype(float), rtol=1e-4)
+
+
+@large
+def test_what_is_written_may_have_more_than_2_to_the_31_elements() -> None:
+    many, length = (1 << 15) + 1, 1 << 16
+    row, slope = (data((1, 1, length), np.float16, seed=seed) for seed in (0, 1))
+    x, dy = (Placed(repeated(one, (many, 1, length), (0, 0, 2))).array for one in (row, slope))
+    out = cuda.empty(x.shape, np.float16)  # 4 GB
+
+    def last() -> Array:
+        place = out.pointer + (many - 1) * 2 * length
+        return cuda.to_host(cuda.DeviceArray(place, row.shape, row.strides, out.dtype, 0, 0, out))
+
+    mean, invstd = cuda.forward_training(x, out, None, None, None, None, EPSILON, 0.1, True)
+    exact_mean, variance = reference(row)
+    check(last(), affine(row, exact_mean, variance, None, None), np.float16)
+    cuda.backward(x, dy, out, mean, invstd, None, True)
+    scale = 1 / np.sqrt(variance + EPSILON)[:, None]
+    normal, centred = (row - exact_mean[:, None]) * scale, slope - slope.mean(dtype=np.longdouble)
+    check(last(), scale * (centred - normal * (centred * normal).mean()), np.float16)

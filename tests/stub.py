@@ -69,6 +69,10 @@ class Driver:
     def fail(self, error: int) -> None:
         self.library.stub_fail(error)
 
+    def capture(self, stream: int) -> None:
+        """Make a graph of what is queued on a stream from now on; 0 is for none."""
+        self.library.stub_capture(ctypes.c_void_p(stream))
+
     def clusters(self, most: int) -> None:
         """Have room for clusters of so many blocks, at most; 0 is for any."""
         self.library.stub_clusters(most)

@@ -11,12 +11,14 @@
 #include <string.h>
 
 typedef int R;
-enum { INVALID = 1, OUT_OF_MEMORY = 2, NOT_FOUND = 500, BLOCKS = 4096, KERNELS = 256, LINES = 1 << 20 };
+enum { INVALID = 1, OUT_OF_MEMORY = 2, NO_CONTEXT = 201, NOT_FOUND = 500, CAPTURED = 900, INVALID_CLUSTER = 912, BLOCKS = 4096, KERNELS = 256, LINES = 1 << 20 };
+enum { DEFAULT = (48 << 10) - 1024 }; /* bytes of dynamic shared memory, beside some that a kernel declares */
 
 static struct { char *start; size_t size; int device; } blocks[BLOCKS];
 static struct { char name[128]; int count; unsigned char sizes[64]; int shared, clusters; } kernels[KERNELS];
 static int nkernels, contexts[16], failing, quiet, most_clustered;
 static _Thread_local int *current;
+static void *captured; /* the stream that a graph is made of; the host must not wait then, nor memory come of the driver */
 static char text[LINES];
 static size_t used;
 
@@ -29,6 +31,7 @@ const char *stub_log(void) { return text; }
 void stub_clear(void) { used = 0; text[0] = 0; }
 void stub_quiet(int on) { quiet = on; }
 void stub_fail(int error) { failing = error; }
+void stub_capture(void *stream) { captured = stream; }
 void stub_clusters(int most) { most_clustered = most; }
 void stub_parameters(const char *name, const unsigned char *sizes, int count) {
     for (int i = 0; i < nkernels; i++)
@@ -95,7 +98,7 @@ R cuCtxGetCurrent(void **context) { *context = current; return 0; }
 R cuCtxSetCurrent(void *context) { current = context; return 0; }
 R cuCtxPushCurrent_v2(void *context) { current = context; return 0; }
 R cuCtxPopCurrent_v2(void **context) { *context = current; return 0; }
-R cuCtxGetDevice(int *device) { if (!current) return 201; *device = (int)(current - contexts); return 0; }
+R cuCtxGetDevice(int *device) { if (!current) return NO_CONTEXT; *device = (int)(current - contexts); return 0; }
 R cuCtxGetId(void *context, unsigned long long *id) { *id = 1; return 0; }
 R cuCtxGetApiVersion(void *context, unsigned *version) { *version = 13000; return 0; }
 R cuCtxSynchronize(void) { LOG("synchronize context\n"); return 0; }
@@ -104,19 +107,19 @@ static uintptr_t handles = 0x1000;
 static void *handle(void) { return (void *)(handles += 16); }
 R cuStreamCreateWithPriority(void **stream, unsigned flags, int priority) { *stream = handle(); return 0; }
 R cuStreamCreate(void **stream, unsigned flags) { *stream = handle(); return 0; }
-R cuStreamSynchronize(void *stream) { LOG("synchronize stream %p\n", stream); return 0; }
+R cuStreamSynchronize(void *stream) { if (captured || !current) return captured ? CAPTURED : NO_CONTEXT; LOG("synchronize stream %p\n", stream); return 0; }
 R cuStreamGetCtx(void *stream, void **context) { *context = current; return 0; }
 R cuStreamGetCtx_v2(void *stream, void **context, void **green) { *context = current; if (green) *green = 0; return 0; }
 R cuStreamGetDevice(void *stream, int *device) { *device = current ? (int)(current - contexts) : 0; return 0; }
 R cuStreamGetFlags(void *stream, unsigned *flags) { *flags = 1; return 0; }
-R cuStreamIsCapturing(void *stream, int *capturing) { *capturing = 0; return 0; }
+R cuStreamIsCapturing(void *stream, int *capturing) { *capturing = captured && stream == captured; return 0; }
 R cuStreamWaitEvent(void *stream, void *event, unsigned flags) { LOG("wait %p %p\n", stream, event); return 0; }
 R cuEventCreate(void **event, unsigned flags) { *event = handle(); return 0; }
-R cuEventRecord(void *event, void *stream) { LOG("record %p %p\n", event, stream); return 0; }
+R cuEventRecord(void *event, void *stream) { if (!current) return NO_CONTEXT; LOG("record %p %p\n", event, stream); return 0; }
 R cuEventSynchronize(void *event) { LOG("synchronize event\n"); return 0; }
 
 R cuMemAlloc_v2(void **pointer, size_t bytes) {
-    if (failing) return failing;
+    if (failing || !current) return failing ? failing : NO_CONTEXT;
     for (int i = 0; i < BLOCKS; i++)
         if (!blocks[i].start) {
             *pointer = blocks[i].start = aligned_alloc(256, (bytes + 511) / 256 * 256);
@@ -137,11 +140,12 @@ R cuMemFree_v2(void *pointer) {
 }
 R cuMemFreeAsync(void *pointer, void *stream) { return cuMemFree_v2(pointer); }
 R cuMemGetInfo_v2(size_t *available, size_t *total) { *available = *total = (size_t)140 << 30; return 0; }
+static R copied(void *to, const void *from, size_t bytes) { if (!current) return NO_CONTEXT; memcpy(to, from, bytes); return 0; }
 R cuMemcpyHtoD_v2(void *to, const void *from, size_t bytes) { memcpy(to, from, bytes); return 0; }
-R cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t bytes, void *stream) { memcpy(to, from, bytes); return 0; }
+R cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t bytes, void *stream) { return copied(to, from, bytes); }
 R cuMemcpyDtoH_v2(void *to, const void *from, size_t bytes) { memcpy(to, from, bytes); return 0; }
-R cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t bytes, void *stream) { memcpy(to, from, bytes); return 0; }
-R cuMemcpyAsync(void *to, const void *from, size_t bytes, void *stream) { memcpy(to, from, bytes); return 0; }
+R cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t bytes, void *stream) { return copied(to, from, bytes); }
+R cuMemcpyAsync(void *to, const void *from, size_t bytes, void *stream) { return copied(to, from, bytes); }
 R cuDeviceGetDefaultMemPool(void **pool, int device) { *pool = (void *)0x99; return 0; }
 R cuDeviceGetMemPool(void **pool, int device) { *pool = (void *)0x99; return 0; }
 R cuMemPoolGetAttribute(void *pool, int attribute, void *value) { *(uint64_t *)value = 0; return 0; }
@@ -164,6 +168,7 @@ R cuPointerGetAttributes(unsigned count, int *which, void **values, void *pointe
 
 R cuLibraryLoadData(void **library, const void *code, void *a, void *b, unsigned c, void *d, void *e, unsigned f) {
     *library = handle();
+    if (captured) return CAPTURED;
     return memcmp(code, "\177ELF", 4) ? 200 : 0; /* invalid image */
 }
 R cuLibraryGetKernel(void **kernel, void *library, const char *name) {
@@ -172,8 +177,11 @@ R cuLibraryGetKernel(void **kernel, void *library, const char *name) {
     return 0;
 }
 R cuKernelGetAttribute(int *value, int attribute, void *kernel, int device) { *value = 32; return 0; }
+static int index_of(void *kernel) { return (int)(((char *)kernel - (char *)kernels) / sizeof kernels[0]); }
 R cuKernelSetAttribute(int attribute, int value, void *kernel, int device) {
     LOG("attribute %d %d\n", attribute, value);
+    if (attribute == 8) kernels[index_of(kernel)].shared = value;
+    if (attribute == 14) kernels[index_of(kernel)].clusters = value;
     return 0;
 }
 R cuKernelGetParamInfo(void *kernel, size_t index, size_t *offset, size_t *size) { return INVALID; }
@@ -188,13 +196,15 @@ R cuOccupancyMaxActiveClusters(int *clusters, void *function, const struct Confi
 R cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, void *function, int size, size_t shared) { *blocks = 4; return 0; }
 
 R cuLaunchKernelEx(const struct Config *config, void *function, void **parameters, void **extra) {
-    int cluster = 1, serialized = 0, index = (int)(((char *)function - (char *)kernels) / sizeof kernels[0]);
-    if (failing) return failing;
+    int cluster = 1, serialized = 0, index = index_of(function);
+    if (failing || !current) return failing ? failing : NO_CONTEXT;
     if (quiet) return 0;
     for (unsigned i = 0; i < config->count; i++) {
         if (config->attributes[i].id == 4) cluster = config->attributes[i].u.dims[0];
         if (config->attributes[i].id == 6) serialized = config->attributes[i].u.value;
     }
+    if (config->shared > (kernels[index].shared ? kernels[index].shared : DEFAULT)) return INVALID;
+    if (cluster > 8 && !kernels[index].clusters) return INVALID_CLUSTER;
     LOG("launch %s %u,%u,%u %u %u %d %d %p", kernels[index].name, config->grid[0], config->grid[1], config->grid[2],
         config->block[0], config->shared, cluster, serialized, config->stream);
     for (int i = 0; i < kernels[index].count; i++) {

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -35,6 +36,7 @@ def driver(library):
     yield library
     library.fail(0)
     library.quiet(False)
+    library.capture(0)
 
 
 def scale(x, y, size, factor):
@@ -229,21 +231,36 @@ def test_dlpack_carries_bfloat16():
 
 def test_another_thread_can_launch(driver):
     kernel = device.gpu(0).launcher(TOY, (1,))
-    failures = []
 
     def work():
-        try:
-            assert not device.gpu(0).is_current()
-            with device.gpu(0).current():
-                kernel(0, 1, 2, 3, np.float32(4))
-        except BaseException as problem:
-            failures.append(problem)
+        assert not device.gpu(0).is_current()
+        with device.gpu(0).current():
+            kernel(0, 1, 2, 3, np.float32(4))
 
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
-    assert not failures
+    in_a_thread(work)
     assert len(driver.launches()) == 1
+
+
+def test_another_thread_can_do_all_that_one_does(driver):
+    """A thread has no context of its own to begin with."""
+    module, x, _ = on_the_device()
+    host = np.arange(6, dtype=np.float32)
+    for work in (
+        lambda: cuda.to_device(host),
+        lambda: module(x),
+        lambda: module.eval()(x),
+        lambda: x.array.copy_to_host(),
+        lambda: x.array.copy_to_device(cuda.empty_like(x.array)),
+        lambda: cuda.asarray(foreign(x.array, stream=2)).copy_to_device(x.array),
+    ):
+        in_a_thread(work)
+    assert len(driver.launches()) == 2
+
+
+def in_a_thread(work):
+    """Run something in a thread of its own, and raise here what it raises there."""
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(work).result()
 
 
 # -- machine code on disk
@@ -608,6 +625,9 @@ def test_small_planes_go_through_shared_memory(driver):
     _, (launch,) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
     assert launch.name.startswith("planes_f32_")
     assert (launch.grid, launch.shared) == ((2, 1, 1), 32 << 10), "4 features of 32 × 49 float32"
+    x, y, *vectors = arrays((56, 8, 49))
+    _, (launch,) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
+    assert launch.shared == 48 << 10, "more than a block may have unasked, for the kernel declares some, too"
 
 
 def test_rows_have_kernels_of_their_own(driver):
@@ -649,6 +669,33 @@ def test_alignment_layout_and_dtype_have_plans_of_their_own(driver):
     other, count = train(shifted, y.view((2, 3, 15), (192, 64, 4)))
     assert "elements" in other
     assert count == 2
+
+
+def test_alignment_alone_makes_another_plan(driver):
+    x, y, *vectors = arrays((2, 3, 16))
+    dx = cuda.empty_like(x)
+    mean = cuda.to_device(np.ones(3))
+    module, tensor, call = on_the_device()
+    cases = [
+        (lambda: cuda.forward_training(x, y, *vectors, 0.5, 0.25, True), [x, y]),
+        (lambda: cuda.normalize(x, y, *vectors, 0.5), [x, y]),
+        (lambda: cuda.batch_statistics(x), [x]),
+        (lambda: cuda.backward(x, y, dx, mean, mean, None, True), [x, y, dx]),
+        (call, [tensor.array]),
+        (lambda: module.eval()(tensor), [tensor.array]),
+    ]
+
+    def pieces(function):
+        driver.clear()
+        function()
+        return driver.launches()[0].name
+
+    for function, moved in cases:
+        for one in moved:
+            assert "packets" in pieces(function)
+            one.pointer += 4
+            assert "elements" in pieces(function)
+            one.pointer -= 4
 
 
 def test_a_plan_is_looked_up(driver, monkeypatch):
@@ -774,6 +821,30 @@ def test_torch_tensors_bring_their_stream_and_their_allocator(driver, torch):
     assert [launch.stream for launch in driver.launches()] == [0x7770]
     torch.current = 0x8880
     assert cuda.asarray(x).stream == 0x8880, "the current stream, each time"
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 16), (2, 8, 49), (64, 48, 1), (8, 4, 1 << 19)], ids=str)
+def test_a_step_becomes_a_graph(driver, torch, shape):
+    """While one is made the driver may not be asked for memory, nor load code, nor let the host wait."""
+    x, y, dx = (cuda.asarray(torch.Tensor(shape)) for _ in range(3))
+    vectors = [cuda.asarray(torch.Tensor(shape[1:2])) for _ in range(4)]
+
+    def step():
+        mean, invstd = cuda.forward_training(x, y, *vectors, 0.5, 0.25, True)
+        cuda.backward(x, y, dx, mean, invstd, vectors[0], True)
+        cuda.backward(x, y, dx, mean, invstd, vectors[0], False)
+        cuda.normalize(x, y, *vectors, 0.5)
+        cuda.batch_statistics(x)
+
+    own = [cuda.empty(shape, np.float32) for _ in range(2)]
+    cuda.batch_statistics(own[0])  # whoever makes a plan, it is for arrays of everyone
+    cuda.forward_training(*own, *vectors, 0.5, 0.25, True)
+    step()  # loads the code
+    driver.clear()
+    driver.capture(torch.current)
+    step()
+    assert {launch.stream for launch in driver.launches()} == {torch.current}
+    assert {line.split()[0] for line in driver.lines()} == {"launch", "allocate"}, "the latter by the fake torch"
 
 
 def test_what_no_kernel_can_step_through_is_copied_by_its_library(torch):

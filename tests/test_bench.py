@@ -129,7 +129,7 @@ def test_everyone_here_computes_the_same(mode, layout, dtype):
     found = [*peers.ours(batch), *peers.numpy(batch)]
     assert {one.name for one in found} == {*peers.OURS, "numpy"}
     for name, error in measure.check(batch, found).items():
-        assert batch.right(error), name
+        assert batch.row.right(error), name
     copy = peers.copy(batch)
     np.testing.assert_array_equal(copy.array(copy.call()).view(batch.x.dtype), batch.memory.ravel())
 
@@ -141,7 +141,7 @@ def test_an_error_anywhere_is_seen():
     for wrong in (y[7, 4, 2] + 1e-9 * (1 + abs(y[7, 4, 2])), np.nan):
         bad = y.copy()
         bad[7, 4, 2] = wrong
-        assert not batch.right(batch.errors({"y": y, "bad": bad})["bad"])
+        assert not batch.row.right(batch.errors({"y": y, "bad": bad})["bad"])
 
 
 def test_a_wrong_result_of_ours_is_not_timed(monkeypatch, capsys, tmp_path):

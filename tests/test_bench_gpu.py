@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch", reason="torch is what the GPU's benchmark m
 
 from normspec.benchmarks import gpu  # noqa: E402
 from normspec.benchmarks.gpu import measure, peers, predict, report, rows, tensors, warm  # noqa: E402
-from normspec.benchmarks.rows import LAYOUTS, Row  # noqa: E402
+from normspec.benchmarks.rows import LAYOUTS, MODES, Row, combinations  # noqa: E402
 from normspec.benchmarks.timing import Clock, Timing  # noqa: E402
 from normspec.runtime.kernels.cuda import device  # noqa: E402
 from suite import ROOT  # noqa: E402
@@ -66,9 +66,9 @@ ROW = Row("training", (4, 6, 5, 5), "float32", "channels first")
 
 
 def test_rows_are_the_layers_and_shapes_that_matter():
-    found = list(rows.combinations(rows.SHAPES, rows.DTYPES))
+    found = list(combinations(rows.SHAPES, rows.DTYPES))
     assert len(found) == len(set(found)) == 3 * 3 * (2 * (2 * 12 + 2 + 2) + 3)
-    assert Counter(one.mode for one in found) == dict.fromkeys(rows.MODES, len(found) // 3)
+    assert Counter(one.mode for one in found) == dict.fromkeys(MODES, len(found) // 3)
     shapes = {one.shape for one in found}
     assert {(32, 64, 112, 112), (256, 2048, 7, 7), (8, 32, 512, 512), (4, 64, 32, 64, 64), (64, 4096)} <= shapes
 
@@ -76,7 +76,7 @@ def test_rows_are_the_layers_and_shapes_that_matter():
 SMALL = [(8, 6), (4, 6, 5, 3), (2, 6, 3, 2, 4)]
 
 
-@pytest.mark.parametrize("row", list(rows.combinations(SMALL, rows.DTYPES)), ids=str)
+@pytest.mark.parametrize("row", list(combinations(SMALL, rows.DTYPES)), ids=str)
 def test_torch_computes_what_is_expected(row):
     batch = tensors.batch(row, "cpu", 0, seed=3)
     result = measure.Result(batch.row)
@@ -85,7 +85,7 @@ def test_torch_computes_what_is_expected(row):
     errors = measure.check(batch, candidates, result)
     assert not result.failed
     for name, error in errors.items():
-        assert batch.right(error, 1 if name == "ours" else 30), name
+        assert batch.row.right(error, 1 if name == "ours" else 30), name
 
 
 @pytest.mark.parametrize("output", ["y", "dx", "dweight", "dbias"])
@@ -97,7 +97,7 @@ def test_an_error_anywhere_is_seen(output):
     for wrong in (1e-3, float("nan")):
         bad = {name: one.clone() for name, one in right.items()}
         bad[output].view(-1)[-1] += wrong * 100
-        assert not batch.right(batch.errors({"a": bad})["a"])
+        assert not batch.row.right(batch.errors({"a": bad})["a"])
 
 
 def test_buffers_take_turns_and_exceed_the_cache():
@@ -223,7 +223,7 @@ def test_numbers_tables_and_the_plot_are_written(written, tmp_path):
     code, data, printed = written("--shape", "4,6,5,5", "--dtype", "float32", "--seed", "7")
     assert code == 0
     assert [(row["mode"], row["layout"]) for row in data["rows"]] == [
-        (mode, layout) for layout in LAYOUTS for mode in rows.MODES
+        (mode, layout) for layout in LAYOUTS for mode in MODES
     ]
     assert data["machine"]["gpu"] == "a fake GPU"
     assert data["machine"]["seed"] == 7
@@ -298,7 +298,7 @@ H200 = {"capability": (9, 0), "multiprocessors": 132, "clusters": 16, "shared": 
 
 
 def test_what_the_rows_need_is_known_before():
-    found = [one.name for one in warm.programs(rows.combinations(rows.SHAPES, rows.DTYPES), H200)]
+    found = [one.name for one in warm.programs(combinations(rows.SHAPES, rows.DTYPES), H200)]
     assert len(found) == len(set(found)) > 100
     for part in ("resident_f32", "planes_f16", "normalize_bf16", "columns_normalize", "backward_resident"):
         assert any(part in name for name in found), part

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from normspec.codegen.model import Deviation
 from normspec.conformance import matrix
 from normspec.conformance.clauses import CLAUSES, Omitted
 from normspec.conformance.oracle import Oracle
@@ -84,8 +85,15 @@ def test_the_page_has_every_cell_and_reason():
     page = matrix.page(cells)
     assert page.count(" ✓ |") == len(CLAUSES) - 1
     assert "\n### devices\n\n" in page
-    assert "\n- – [`a.B`](../generated/docs/a/B.md): no GPU\n" in page
+    assert "\n- – no GPU ([`a.B`](../generated/docs/a/B.md))\n" in page
     assert "a.B" in matrix.table(cells)
+
+
+def test_the_page_shows_the_words_of_a_deviation_and_obeys_none_of_them():
+    deviation = Deviation("a*b*", "output", "<i>c</i>", "``d``", None, None)
+    cells = [matrix.Cell("a.B", one, "deviation", "", (deviation,) * (one == "output")) for one in CLAUSES]
+    line = r"- Δ **a\*b\***: \<i\>c\</i\> *Here:* `d` ([`a.B`](../generated/docs/a/B.md))"
+    assert line in matrix.page(cells).splitlines()
 
 
 def test_the_oracle_is_exact_where_the_mean_is_large():

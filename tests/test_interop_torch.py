@@ -213,9 +213,12 @@ def test_no_memory_of_the_size_of_x_but_the_output(last):
     assert next(one for one in saved if one.numel() == x.numel()).data_ptr() == x.data_ptr()
 
 
-@pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="torch finds no GPU; cuda_foreign.py tries it in the simulator"
+on_a_gpu = pytest.mark.skipif(
+    not torch.cuda.is_available(), reason="torch finds no GPU; cuda_foreign.py and stub_suite.py do what they can"
 )
+
+
+@on_a_gpu
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("last", [False, True])
 def test_on_a_gpu_it_does_what_it_does_on_the_cpu(dtype, last):
@@ -234,6 +237,38 @@ def test_on_a_gpu_it_does_what_it_does_on_the_cpu(dtype, last):
     for one, other in zip(found, (expected, x.grad, here.weight.grad, here.running_var, here.eval()(x)), strict=True):
         close(one, other, 2 * ROUNDING[dtype])
     assert (y.device.type, y.stride()) == ("cuda", x.stride())
+
+
+@on_a_gpu
+@pytest.mark.parametrize("shape", [(8, 5, 9, 7), (32, 8, 7, 7), (8, 4, 512, 1024)], ids=str)
+def test_a_step_that_was_captured_is_replayed(shape):
+    _, module = pair(shape)
+    module.cuda()
+    x, dy = (random(shape, seed=seed).cuda() for seed in (0, 1))
+    x.requires_grad_()
+    parameters = x, module.weight, module.bias
+
+    def step():
+        y = module(x)
+        return [y, *torch.autograd.grad(y, parameters, dy)]
+
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):  # loads the code
+        step()
+    torch.cuda.current_stream().wait_stream(aside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        found = step()
+    x.data.copy_(random(shape, seed=2))
+    state = copy.deepcopy(module.state_dict())
+    graph.replay()
+    after = copy.deepcopy(module.state_dict())
+    module.load_state_dict(state)
+    for one, other in zip(found, step(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    for name, one in module.state_dict().items():
+        torch.testing.assert_close(after[name], one, rtol=0, atol=0, msg=name)
 
 
 # ------------------------------------------------------------------------------------------------------ torch's ways

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 
 import numpy as np
 import pytest
@@ -64,6 +65,11 @@ def test_the_ptx_is_for_the_newest_target_that_the_gpu_runs():
     targets = {(7, 5): 75, (8, 0): 80, (8, 9): 80, (9, 0): 90, (12, 0): 90}
     for capability, target in targets.items():
         assert f".target sm_{target}\n" in build.translate(program(double), capability)
+
+
+def test_the_ptx_is_of_a_version_that_old_assemblers_know():
+    for capability in ((7, 5), (9, 0)):
+        assert re.findall(r"^\.version (.+)$", build.translate(program(double), capability), re.MULTILINE) == ["8.0"]
 
 
 def test_the_launch_bound_is_in_the_ptx():

@@ -109,16 +109,22 @@ def test_a_first_launch_lets_the_second_begin(program: Program) -> None:
     assert "griddepcontrol" not in ptx_of(program, AMPERE)
 
 
-def test_a_cluster_meets_before_its_blocks_read_each_other_and_before_they_end() -> None:
-    ptx = ptx_of(resident("f16", 16))
-    places = r"barrier\.cluster\.\w+\.\w+|ld\.shared::cluster|\bret;"
-    found = [match for match in re.findall(places, ptx) if match]
+@pytest.mark.parametrize(
+    ("program", "numbers"),
+    [(resident("f16", 16), 4), (features_backward.resident("f16", "f32", True, 16, 4, 256), 5)],
+    ids=["forward", "backward"],
+)
+def test_a_cluster_meets_before_its_blocks_read_each_other_and_before_they_end(program: Program, numbers: int) -> None:
+    """A relaxed arrival waits for no load: what was read of a peer must have been used, by a shuffle."""
+    ptx = ptx_of(program)
+    found = re.findall(r"barrier\.cluster\.\w+\.\w+|ld\.shared::cluster|\bret;", ptx)
     arrive, wait, leave = (
         "barrier.cluster.arrive.release",
         "barrier.cluster.wait.acquire",
         "barrier.cluster.arrive.relaxed",
     )
-    assert found == [arrive, wait, *["ld.shared::cluster"] * 4, leave, wait, "ret;"]
+    assert found == [arrive, wait, *["ld.shared::cluster"] * numbers, leave, wait, "ret;"]
+    assert "shfl.sync" in ptx[ptx.rindex("ld.shared::cluster") : ptx.index(leave)]
     assert "cluster" not in ptx_of(resident("f32", 1))
 
 

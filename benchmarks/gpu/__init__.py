@@ -18,8 +18,8 @@ from normspec.cli.terminal import Line
 
 from .. import machine, shape
 from ..measure import every
-from ..rows import LAYOUTS, Row
-from .rows import DTYPES, MODES, QUICK, SHAPES, combinations
+from ..rows import LAYOUTS, MODES, Row, combinations
+from .rows import DTYPES, QUICK, SHAPES
 
 if TYPE_CHECKING:  # they need torch
     from .measure import Bed, Result

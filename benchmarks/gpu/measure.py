@@ -104,7 +104,7 @@ def measure(peers: Sequence[Peer], bed: Bed, seed: int, row: Row, end: float) ->
         result.fail("row", problem)
         return result
     slack = {name: 1.0 if name in (OURS, KERNELS) else SLACK for name in result.errors}
-    result.wrong = [name for name, error in result.errors.items() if not one.right(error, slack[name])]
+    result.wrong = [name for name, error in result.errors.items() if not row.right(error, slack[name])]
     if {OURS, KERNELS} & set(result.wrong):
         return result
     right = [candidate for candidate in candidates if candidate.name in result.errors]

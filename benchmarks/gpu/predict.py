@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from normspec.cli.terminal import lines
 
 from ..report import place
-from ..rows import Row
-from .rows import combinations
+from ..rows import Row, combinations
 from .warm import programs
 
 H200 = {"capability": (9, 0), "multiprocessors": 132, "clusters": 16, "shared": 232448}

@@ -9,10 +9,9 @@ from normspec.cli.terminal import lines
 
 from ..peers import COPY
 from ..report import cell, microseconds, place, times
-from ..rows import TOLERANCE
+from ..rows import MODES, TOLERANCE
 from .measure import CALLS, TURN, Result
 from .peers import KERNELS, MEANINGS, OURS
-from .rows import MODES
 
 PEERS = [name for name in MEANINGS if name not in (OURS, KERNELS, COPY)]
 HEADER = "|".join(

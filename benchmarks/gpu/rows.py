@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-
-from ..rows import LAYOUTS, Row, Shape
+from ..rows import Shape
 
 LAYERS = (  # of ResNet-50: channels, and rows and columns of a plane
     (64, 112), (64, 56), (128, 56), (256, 56), (128, 28), (256, 28), (512, 28), (256, 14), (512, 14), (1024, 14),
@@ -16,14 +14,4 @@ TINY: tuple[Shape, ...] = ((2, 3, 4, 4), (8, 16, 8, 8), (32, 100))
 SHAPES = (*RESNET, *OTHERS, *TINY)
 QUICK: tuple[Shape, ...] = ((32, 256, 56, 56), (32, 512, 7, 7), (4096, 1024), (8, 16, 8, 8))
 DTYPES = ("float32", "float16", "bfloat16")
-MODES = ("training", "evaluation", "backward")
 FLOOR = {"training": 2, "evaluation": 2, "backward": 3}  # times the bytes of x, that must move
-
-
-def combinations(shapes: Iterable[Shape], dtypes: Sequence[str]) -> Iterator[Row]:
-    """Every combination; of two dimensions both layouts are the same."""
-    for shape in shapes:
-        for dtype in dtypes:
-            for layout in LAYOUTS if len(shape) > 2 else LAYOUTS[:1]:
-                for mode in MODES:
-                    yield Row(mode, shape, dtype, layout)

@@ -11,7 +11,7 @@ import torch
 
 from normspec.runtime.dtypes import at_least_float32
 
-from ..rows import EPSILON, TOLERANCE, Row
+from ..rows import EPSILON, Row
 
 RATE = 0.1
 BLOCK = 1 << 26  # values that are checked at a time
@@ -81,10 +81,6 @@ class Batch:
                         difference = ((own.double() - wanted).abs() / (scale + wanted.abs())).max().item()
                         largest[name] = difference if difference != difference else max(largest[name], difference)
         return largest
-
-    def right(self, error: float, slack: float = 1.0) -> bool:
-        """Whether an error is one of rounding; a NaN is not."""
-        return error <= TOLERANCE[self.row.dtype] * slack
 
 
 def batch(row: Row, device: str, cache: int, seed: int) -> Batch:

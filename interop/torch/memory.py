@@ -65,7 +65,7 @@ def train(
         increment_version(tracked)
     elif tracked is not None:
         tracked.add_(1)
-    return y, _tensor(mean), _tensor(invstd)
+    return y, *(map(_tensor, (mean, invstd)) if kept else (None, None))
 
 
 def normalize(
@@ -185,8 +185,10 @@ def _array(tensor: Tensor) -> Any:
 
 
 def _tensor(array: Any) -> Tensor:
-    """What a kernel returned, where it lies."""
-    return torch.from_numpy(array) if isinstance(array, np.ndarray) else torch.as_tensor(array)
+    """What a kernel returned, where it lies; torch would copy to the host what it is told no device of."""
+    if isinstance(array, np.ndarray):
+        return torch.from_numpy(array)
+    return torch.as_tensor(array, device=torch.device("cuda", array.device))
 
 
 def _vector(tensor: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 PTX is written once for all GPUs, for the compiler takes its time. It is said to be for the newest of ``TARGETS`` that
 the GPU is not older than, and assembled for the GPU itself: on Blackwell that takes fewer registers than PTX of its own
-would.
+would. It is also said to be of the version of PTX that it needs and not of the compiler's own: the assembler may come
+from an older toolkit, as torch brings one along.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from .program import Program
 Capability = tuple[int, int]  # to compute: a Hopper GPU has (9, 0)
 
 TARGETS: tuple[Capability, ...] = ((7, 5), (8, 0), (9, 0))
+VERSION = "8.0"  # of PTX: the first with all that ``primitives`` writes, of CUDA 12.0
 
 WIDE = r"global[\w.:]*\.(?:v4\.[bfu]32|v2\.[bfu]64)\b"  # 128 bits
 COMPUTED = re.compile(r"^\s+(?:@!?%p\d+ )?((?!ld\.|st\.|cvt\.|mov\.|selp\.)[a-z]+[\w.]*\.f64)\b", re.MULTILINE)
@@ -71,6 +73,7 @@ def written(program: Program) -> str:
     (mangled,) = re.findall(r"\.visible \.entry (\w+)", ptx)
     unused = r"^\.common \.global .+ _ZN08NumbaEnv\w+;\n"  # named anew in each process
     ptx = re.sub(unused, "", ptx, flags=re.MULTILINE).replace(mangled, program.name)
+    ptx = re.sub(r"^\.version .+", f".version {VERSION}", ptx, flags=re.MULTILINE)
     shared = dict.fromkeys(re.findall(r"_cudapy_smem_\d+", ptx))  # numbered on and on in a process
     numbers = {name: f"shared_{number}" for number, name in enumerate(shared)}
     return re.sub(r"_cudapy_smem_\d+", lambda match: numbers[match[0]], ptx)

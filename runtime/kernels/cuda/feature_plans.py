@@ -7,7 +7,7 @@ from typing import Any
 
 from . import choose, features_backward, forward, planes
 from .device import gpu
-from .operands import STEP, Array, Plan, flags, letter, letters, number, numbers, steps, workspace
+from .operands import STEP, Allocate, Array, Plan, flags, letter, letters, number, numbers, steps, workspace
 from .primitives import ELEMENTS
 from .program import BATCH, BIAS, INPUT, WEIGHT, Program
 
@@ -26,9 +26,9 @@ def statistics(x: Array) -> Plan:
     second = here.launcher(program, (feature,), serialized=True)
     memory = workspace(x, feature * slices * forward.SAMPLE)
 
-    def plan(stream: int, pointers: Sequence[int]) -> None:
+    def plan(allocate: Allocate, stream: int, pointers: Sequence[int]) -> None:
         x, mean, m2 = pointers
-        _kept, partial = memory(stream)
+        _kept, partial = memory(allocate, stream)
         first(stream, x, *xs, outer, pieces, partial)
         second(stream, partial, slices, mean, m2)
 
@@ -57,7 +57,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
         program, grid = resident(choice), (feature * choice.cluster,)
     run, xs, ys = here.launcher(program, grid), walk(x, width), walk(y, width)
 
-    def plan(stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
+    def plan(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
         x, y, *others = pointers
         run(
             stream, x, *xs, y, *ys, outer, pieces, *others, *numbers(real, moving, epsilon, rate), given
@@ -79,9 +79,9 @@ def split(
     second = here.launcher(program, (feature, slices), serialized=True)
     memory, xs, ys = workspace(x, feature * slices * forward.SAMPLE), walk(x, width), walk(y, width)
 
-    def plan(stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
+    def plan(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
         x, y, *others = pointers
-        _kept, partial = memory(stream)
+        _kept, partial = memory(allocate, stream)
         first(stream, x, *xs, outer, pieces, partial)
         second(
             stream, x, *xs, y, *ys, outer, pieces, partial, *others,
@@ -101,7 +101,7 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     program = forward.inference(kind, letters(vectors), width > 1, unroll, threads)
     run, xs, ys = here.launcher(program, (feature, slices)), walk(x, width), walk(y, width)
 
-    def plan(stream: int, pointers: Sequence[int], epsilon: float) -> None:
+    def plan(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float) -> None:
         x, y, *others = pointers
         run(stream, x, *xs, y, *ys, outer, pieces, *others, real(epsilon), given)
 
@@ -136,9 +136,9 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
         run = here.launcher(program, (feature, slices if batch and written else 1), serialized=True)
     memory = workspace(x, 0 if first is None else feature * slices * features_backward.SIZE)
 
-    def plan(stream: int, pointers: Sequence[int]) -> None:
+    def plan(allocate: Allocate, stream: int, pointers: Sequence[int]) -> None:
         x, dy, dx, mean, invstd, weight, dweight, dbias = pointers
-        _kept, partial = memory(stream)
+        _kept, partial = memory(allocate, stream)
         arguments = (
             x, *walks[0], dy, *walks[1], dx, *walks[2], outer, pieces, slices,
             mean, invstd, weight, partial, dweight, dbias,

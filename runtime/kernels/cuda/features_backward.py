@@ -164,8 +164,9 @@ def trees(real: Any, threads: int) -> tuple[Any, Any]:
                 read_peer(shared, 3, lane),
                 read_peer(shared, 4, lane),
             )
+        sample = merge_lanes(sample, blocks)
         cluster_leave()
-        return merge_lanes(sample, blocks)
+        return sample
 
     return merge_block, merge_cluster
 

@@ -26,7 +26,6 @@ _ON_DEVICE = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE, driver.CUmemorytype.CU_ME
 _KERNEL = driver.CUfunction_attribute
 _SHARED = _KERNEL.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _CLUSTER = _KERNEL.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
-STATIC = 48 << 10  # bytes of shared memory that a block may have without asking
 PORTABLE = 8  # blocks of a cluster, likewise
 LARGEST = {(9, 0): 16, (10, 0): 16, (10, 3): 16}  # blocks of a cluster, by compute capability
 
@@ -107,25 +106,31 @@ class Gpu:
         """Bytes for work that is queued on a stream: an owner, that frees them in the order of it, and the pointer."""
         if size == 0:
             return None, 0
+        if not self.is_current():
+            with self.current():
+                return self.allocate(size, stream)
         buffer = self._memory.allocate(size, stream=self._streams.get(stream) or self.stream(stream))
         return buffer, int(buffer.handle)
 
     def upload(self, pointer: int, host: npt.NDArray[Any], stream: int) -> None:
         """Copy contiguous host memory to the device, when all before on the stream is done."""
         if host.nbytes:
-            _check(driver.cuMemcpyHtoDAsync(pointer, host.ctypes.data, host.nbytes, stream))
-            _check(driver.cuStreamSynchronize(stream))
+            with self.current():
+                _check(driver.cuMemcpyHtoDAsync(pointer, host.ctypes.data, host.nbytes, stream))
+                _check(driver.cuStreamSynchronize(stream))
 
     def download(self, pointer: int, host: npt.NDArray[Any], stream: int) -> None:
         """Copy to contiguous host memory, when all before on the stream is done."""
         if host.nbytes:
-            _check(driver.cuMemcpyDtoHAsync(host.ctypes.data, pointer, host.nbytes, stream))
-            _check(driver.cuStreamSynchronize(stream))
+            with self.current():
+                _check(driver.cuMemcpyDtoHAsync(host.ctypes.data, pointer, host.nbytes, stream))
+                _check(driver.cuStreamSynchronize(stream))
 
     def copy(self, target: int, source: int, size: int, stream: int) -> None:
         """Copy bytes from device to device, queued on the stream."""
         if size:
-            _check(driver.cuMemcpyAsync(target, source, size, stream))
+            with self.current():
+                _check(driver.cuMemcpyAsync(target, source, size, stream))
 
     def stream(self, handle: int) -> Stream:
         """The stream of a raw handle, which somebody else keeps."""
@@ -136,7 +141,8 @@ class Gpu:
 
     def order(self, first: int, second: int) -> None:
         """Let what is queued on the second stream from now on wait for what the first one has now."""
-        self.stream(second).wait(self.stream(first))
+        with self.current():
+            self.stream(second).wait(self.stream(first))
 
     def launcher(self, program: Program, grid: tuple[int, ...], serialized: bool = False) -> Kernel:
         """A program with its grid, in blocks, which are a multiple of its cluster along the first axis.
@@ -179,7 +185,7 @@ class Gpu:
             kernel = _kernel(cache.cubin(program, self.capability), program.name)
         except CUDAError:  # a file whose checksum is right and that this driver does not take
             kernel = _kernel(cache.rebuilt(program, self.capability), program.name)
-        if program.dynamic > STATIC:
+        if program.dynamic:  # beyond 48 KB together with what the kernel itself declares
             _check(driver.cuKernelSetAttribute(_SHARED, program.dynamic, kernel.handle, self.index))
         if program.cluster > 1 and self.clusters > PORTABLE:
             _check(driver.cuKernelSetAttribute(_CLUSTER, 1, kernel.handle, self.index))

@@ -13,8 +13,9 @@ from .primitives import ELEMENTS
 from .program import BIAS, RUNNING_MEAN, RUNNING_VAR, TRACKED, UNBIASED, WEIGHT
 
 Array = DeviceArray
-Plan = Callable[..., None]  # of a stream, and of pointers and numbers that differ from call to call
-Workspace = Callable[[int], tuple[Any, int]]  # of a stream: an owner, to be kept until all is launched, and a pointer
+Allocate = Callable[[int, int, int], tuple[Any, int]]  # bytes, device, stream: an owner and a pointer
+Plan = Callable[..., None]  # of how to allocate, a stream, and pointers and numbers that differ from call to call
+Workspace = Callable[[Allocate, int], tuple[Any, int]]  # of a stream: the owner is kept until all is launched
 
 FLOAT32, FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 STEP = WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, UNBIASED, TRACKED  # bits of a training step
@@ -55,6 +56,6 @@ def steps(x: Array) -> tuple[int, ...]:
 
 
 def workspace(x: Array, size: int) -> Workspace:
-    """Memory for so many numbers of the arithmetic with x, from its library."""
-    allocate, device, item = x.library.allocate, x.device, 8 if x.dtype == np.float64 else 4
-    return (lambda stream: allocate(size * item, device, stream)) if size else lambda stream: (None, 0)
+    """Memory for so many numbers of the arithmetic with x; whose, a call says, for a plan is for arrays of anyone."""
+    device, size = x.device, size * (8 if x.dtype == np.float64 else 4)
+    return (lambda allocate, stream: allocate(size, device, stream)) if size else lambda allocate, stream: (None, 0)

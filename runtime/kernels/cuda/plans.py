@@ -225,20 +225,20 @@ def layout(*arrays: Array) -> Any:
 
 
 def _launch(plan: Plan, x: Array, others: tuple[Array | None, ...], *arguments: Any) -> None:
-    """Run a plan on the stream and the device of ``x``."""
-    stream, here = x.stream, gpu(x.device)
+    """Run a plan on the stream and the device of ``x``, in memory of its library."""
+    stream, here, allocate = x.stream, gpu(x.device), x.library.allocate
     for one in others:
         if one is not None and one.stream != stream:
             break
     else:
         if here.is_current():
-            plan(stream, *arguments)
+            plan(allocate, stream, *arguments)
             return
     foreign = {one.stream for one in others if one is not None} - {stream}
     with here.current():
         for other in foreign:
             here.order(other, stream)
-        plan(stream, *arguments)
+        plan(allocate, stream, *arguments)
         for other in foreign:
             here.order(stream, other)
 

@@ -628,7 +628,7 @@ def cluster_barrier(instruction: str, twin: Callable[[], None]) -> Any:
 
 
 cluster_arrive = cluster_barrier("arrive.release", _arrive)  # what this thread wrote may be read after the barrier
-cluster_leave = cluster_barrier("arrive.relaxed", _arrive)  # this thread has read, and wrote nothing that others read
+cluster_leave = cluster_barrier("arrive.relaxed", _arrive)  # it used what it read, and wrote nothing for others
 cluster_wait = cluster_barrier("wait.acquire", _wait)  # until all threads of the cluster have arrived
 
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from . import choose, columns, columns_backward
 from .device import gpu
-from .operands import STEP, Array, Plan, flags, letter, letters, number, numbers, steps, workspace
+from .operands import STEP, Allocate, Array, Plan, flags, letter, letters, number, numbers, steps, workspace
 from .primitives import ELEMENTS
 from .program import BATCH, BIAS, INPUT, WEIGHT, Program
 
@@ -46,9 +46,9 @@ def statistics(x: Array) -> Plan:
     second = here.launcher(columns.moments(kind, aligned, threads), (slabs,), serialized=True)
     memory = workspace(x, 3 * slices * features)
 
-    def plan(stream: int, pointers: Sequence[int]) -> None:
+    def plan(allocate: Allocate, stream: int, pointers: Sequence[int]) -> None:
         x, mean, m2 = pointers
-        _kept, partial = memory(stream)
+        _kept, partial = memory(allocate, stream)
         first(stream, x, pitch, *sizes, partial)
         second(stream, *sizes, partial, mean, m2)
 
@@ -75,7 +75,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
     if kernel == "resident":
         run = here.launcher(resident(choice), (slabs * cluster,))
 
-        def plan(stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
+        def plan(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
             x, y, *others = pointers
             run(
                 stream, x, x_pitch, y, y_pitch, *sizes[:3], *others,
@@ -88,9 +88,9 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
     second = here.launcher(program, (slabs, slices), serialized=True)
     memory = workspace(x, 3 * slices * features)
 
-    def plan_split(stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
+    def plan_split(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
         x, y, *others = pointers
-        _kept, partial = memory(stream)
+        _kept, partial = memory(allocate, stream)
         first(stream, x, x_pitch, *sizes, partial)
         second(
             stream, x, x_pitch, y, y_pitch, *sizes, partial, *others,
@@ -109,7 +109,7 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     run = here.launcher(program, (-(-pieces >> shift), slices))
     x_pitch, y_pitch, sizes = steps(x)[0], steps(y)[0], (rows, features, shift, slices)
 
-    def plan(stream: int, pointers: Sequence[int], epsilon: float) -> None:
+    def plan(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float) -> None:
         x, y, *others = pointers
         run(stream, x, x_pitch, y, y_pitch, *sizes, *others, real(epsilon), given)
 
@@ -144,9 +144,9 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
         run = here.launcher(program, (slabs, slices if batch and written else 1), serialized=True)
     memory = workspace(x, 0 if first is None else 4 * slices * features)
 
-    def plan(stream: int, pointers: Sequence[int]) -> None:
+    def plan(allocate: Allocate, stream: int, pointers: Sequence[int]) -> None:
         x, dy, dx, mean, invstd, weight, dweight, dbias = pointers
-        _kept, partial = memory(stream)
+        _kept, partial = memory(allocate, stream)
         arguments = x, pitches[0], dy, pitches[1], dx, pitches[2], *sizes, mean, invstd, weight, partial, dweight, dbias
         if first is not None:
             first(stream, *arguments, given | written)
