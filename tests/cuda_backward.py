@@ -19,7 +19,7 @@ simulator.install()
 THREADS = 64
 LAYOUTS = [cases.contiguous, cases.offset, cases.padded, cases.scattered, cases.reversed_axes, cases.channels_last]
 SHAPES = [(1, 1, 1), (3, 2, 48), (5, 3, 7), (2, 1, 300)]
-WAYS: list[dict[str, int]] = [{"slices": 3}, {"slices": 9}, {"unroll": 24}, {"cluster": 4, "unroll": 6}]
+WAYS: list[dict[str, int]] = [{"slices": 3}, {"unroll": 24}, {"cluster": 4, "unroll": 6}]
 all_ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: "_".join(f"{key}{value}" for key, value in way.items()))
 both_modes = pytest.mark.parametrize("batch", [True, False], ids=["training", "evaluation"])
 
@@ -91,6 +91,13 @@ def test_backward(shape: tuple[int, int, int], batch: bool, way: dict[str, int],
     statistics = cases.backward_statistics(x, batch)
     vectors = differentiate(x, dy, dx, *statistics, weight, batch, element=element, **way)
     cases.check_gradients(x, dy, dx, *vectors, *statistics, weight, batch, element)
+
+
+def test_more_slices_than_a_warp_has_lanes() -> None:
+    x, dy = slopes((2, 1, 66), "f32")
+    statistics = cases.backward_statistics(x, True)
+    vectors = differentiate(x, dy, None, *statistics, None, True, element="f32", slices=33)
+    cases.check_gradients(x, dy, None, *vectors, *statistics, None, True, "f32")
 
 
 @pytest.mark.parametrize("element", ["bf16", "f32"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import struct
 import subprocess
 import sys
@@ -696,6 +697,49 @@ def test_alignment_alone_makes_another_plan(driver):
             one.pointer += 4
             assert "elements" in pieces(function)
             one.pointer -= 4
+
+
+def test_all_that_a_plan_depends_on_makes_another(driver):
+    """What is launched does not depend on what was launched before."""
+    x, y, *vectors = arrays((2, 3, 16))
+    wide = [cuda.to_device(np.ones(3)) for _ in range(4)]
+    gaps = [cuda.empty((2, 4, 16), np.float32).view((2, 3, 16), (256, 64, 4)) for _ in range(2)]
+    halves = [[cuda.empty((2, 3, 16), dtype) for _ in range(2)] for dtype in (np.float16, np.uint16)]
+    count = cuda.counter(cuda.to_device(np.zeros(1, np.int64)))
+    others = [
+        (*vectors[:place], one, *vectors[place + 1 :]) for place in range(4) for one in (None, wide[place])
+    ]  # fmt: skip
+    calls = [functools.partial(cuda.batch_statistics, one) for one in (x, gaps[0], *(half[0] for half in halves))]
+    for given in (x, y), (gaps[0], y), (x, gaps[0]), *halves:
+        calls += [
+            functools.partial(cuda.forward_training, *given, *vectors, 0.5, 0.25, True),
+            functools.partial(cuda.normalize, *given, *vectors, 0.5),
+            functools.partial(cuda.backward, *given, given[1], *wide[:2], None, True),
+        ]
+    calls += [functools.partial(cuda.forward_training, x, y, *one, 0.5, 0.25, True) for one in others]
+    calls += [
+        functools.partial(cuda.forward_training, x, y, *vectors, 0.5, 0.25, *one) for one in [(False,), (True, count)]
+    ]
+    swapped = [(*one[2:], *one[:2]) for one in others]  # mean and variance are never absent
+    calls += [functools.partial(cuda.normalize, x, y, *one, 0.5) for one in swapped if None not in one[:2]]
+    for dx, weight, batch in (None, None, True), (gaps[1], None, True), (y, wide[0], True), (y, vectors[0], False):
+        calls.append(functools.partial(cuda.backward, x, y, dx, *wide[:2], weight, batch))
+
+    def launched(call):
+        driver.clear()
+        call()
+        numbers = [[one for one in launch.arguments if one < 1 << 32] for launch in driver.launches()]
+        return [(launch.name, launch.grid) for launch in driver.launches()], numbers
+
+    for call in calls:
+        names, _ = launched(call)
+        for name, _ in names:
+            driver.expect(name, SIGNATURES[name])
+    plans._plans.clear()
+    found = [launched(call) for call in calls]
+    for call, before in zip(calls, found, strict=True):
+        plans._plans.clear()
+        assert launched(call) == before, call
 
 
 def test_a_plan_is_looked_up(driver, monkeypatch):

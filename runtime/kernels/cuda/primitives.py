@@ -36,10 +36,13 @@ PACKET = 16  # bytes
 class Simulated:
     """``numba.cuda`` as a kernel sees it in the simulator: indices, barriers, shared memory."""
 
-    def __getattr__(self, name: str) -> Any:
+    def __init__(self) -> None:
         from numba.cuda.simulator.kernel import _get_kernel_context
 
-        return getattr(_get_kernel_context(), name)
+        self._kernel = _get_kernel_context
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kernel(), name)
 
 
 cuda: Any = Simulated() if SIMULATED else numba.cuda  # for kernels and device functions
@@ -567,11 +570,11 @@ def _exchange(value: Any, choose: Callable[[int], int]) -> Any:
     thread = cuda.threadIdx.x
     lane = thread % LANES
     source = choose(lane)
-    values = cuda.shared.array(1024, np.float64)
+    values, meet = cuda.shared.array(1024, np.float64), cuda.syncthreads
     values[thread] = value
-    cuda.syncthreads()
+    meet()
     received = type(value)(values[thread - lane + source if source < LANES else thread])
-    cuda.syncthreads()
+    meet()
     return received
 
 
