@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any, NamedTuple, cast
 
@@ -16,6 +16,10 @@ from .dtypes import at_least_float32
 from .tensor import Tensor, dtype_name
 
 WIDE = ("float32", "float64")
+Shape = tuple[int, ...]
+Order = tuple[
+    Shape, tuple[int, int, int]
+]  # axes, and the lengths of those outside, of the features, and of those inside
 
 
 class Source(NamedTuple):
@@ -82,16 +86,22 @@ def feature_views(x: npt.NDArray[Any], axis: int, out: npt.NDArray[Any] | None =
     return y, as_features(x, order, shape), as_features(y, order, shape)
 
 
-def feature_order(x: npt.NDArray[Any], axis: int) -> tuple[list[int], tuple[int, int, int]]:
+def feature_order(x: npt.NDArray[Any], axis: int) -> Order:
     """The axes in the order of memory, but ``axis`` between those outside and inside it; and the three's lengths."""
-    axis %= x.ndim
-    others = sorted((one for one in range(x.ndim) if one != axis), key=lambda one: -abs(x.strides[one]))
-    outer = [one for one in others if abs(x.strides[one]) >= abs(x.strides[axis])]
+    return _order(x.shape, x.strides, axis)
+
+
+@lru_cache(maxsize=1024)
+def _order(shape: Shape, strides: Shape, axis: int) -> Order:
+    axis %= len(shape)
+    others = sorted((one for one in range(len(shape)) if one != axis), key=lambda one: -abs(strides[one]))
+    outer = [one for one in others if abs(strides[one]) >= abs(strides[axis])]
     inner = [one for one in others if one not in outer]
-    return [*outer, axis, *inner], (_product(x, outer), x.shape[axis], _product(x, inner))
+    before, after = (math.prod(shape[one] for one in some) for some in (outer, inner))
+    return (*outer, axis, *inner), (before, shape[axis], after)
 
 
-def as_features(x: npt.NDArray[Any], order: list[int], shape: tuple[int, int, int]) -> Any:
+def as_features(x: npt.NDArray[Any], order: Shape, shape: tuple[int, int, int]) -> Any:
     """``x`` as (outer, feature, inner) where it lies; a copy if its strides do not allow that."""
     x = x.transpose(order)
     try:
@@ -118,7 +128,7 @@ def prepared(
     Returns
     -------
     normspec.runtime.kernels.Prepared or None
-        None if the input is empty, or so large that preparing is not worth it, or cannot be read where it lies.
+        None if the input is empty, or cannot be read where it lies.
     """
     if not math.prod(shape):
         return None
@@ -128,27 +138,24 @@ def prepared(
     y = memory.empty_like(like)
     order, three = feature_order(y, axis)
     if like.flags.c_contiguous:
-        order, three = list(range(len(shape))), _around(shape, axis)
+        order, three = tuple(range(len(shape))), _around(shape, axis)
     try:
         steps = [one.transpose(order).reshape(three, copy=False).strides for one in (like, y)]
     except ValueError:
         return None
     cpu: Any = kernels.on("cpu")
-    return cast("kernels.Prepared | None", cpu.prepared(three, dtype, batch, *steps, memory.empty_like))
+    return cast("kernels.Prepared | None", cpu.prepared(three, dtype, batch, *steps, empty_like=memory.empty_like))
 
 
 def vector(tensor: Tensor) -> Any:
-    """A contiguous float32 or float64 array for a kernel: the tensor's own if it is one already."""
+    """An aligned contiguous float32 or float64 array for a kernel: the tensor's own if it is one already."""
     array, dtype = tensor.array, tensor._dtype
     if tensor.device != "cpu":
         return array if dtype in WIDE else devices.cuda().to_device(tensor.numpy().astype(at_least_float32(dtype)))
-    if dtype in WIDE and array.flags.c_contiguous and array.dtype.isnative:
+    flags = array.flags
+    if dtype in WIDE and flags.c_contiguous and flags.aligned and array.dtype.isnative:
         return array
-    return np.ascontiguousarray(array, at_least_float32(dtype))
-
-
-def _product(x: Any, axes: Iterable[int]) -> int:
-    return math.prod(x.shape[one] for one in axes)
+    return np.require(array, at_least_float32(dtype), ("C", "A"))
 
 
 def device_views(x: Any, axis: int, out: Any = None) -> tuple[Any, Any, Any]:

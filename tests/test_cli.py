@@ -92,7 +92,7 @@ def test_warmup_compiles_what_a_first_call_would_wait_for(tmp_path):
     cold = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept, check=True)
     assert cold.stdout == "float32, training;float32, evaluation;float32, backward\n"
     files = sorted(tmp_path.rglob("*.nbc"))
-    assert len(files) == 6  # training, evaluation, both prepared, running statistics, backward
+    assert len(files) == 3  # training, evaluation, backward
     warm = """
 import time
 import numpy

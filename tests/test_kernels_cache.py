@@ -67,10 +67,10 @@ def test_every_source_counts(changed, monkeypatch):
     """A kernel is compiled anew when a function that it calls in another file has changed."""
     assert changed in [path.name for path in cache.FILES]
     assert (cache.FILES[0].parent / "simd.py").read_bytes() in cache.SOURCES
-    before = cache.Cache(kernels.advance.py_func)._digest.hexdigest()
-    assert cache.Cache(kernels.advance.py_func)._digest.hexdigest() == before
+    before = cache.Cache(kernels.train.py_func)._digest.hexdigest()
+    assert cache.Cache(kernels.train.py_func)._digest.hexdigest() == before
     monkeypatch.setattr(cache, "SOURCES", cache.SOURCES + b" ")
-    assert cache.Cache(kernels.advance.py_func)._digest.hexdigest() != before
+    assert cache.Cache(kernels.train.py_func)._digest.hexdigest() != before
 
 
 def test_a_folder_that_is_read_only_is_read(process):

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from normspec.runtime.kernels import on
-from normspec.runtime.kernels.cpu import kernels, layout, plan
+from normspec.runtime.kernels.cpu import layout, plan, prepared
 from normspec.runtime.kernels.cpu.jit import helper, kernel
 from normspec.runtime.kernels.cpu.simd import add
 from normspec.runtime.kernels.cpu.threads import ALONE, Crew, Team, job, peek, team, together, wait
@@ -531,7 +531,9 @@ def test_plan_covers_every_value_once(shape: tuple[int, int, int], fused: bool, 
 
 
 @pytest.mark.parametrize("name", DTYPES)
-@pytest.mark.parametrize("shape", [(5, 3, 600), (9, 700, 1), (50, 3, 1), (40, 16, 7), (3, 2, 1500)])
+@pytest.mark.parametrize(
+    "shape", [(5, 3, 600), (9, 700, 1), (50, 3, 1), (40, 16, 7), (3, 2, 1500), (2, 5, 49), (3, 4, 64), (2, 3, 17)]
+)
 def test_wherever_memory_begins(shape: tuple[int, int, int], name: str) -> None:
     """Values before and after the aligned part of a run, and those of rows that are not whole vectors."""
     x = sample(shape, DTYPES[name])
@@ -552,9 +554,26 @@ def test_wherever_memory_begins(shape: tuple[int, int, int], name: str) -> None:
             assert np.array_equal(y, reference)
             assert (room[:skip] == 3).all()
             assert (room[skip + x.size :] == 3).all()
+            y[...] = x
+            call(y, y)
+            assert np.array_equal(y, reference), "in place"
 
 
-BIG = [(16, 64, 900), (60000, 33, 1), (2, 3, 90000), (300, 3000, 1), (32, 512, 49)]
+@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("inner", [1, 3, 8, 17, 49])
+def test_what_lies_between_rows_stays(inner: int, name: str) -> None:
+    x = sample((3, 4, inner), DTYPES[name])
+    room = np.full((3, 9, inner), 3, x.dtype)
+    for call in (train, lambda x, y: cpu.normalize(x, y, np.zeros(4), np.ones(4), None, None, 0.0)):
+        y = room[:, 2:6]
+        call(x, y)
+        call(x, whole := np.empty_like(x))
+        assert off(y, whole.astype(np.float64)) <= TOLERANCE[name]
+        assert (room[:, :2] == 3).all()
+        assert (room[:, 6:] == 3).all()
+
+
+BIG = [(16, 64, 900), (16, 64, 100), (512, 256, 1), (60000, 33, 1), (2, 3, 90000), (300, 3000, 1), (32, 512, 49)]
 
 
 @pytest.mark.parametrize("shape", BIG)
@@ -563,7 +582,7 @@ def test_threads_change_no_bit(shape: tuple[int, int, int], two_threads: None) -
     results = []
     for count in (1, 2):
         numba.set_num_threads(count)
-        layout.cache_clear()
+        prepared.cache_clear()
         y, z = np.empty_like(x), np.empty_like(x)
         mean, inverse = train(x, y)
         cpu.normalize(x, z, mean, inverse, None, None, EPSILON)
@@ -612,11 +631,30 @@ def test_work_is_shared_only_as_allowed(two_threads: None, monkeypatch: pytest.M
     assert asked == [2]
 
 
+def test_small_jobs_wake_a_member_only_in_a_row(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    crew, now = Team(), [10.0]
+    monkeypatch.setattr("normspec.runtime.kernels.cpu.threads.time.monotonic", lambda: now[0])
+    woken = []
+    for pause in (0, 1e-2, 5e-5, 5e-5, 2e-4, 5e-5):
+        now[0] += pause
+        woken.append(crew.crew(2, 0)[2])
+    assert woken == [0, 0, 1, 1, 0, 1]
+    assert crew.crew(2, 1)[2] == 1
+    crew.stop()
+
+
+def test_what_is_shared_with_whoever_is_awake() -> None:
+    for values, threads, woken in ((16 << 10, 1, 0), (64 << 10, 4, 0), (512 << 10, 8, 1), (4 << 20, 16, 4)):
+        x = np.empty((16, 64, values >> 10), np.float32)
+        found = layout(x.shape, x.dtype, False, x.strides, x.strides)
+        assert (min(found.threads, threads), found.woken) == (threads, woken), values
+
+
 def test_a_member_that_never_comes_is_not_waited_for(two_threads: None, monkeypatch: pytest.MonkeyPatch) -> None:
     idle = Team()
     monkeypatch.setattr("normspec.runtime.kernels.cpu.threads.serve", lambda team, member: None)
     assert idle.crew(2, 1)[0]
-    monkeypatch.setattr("normspec.runtime.kernels.cpu.team", idle)
+    monkeypatch.setattr("normspec.runtime.kernels.cpu.calls.team", idle)
     x = sample(BIG[0])
     y, z = np.empty_like(x), np.empty_like(x)
     train(x, y)
@@ -630,7 +668,7 @@ def test_no_more_threads_can_be_started(two_threads: None, monkeypatch: pytest.M
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    monkeypatch.setattr("normspec.runtime.kernels.cpu.team", Team())
+    monkeypatch.setattr("normspec.runtime.kernels.cpu.calls.team", Team())
     x = sample(BIG[0])
     y = np.empty_like(x)
     train(x, y)
@@ -733,9 +771,9 @@ def test_fork_after_use() -> None:
 
 
 def test_where_an_array_is_needs_no_numpy() -> None:
-    table = np.zeros((kernels.PARTS, 3))
+    x = np.zeros((2, 3, 1))
     for made in (np.ones(3), np.ones(6)[::2][:3].copy(), np.ones((2, 3), np.float32)[1]):
-        kernels.advance((id(made), made.itemsize), (0, 0), table, 1.0, 0.75)
+        cpu.forward_training(x, x, None, None, made, None, 1.0, 0.75, True)
         assert made.tolist() == [0.25] * 3
 
 

@@ -66,7 +66,7 @@ def test_no_more_is_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch)
     held = [pool.empty((1 << 18,), FLOAT) for _ in range(20)]
     del held
     pool.empty((1 << 19,), FLOAT)
-    assert sum(one.size for one in pool._buffers) <= 10 << 20
+    assert sum(one.memory.size for one in pool._buffers) <= 10 << 20
     many = [pool.empty((1 << 14,), FLOAT) for _ in range(TRACKED + 10)]
     assert len(pool._buffers) <= TRACKED
     assert len({address(one) for one in many}) == len(many)

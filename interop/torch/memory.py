@@ -75,7 +75,7 @@ def normalize(
     y = torch.empty_like(x)
     ready = _prepared(x, False)
     arrays = None if ready is None else _vectors((weight, bias, mean, variance, None))
-    if arrays is not None and ready.normalize_into(_array(y), _array(x), arrays, epsilon) is not None:
+    if arrays is not None and ready.normalize_into(_array(y), _array(x), arrays, epsilon):
         return y
     order = _order(y.shape, y.stride())
     vectors = _given(mean), _given(variance), _given(weight), _given(bias)
@@ -131,7 +131,7 @@ def _small(shape: Shape, strides: Shape, dtype: torch.dtype, batch: bool) -> Any
     except RuntimeError:  # no three steps lead through x
         return None
     cpu: Any = kernels.on("cpu")
-    return cpu.prepared(order.shape, _array(y).dtype, batch, *map(tuple, steps), np.empty_like)
+    return cpu.prepared(order.shape, _array(y).dtype, batch, *map(tuple, steps))
 
 
 def _vectors(tensors: Sequence[Tensor | None]) -> list[Any] | None:

@@ -83,17 +83,16 @@ class Prepared(Protocol):
 
     ``vectors`` are weight, bias, running mean, running variance and, for ``train``, a counter of batches; each may be
     None. They may be anything, and are looked at: a call with some that kernels cannot take returns None, and has done
-    nothing. Otherwise it returns the output, of the shape, dtype and order of axes of ``x``, and, if ``kept``, mean and
-    1 / standard deviation of each feature, float64; None in their place leaves them to the caller.
+    nothing. Otherwise it returns the output, of the shape, dtype and order of axes of ``x``.
     """
 
     def train(
         self, x: Array, vectors: Sequence[Any], epsilon: float, rate: float, unbiased: bool, kept: bool
     ) -> tuple[Array, Any] | None:
-        """``forward_training``, which then counts the batch."""
+        """``forward_training``, which then counts the batch; the output, and what is returned there if it is kept."""
 
-    def normalize(self, x: Array, vectors: Sequence[Any], epsilon: float, kept: bool) -> tuple[Array, Any] | None:
-        """``Backend.normalize``."""
+    def normalize(self, x: Array, vectors: Sequence[Any], epsilon: float) -> Array | None:
+        """``Backend.normalize``; returns the output."""
 
 
 @functools.cache

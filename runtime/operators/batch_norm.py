@@ -379,15 +379,15 @@ def at_once(
     """Do what was prepared; None, and nothing is done, if it does not take the vectors, the arrays of the state."""
     kept = isinstance(x, Tensor) and autograd.needed(x, state[0], state[1])
     if batch:
-        made = ready.train(given.array, vectors, epsilon, rate, unbiased, kept)
+        y, known = ready.train(given.array, vectors, epsilon, rate, unbiased, kept) or (None, None)
     else:
-        made = ready.normalize(given.array, vectors, epsilon, kept)
-    if made is None:
+        y, known = ready.normalize(given.array, vectors, epsilon), None
+    if y is None:
         return None
-    result = cast(ArrayT, given.wrap(made[0]))
+    result = cast(ArrayT, given.wrap(y))
     if kept:
         tensors = Vectors(*(one if one is None or isinstance(one, Tensor) else Tensor(one) for one in state))
-        known = made[1] or inverted(tensors, epsilon)
+        known = known or inverted(tensors, epsilon)
         record(cast(Tensor, result), cast(Tensor, x), tensors, known, batch, axis=axis, epsilon=epsilon)
     return result
 

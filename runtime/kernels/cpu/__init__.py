@@ -15,9 +15,8 @@ import numpy.typing as npt
 
 from normspec.runtime.kernels.cpu import kernels
 from normspec.runtime.kernels.cpu.cache import Cache
+from normspec.runtime.kernels.cpu.calls import Prepared
 from normspec.runtime.kernels.cpu.simd import LINE
-from normspec.runtime.kernels.cpu.small import Prepared
-from normspec.runtime.kernels.cpu.threads import ALONE, allowed, team
 
 Array = npt.NDArray[Any]
 Float64s = npt.NDArray[np.float64]
@@ -26,12 +25,15 @@ Shape = tuple[int, int, int]
 
 SEGMENT = 8192  # values in the longest run that is summed at once
 CACHED = 256 << 10  # bytes that stay in a core's cache from the first pass to the second
+LEAST = 64 << 10  # of a tile that there is more than one of
+SHARES = 8  # tiles at least of more than that, for threads to take
 COLUMNS = 512  # whose numbers stay in the first cache, if they are float64
-SHORT = 200  # values in a run whose statistics cost less across than along
+SHORT = 96  # values in a run whose statistics cost less across than along
 TINY = {2: 128, 4: 30, 8: 16}  # and in one whose normalization does, by the bytes of a value
 ENOUGH = 16  # blocks of features that keep the threads busy
 PIECES = 64
-FEW = 256 << 10  # values that are read before it is worth it to wake another thread (measured on two cores)
+SOME = 64 << 10  # values that are read before it is worth it to share them with a thread that is awake
+FEW = 256 << 10  # and to wake another one (measured on two cores)
 MANY = 1 << 20  # for each of which another one is worth it
 PAST = 32 << 20  # bytes of inputs and output, if no cache keeps all of them until the output is read
 
@@ -78,7 +80,8 @@ def plan(
     blocks of features alone, if there are enough of them, can be normalized while in the cache; else the order of
     memory is best.
     """
-    cached, past = CACHED // arrays, (arrays + 1) * outer * features * inner * itemsize >= PAST
+    total = outer * features * inner * itemsize
+    cached, past = min(CACHED // arrays, max(LEAST, total // SHARES)), (arrays + 1) * total >= PAST
     if packed and inner < (SHORT if fused else TINY[itemsize]):
         columns = 2 * COLUMNS if itemsize == 2 and not fused else COLUMNS
         lines = LINE // math.gcd(LINE, inner * itemsize)  # features after which a line of the cache begins again
@@ -107,7 +110,7 @@ class Layout(NamedTuple):
     plan: Plan
     dtype: Any  # a number of the type that stands for their own
     cut: npt.NDArray[np.int64]  # the plan, and the steps of the arrays
-    lines: int  # of a table
+    lines: int  # of a table, which calls that take sums have
     scratch: int  # numbers that a thread needs room for
     threads: int  # that find work
     woken: int  # members of the team for whom it is worth it
@@ -115,9 +118,8 @@ class Layout(NamedTuple):
     values: int  # of a feature
 
 
-@functools.lru_cache(maxsize=1024)
-def layout(shape: tuple[int, int, int], dtype: np.dtype[Any], fused: bool, *steps: Steps) -> Layout:
-    """Of arrays with these strides; few calls differ from all before them."""
+def layout(shape: Shape, dtype: np.dtype[Any], fused: bool, *steps: Steps) -> Layout:
+    """Of two or three arrays with these strides."""
     outer, features, inner = shape
     size = dtype.itemsize
     packed = all(side_by_side(one, shape, size) for one in steps)
@@ -128,14 +130,15 @@ def layout(shape: tuple[int, int, int], dtype: np.dtype[Any], fused: bool, *step
     tiles = -(-cut.rows // cut.row_step) * -(-features // cut.feature_step)
     values = outer * features * inner * (len(steps) if fused else 1)  # that are read
     kind: Any = STANDING_FOR.get(dtype.name, dtype.type)
-    table = np.array([*cut, *(step for one in steps for step in one)])
-    lines = kernels.PARTS + 2 * -(-cut.rows // cut.row_step)
+    table = np.array([*cut, *(step for one in (*steps, (0, 0, 0))[:3] for step in one)])
+    lines = kernels.PARTS + 2 * -(-cut.rows // cut.row_step) if fused else 0
     turns = kernels.TURNS // 8 + -(-features // cut.feature_step)
     width = min(cut.feature_step, features)
     scratch = kernels.VECTORS * (width if fused else features)
     scratch += kernels.STREAMS * (cut.repeat * width * cut.inner + kernels.SPARE) + LINE // 8
-    threads = 1 if values < FEW else tiles
-    return Layout(cut, kind(0), table, lines, scratch, threads, -(-values // MANY), turns, outer * inner)
+    threads = 1 if values < SOME else tiles
+    woken = 0 if values < FEW else -(-values // MANY)
+    return Layout(cut, kind(0), table, lines, scratch, threads, woken, turns, outer * inner)
 
 
 def side_by_side(strides: Steps, shape: tuple[int, int, int], itemsize: int) -> bool:
@@ -149,24 +152,23 @@ def side_by_side(strides: Steps, shape: tuple[int, int, int], itemsize: int) -> 
     )
 
 
-def vector(values: Array | None) -> kernels.Vector:
-    """A contiguous array of float32 or float64, or nothing, as kernels take it."""
-    return (0, 0) if values is None else (id(values), values.itemsize)
-
-
-def run(kernel: Callable[..., None], cut: Layout, *arguments: Any) -> None:
-    """A kernel on all tiles, by as many threads as are worth it."""
-    threads = min(allowed(), cut.threads) if cut.threads > 1 else 1
-    crew = team.crew(threads, cut.woken) if threads > 1 else ALONE
-    kernel(crew, np.zeros(cut.turns, np.int64), np.empty((threads, cut.scratch)), *arguments)
+@functools.lru_cache(maxsize=1024)
+def prepared(
+    shape: Shape,
+    dtype: np.dtype[Any],
+    fused: bool,
+    *steps: Steps,
+    empty_like: Callable[[Array], Array] = np.empty_like,
+) -> Prepared:
+    """Calls on arrays with these strides."""
+    return Prepared(layout(shape, dtype, fused, *steps), empty_like)
 
 
 def batch_statistics(x: Array) -> tuple[Float64s, Float64s]:
     """Mean and M2 of each feature."""
-    cut = layout(x.shape, x.dtype, True, x.strides, x.strides)
-    table = np.empty((cut.lines, x.shape[1]))
-    run(kernels.train, cut, id(x), 0, cut.dtype, cut.cut, (0, 0), (0, 0), 1.0, table)
-    return table[kernels.MEAN].copy(), table[kernels.M2].copy()
+    call = prepared(x.shape, x.dtype, True, x.strides, x.strides)
+    room = _done(call.train_into(None, x, (None,) * 5, 1.0, 0.0, False))
+    return call.line(room, kernels.MEAN), call.line(room, kernels.M2)
 
 
 def normalize(
@@ -179,9 +181,8 @@ def normalize(
     epsilon: float,
 ) -> None:
     """Normalize by the given statistics, or by mean 0 and variance 1."""
-    cut = layout(x.shape, x.dtype, False, x.strides, y.strides)
-    vectors = vector(mean), vector(variance), vector(weight), vector(bias)
-    run(kernels.normalize, cut, id(x), id(y), cut.dtype, cut.cut, *vectors, epsilon)
+    call = prepared(x.shape, x.dtype, False, x.strides, y.strides)
+    _done(call.normalize_into(y, x, (weight, bias, mean, variance), epsilon) or None)
 
 
 def forward_training(
@@ -196,14 +197,9 @@ def forward_training(
     unbiased: bool,
 ) -> tuple[Float64s, Float64s]:
     """Normalize by the statistics of ``x`` itself, then move the running ones towards them."""
-    cut = layout(x.shape, x.dtype, True, x.strides, y.strides)
-    table = np.empty((cut.lines, x.shape[1]))
-    vectors = vector(weight), vector(bias)
-    run(kernels.train, cut, id(x), id(y), cut.dtype, cut.cut, *vectors, epsilon, table)
-    if running_mean is not None or running_var is not None:
-        divisor = max(1, cut.values - unbiased)
-        kernels.advance(vector(running_mean), vector(running_var), table, divisor, rate)
-    return table[kernels.MEAN].copy(), table[kernels.INVERSE].copy()
+    call = prepared(x.shape, x.dtype, True, x.strides, y.strides)
+    vectors = weight, bias, running_mean, running_var, None
+    return call.statistics(_done(call.train_into(y, x, vectors, epsilon, rate, unbiased)))
 
 
 def backward(
@@ -211,34 +207,30 @@ def backward(
 ) -> tuple[Float64s, Float64s]:
     """Gradients of the weight, the bias and, unless ``dx`` is None, the input."""
     target = dx if batch else None
-    cut = layout(x.shape, x.dtype, True, x.strides, (x if target is None else target).strides, dy.strides)
-    table = np.empty((cut.lines, x.shape[1]))
-    vectors = vector(mean), vector(invstd), vector(weight)
-    places = id(x), id(dy), 0 if target is None else id(target)
-    run(kernels.differentiate, cut, *places, cut.dtype, cut.cut, *vectors, table)
+    call = prepared(x.shape, x.dtype, True, x.strides, (x if target is None else target).strides, dy.strides)
+    room = _done(call.differentiate_into(target, x, dy, (weight, mean, invstd)))
     if dx is not None and not batch:
         normalize(dy, dx, None, None, invstd if weight is None else invstd * weight, None, 0.0)
-    return table[kernels.DWEIGHT].copy(), table[kernels.DBIAS].copy()
+    return call.line(room, kernels.DWEIGHT), call.line(room, kernels.DBIAS)
+
+
+def _done(room: Any) -> Any:
+    """What a call has left, if it took the vectors."""
+    if room is None:
+        raise ValueError("vectors: expected aligned contiguous arrays of a float32 or float64 a feature, or None")
+    return room
 
 
 def warm(dtypes: Iterable[np.dtype[Any]]) -> Iterator[str]:
     """Compile every kernel for these element types, or load it from disk; names each beforehand."""
     Cache.told = True
     mean, variance = np.zeros(1), np.ones(1)
-    vectors = None, None, mean, variance, None
-
-    def small(x: Array, fused: bool) -> Prepared:
-        steps: Any = x.strides, x.strides
-        return Prepared(layout((2, 1, 3), x.dtype, fused, *steps), 1, fused, np.empty_like)
-
     for dtype in dtypes:
         x = np.ones((2, 1, 3), dtype)
         yield f"{dtype.name}, training"
         forward_training(x, x, None, None, mean, variance, 1.0, 0.0, False)
-        small(x, True).train(x, vectors, 1.0, 0.0, False, False)
         yield f"{dtype.name}, evaluation"
         normalize(x, x, mean, variance, None, None, 1.0)
-        small(x, False).normalize(x, vectors, 1.0, False)
         yield f"{dtype.name}, backward"
         backward(x, x, x, mean, variance, None, True)
 
@@ -247,16 +239,3 @@ def cache_path() -> str | None:
     """The folder that kernels were kept in or loaded from, if there is one."""
     found: str | None = kernels.train.stats.cache_path
     return found
-
-
-def prepared(
-    shape: Shape,
-    dtype: np.dtype[Any],
-    fused: bool,
-    x_steps: Steps,
-    y_steps: Steps,
-    empty_like: Callable[[Array], Array],
-) -> Prepared | None:
-    """Calls on ``x`` and ``y`` with these strides; None if several threads should work on them."""
-    cut = layout(shape, dtype, fused, x_steps, y_steps)
-    return Prepared(cut, shape[1], fused, empty_like) if cut.threads == 1 else None

@@ -65,6 +65,7 @@ BLOCK = 4096  # values of a feature that are summed before they are merged
 GROWTH = 32  # times as many as there were before
 ROWS = 4  # that are summed at once, if it is of one array: of two, the processor loses track of so many
 EIGHT = LINE // 8  # float64
+SEVERAL = 128  # values in a run of which whole lines are written, if the next run is as well
 AHEAD = 4  # rows that are asked for before they are needed
 SMALLEST, GREATEST = 2.0**-126, 2.0**100  # numbers of a feature that float32 normalizes with
 VECTORS = STREAMS = 4  # numbers of a feature and of a column that a tile needs at once
@@ -89,12 +90,6 @@ merge = helper()(formulas.merge)
 def plan_of(cut: Any) -> Cut:
     """How a batch is cut."""
     return cut[0], cut[1], cut[2], cut[3], cut[4], cut[5], cut[6], cut[7]
-
-
-@inlined
-def place(array: int, cut: Any, which: int) -> Place:
-    """Where an array lies, of which the table of steps is that."""
-    return data(array), cut[8 + 3 * which], cut[9 + 3 * which], cut[10 + 3 * which]
 
 
 @inlined
@@ -169,6 +164,13 @@ def run_of(x: Any, row: int, feature: int, cut: Cut) -> Any:
         return x
     segments = (cut[0] + cut[1] - 1) // cut[1]
     return moved(x, row // segments * x[1] + feature * x[2] + row % segments * cut[1] * x[3])
+
+
+@inlined
+def followed(x: Any, y: Place, cut: Cut, dtype: Any) -> bool:
+    """Whether runs of features follow each other in both, which are not the same memory, or the first is nothing."""
+    step = cut[0] * size_of(dtype)
+    return x is None or (x[0] != y[0] and x[2] == step and y[2] == step)
 
 
 @inlined
@@ -637,6 +639,16 @@ def write_packed(x: Place, dy: Any, y: Place, dtype: Any, count: int, past: bool
         write(lower, upper, target, whole * size, dtype, same, 0, end - whole, False)
 
 
+@inlined
+def write_over(x: Place, dy: Any, y: Place, dtype: Any, count: int, numbers: Any) -> None:
+    """A run of a line or more, and less than a line of the next, which is written afterwards. Masks cost more."""
+    size, lanes = size_of(dtype), LINE // size_of(dtype)
+    like = zeros(dtype, numbers[0])
+    same = splat(numbers[0], like), splat(numbers[1], like), splat(numbers[2], like), splat(numbers[3], like)
+    for i in range(0, count, lanes):
+        write(x, dy, y, i * size, dtype, same, 0, lanes, False)
+
+
 @helper()
 def write_strided(x: Place, dy: Any, y: Place, dtype: Any, count: int, numbers: Any) -> None:
     """A run of a feature with any step."""
@@ -652,6 +664,8 @@ def write_strided(x: Place, dy: Any, y: Place, dtype: Any, count: int, numbers: 
 def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Table) -> None:
     """The same where runs lie anywhere."""
     side_by_side = packed(x, dtype) and packed(dy, dtype) and packed(y, dtype)
+    over = side_by_side and not past and cut[0] * size_of(dtype) >= LINE and cut[0] < SEVERAL
+    over = over and followed(x, y, cut, dtype) and followed(dy, y, cut, dtype)
     for row in range(tile[0], tile[1]):
         count = values_before(row + 1, cut) - values_before(row, cut)
         lower, upper, target = run_of(x, row, tile[2], cut), run_of(dy, row, tile[2], cut), run_of(y, row, tile[2], cut)
@@ -664,6 +678,8 @@ def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile,
             numbers = real(mean, dtype), real(scale, dtype), real(shift, dtype), real(gain, dtype)
             if not ordinary((entry(own, 0, i), own[1]), 1, 3 if dy is None else 4, dtype):
                 write_strided(*places, dtype, count, (mean, scale, shift, gain))
+            elif over and i + 1 < tile[3] - tile[2]:
+                write_over(*places, dtype, count, numbers)
             elif side_by_side:
                 write_packed(*places, dtype, count, past, numbers)
             else:
@@ -728,27 +744,6 @@ def train_tiles(
             turn = claim_again(turns, rank, count)
 
 
-@kernel
-def train(
-    crew: Crew,
-    turns: Any,
-    scratch: Any,
-    x_id: int,
-    y_id: int,
-    dtype: Any,
-    cut: Any,
-    weight: Vector,
-    bias: Vector,
-    epsilon: float,
-    known: Any,
-) -> None:
-    """Statistics, and unless y is 0 the normalization by them: of a tile at once if it has all rows, else of all."""
-    x, y, table = place(x_id, cut, 0), place(y_id, cut, 1), (known.ctypes.data, known.strides[0])
-    room = scratch.ctypes.data, scratch.strides[0]
-    given = turns.ctypes.data, room, x, y, dtype, cut, weight, bias, epsilon, table
-    together(crew, job(train_tiles, given))
-
-
 @helper()
 def normalize_tiles(
     rank: int,
@@ -783,28 +778,6 @@ def normalize_tiles(
     while tile >= 0:
         rescale(x, None, y, dtype, plan, tile_of(tile, plan), table, columns)
         tile = claim(turns, rank, tiles(plan))
-
-
-@kernel
-def normalize(
-    crew: Crew,
-    turns: Any,
-    scratch: Any,
-    x_id: int,
-    y_id: int,
-    dtype: Any,
-    cut: Any,
-    mean: Vector,
-    variance: Vector,
-    weight: Vector,
-    bias: Vector,
-    epsilon: float,
-) -> None:
-    """By statistics that are given."""
-    x, y = place(x_id, cut, 0), place(y_id, cut, 1)
-    room = scratch.ctypes.data, scratch.strides[0]
-    given = turns.ctypes.data, room, x, y, dtype, cut, mean, variance, weight, bias, epsilon
-    together(crew, job(normalize_tiles, given))
 
 
 @helper()
@@ -873,29 +846,6 @@ def differentiate_tiles(
             turn = claim_again(turns, rank, count)
 
 
-@kernel
-def differentiate(
-    crew: Crew,
-    turns: Any,
-    scratch: Any,
-    x_id: int,
-    dy_id: int,
-    dx_id: int,
-    dtype: Any,
-    cut: Any,
-    mean: Vector,
-    inverse: Vector,
-    weight: Vector,
-    known: Any,
-) -> None:
-    """Gradients of weight, bias and, unless dx is 0, x, from which the statistics were taken; as ``train``."""
-    x, dx, dy = place(x_id, cut, 0), place(dx_id, cut, 1), place(dy_id, cut, 2)
-    table = known.ctypes.data, known.strides[0]
-    room = scratch.ctypes.data, scratch.strides[0]
-    given = turns.ctypes.data, room, x, dy, dx, dtype, cut, mean, inverse, weight, table
-    together(crew, job(differentiate_tiles, given))
-
-
 @inlined
 def move(running: Vector, values: int, count: int, divisor: float, rate: float) -> None:
     """A running statistic a step nearer to a batch's."""
@@ -908,22 +858,29 @@ def move(running: Vector, values: int, count: int, divisor: float, rate: float) 
             store(address, 4 * i, np.float32(0), (1.0 - rate) * load(address, 4 * i, np.float32(0)) + step)
 
 
-@kernel
-def advance(mean: Vector, variance: Vector, known: Any, divisor: float, rate: float) -> None:
-    """Both of them."""
-    table = known.ctypes.data, known.strides[0]
-    move(mean, entry(table, MEAN, 0), known.shape[1], 1.0, rate)
-    move(variance, entry(table, M2, 0), known.shape[1], divisor, rate)
+@inlined
+def move_by_one(count: Vector) -> None:
+    """A counter of batches."""
+    address = data(count[0])
+    if count[1] == 1:
+        add(address, 1)
+    elif count[1] == 8:
+        put(address, 0, number(address, 0) + 1.0)
+    elif count[1] == 4:
+        store(address, 0, np.float32(0), load(address, 0, np.float32(0)) + 1.0)
 
 
-# ---------------------------------------------------------------------------------------------------- prepared calls
+# ------------------------------------------------------------------------------------------------------------- calls
 #
-# All arrays come in one tuple, by its ``id``. What is known of x and y is in a table; vectors are looked at here.
+# All arrays come in one tuple, by its ``id``. What is known of x, y and dy is in a table; vectors are looked at here.
 
-X, Y, ROOM, WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, COUNT = range(8)  # places in the tuple
+X, Y, ROOM, WEIGHT = range(4)  # places in the tuple
+BIAS, RUNNING_MEAN, RUNNING_VAR, COUNT = range(4, 8)
+DY, BATCH_MEAN, BATCH_INVERSE = range(4, 7)
 
-# Behind the plan and the steps of x and y: ids of NumPy's array, None and dtypes; numbers that turns and a table take.
-ARRAY, NONE, FLOAT32, FLOAT64, INT64, COUNTED, TABLE = range(14, 21)
+# Behind the plan and the steps of x, y and dy: ids of NumPy's array, None and dtypes; numbers that turns, a table and
+# one thread's scratch take.
+ARRAY, NONE, FLOAT32, FLOAT64, INT64, COUNTED, TABLE, SCRATCH = range(17, 25)
 
 TUPLE, OBJECT = tuple.__basicsize__, object.__basicsize__  # bytes before what is in a tuple, and in an array
 TYPE, RANK, LENGTHS, DTYPE, FLAGS = OBJECT - 8, OBJECT + 8, OBJECT + 16, OBJECT + 40, OBJECT + 48  # of an array
@@ -932,10 +889,17 @@ READ, WRITTEN = 0x101, 0x501  # NumPy's flags: contiguous and aligned, and write
 
 
 @inlined
-def item(arrays: int, which: int) -> int:
-    """The ``id`` of what a tuple has in a place."""
-    found: int = peek(arrays + TUPLE + 8 * which)
-    return found
+def item(arrays: int, which: int, facts: Any) -> int:
+    """The ``id`` of what a tuple has in a place; 0 of None."""
+    found = peek(arrays + TUPLE + 8 * which)
+    return 0 if found == facts[NONE] else found
+
+
+@inlined
+def place(arrays: int, which: int, facts: Any, steps: int) -> Place:
+    """Where an array lies, of which the table of steps is that."""
+    first = 8 + 3 * steps
+    return data(item(arrays, which, facts)), facts[first], facts[first + 1], facts[first + 2]
 
 
 @inlined
@@ -950,8 +914,8 @@ def kind_of(array: int, facts: Any, rank: int, flags: int) -> int:
 @inlined
 def vector(arrays: int, which: int, facts: Any, flags: int) -> Vector:
     """One number a feature, or none; its size is negative if kernels cannot take it as it is."""
-    array = item(arrays, which)
-    if array == facts[NONE]:
+    array = item(arrays, which, facts)
+    if array == 0:
         return 0, 0
     kind = kind_of(array, facts, 1, flags)
     if kind == 0 or peek(peek(array + LENGTHS)) != facts[5]:
@@ -964,8 +928,8 @@ def vector(arrays: int, which: int, facts: Any, flags: int) -> Vector:
 @inlined
 def counter(arrays: int, facts: Any) -> Vector:
     """The number of batches; its size is 0 if there is none, 1 if it is an integer."""
-    array = item(arrays, COUNT)
-    if array == facts[NONE]:
+    array = item(arrays, COUNT, facts)
+    if array == 0:
         return 0, 0
     kind = kind_of(array, facts, 0, WRITTEN)
     if kind == facts[INT64]:
@@ -976,52 +940,56 @@ def counter(arrays: int, facts: Any) -> Vector:
 
 
 @inlined
-def rewound(arrays: int, facts: Any) -> tuple[int, int]:
-    """The turns, of which none was taken, and the line of the cache behind them."""
-    turns = data(item(arrays, ROOM))
+def rewound(arrays: int, facts: Any) -> tuple[int, Table, Table]:
+    """The turns, of which none was taken, and behind them the table, and the scratch of threads."""
+    turns = data(item(arrays, ROOM, facts))
     for i in range(facts[COUNTED]):
         put(turns, i, 0.0)
-    return turns, turns + 8 * facts[COUNTED]
+    table = turns + 8 * facts[COUNTED]
+    return turns, (table, 8 * facts[5]), (table + 8 * facts[TABLE], 8 * facts[SCRATCH])
 
 
 @kernel
-def train_prepared(arrays: int, facts: Any, dtype: Any, epsilon: float, divisor: float, rate: float) -> bool:
-    """``train``, ``advance`` and count the batch; False, and nothing is done, if a vector is not as they take it."""
+def train(crew: Crew, arrays: int, facts: Any, dtype: Any, epsilon: float, divisor: float, rate: float) -> bool:
+    """Statistics, and with a y the normalization by them: of a tile at once if it has all rows, else of all.
+
+    Then the running statistics move, and the counter. False, and nothing is done, if a vector is not one that is taken.
+    """
     weight, bias = vector(arrays, WEIGHT, facts, READ), vector(arrays, BIAS, facts, READ)
     mean, variance = vector(arrays, RUNNING_MEAN, facts, WRITTEN), vector(arrays, RUNNING_VAR, facts, WRITTEN)
     count = counter(arrays, facts)
     if min(weight[1], bias[1], mean[1], variance[1], count[1]) < 0:
         return False
-    (turns, start), features = rewound(arrays, facts), facts[5]
-    table, scratch = (start, 8 * features), (start + 8 * facts[TABLE], 0)
-    x, y = place(item(arrays, X), facts, 0), place(item(arrays, Y), facts, 1)
-    train_tiles(0, turns, scratch, x, y, dtype, facts, weight, bias, epsilon, table)
-    move(mean, entry(table, MEAN, 0), features, 1.0, rate)
-    move(variance, entry(table, M2, 0), features, divisor, rate)
-    if count[1] == 1:
-        add(data(count[0]), 1)
-    else:
-        move_by_one(count)
+    turns, table, scratch = rewound(arrays, facts)
+    x, y = place(arrays, X, facts, 0), place(arrays, Y, facts, 1)
+    together(crew, job(train_tiles, (turns, scratch, x, y, dtype, facts, weight, bias, epsilon, table)))
+    move(mean, entry(table, MEAN, 0), facts[5], 1.0, rate)
+    move(variance, entry(table, M2, 0), facts[5], divisor, rate)
+    move_by_one(count)
     return True
 
 
-@inlined
-def move_by_one(count: Vector) -> None:
-    """Count, in floating-point numbers."""
-    address = data(count[0])
-    if count[1] == 8:
-        put(address, 0, number(address, 0) + 1.0)
-    elif count[1] == 4:
-        store(address, 0, np.float32(0), load(address, 0, np.float32(0)) + 1.0)
-
-
 @kernel
-def normalize_prepared(arrays: int, facts: Any, dtype: Any, epsilon: float) -> bool:
-    """``normalize``; False, and nothing is done, if a vector is not as it takes it."""
+def normalize(crew: Crew, arrays: int, facts: Any, dtype: Any, epsilon: float) -> bool:
+    """By statistics that are given; False, and nothing is done, if a vector is not one that is taken."""
     weight, bias = vector(arrays, WEIGHT, facts, READ), vector(arrays, BIAS, facts, READ)
     mean, variance = vector(arrays, RUNNING_MEAN, facts, READ), vector(arrays, RUNNING_VAR, facts, READ)
     if min(weight[1], bias[1], mean[1], variance[1]) < 0:
         return False
-    (turns, start), x, y = rewound(arrays, facts), place(item(arrays, X), facts, 0), place(item(arrays, Y), facts, 1)
-    normalize_tiles(0, turns, (start, 0), x, y, dtype, facts, mean, variance, weight, bias, epsilon)
+    turns, _, scratch = rewound(arrays, facts)
+    x, y = place(arrays, X, facts, 0), place(arrays, Y, facts, 1)
+    together(crew, job(normalize_tiles, (turns, scratch, x, y, dtype, facts, mean, variance, weight, bias, epsilon)))
+    return True
+
+
+@kernel
+def differentiate(crew: Crew, arrays: int, facts: Any, dtype: Any) -> bool:
+    """Gradients of weight, bias and, if there is a y for it, x, from which the statistics were taken; as ``train``."""
+    weight, mean = vector(arrays, WEIGHT, facts, READ), vector(arrays, BATCH_MEAN, facts, READ)
+    inverse = vector(arrays, BATCH_INVERSE, facts, READ)
+    if min(weight[1], mean[1], inverse[1]) < 0:
+        return False
+    turns, table, scratch = rewound(arrays, facts)
+    x, dx, dy = place(arrays, X, facts, 0), place(arrays, Y, facts, 1), place(arrays, DY, facts, 2)
+    together(crew, job(differentiate_tiles, (turns, scratch, x, dy, dx, dtype, facts, mean, inverse, weight, table)))
     return True

@@ -36,6 +36,7 @@ library: Any = numba  # whose types omit half of what it exports
 
 LINE = 64  # bytes of a line of the cache
 AWAKE = 1e-3  # seconds that a member looks for the next job
+AGAIN = 1e-4  # after a job that is too small to wake anybody, in which another one makes that worth it
 LOOKS = 1024  # between two offers of the processor to others
 CPUS = 1024  # in a set of them
 
@@ -297,10 +298,17 @@ class Team:
         start = -memory.ctypes.data % LINE // 8
         self._address, self._numbers = memory.ctypes.data + 8 * start, memory[start:]
         self._members: list[threading.Thread] = []
+        self._last = 0.0  # when somebody came with a small job
         self._lock = threading.Lock()
 
     def crew(self, threads: int, woken: int) -> Crew:
-        """For a job of at most so many threads, which is worth waking so many members; others come if awake."""
+        """For a job of at most so many threads, which is worth waking so many members; others come if awake.
+
+        A small job is worth waking nobody, but if it is not the only one, a member will be awake for the others.
+        """
+        if woken == 0:
+            before, self._last = self._last, time.monotonic()
+            woken = int(self._last - before < AGAIN)
         woken = min(woken, threads - 1)
         if len(self._members) < min(woken, self._most):
             self._hire(woken)

@@ -142,7 +142,7 @@ class Prepared:
             count[()] += 1
         return y, known
 
-    def normalize(self, x: Array, vectors: Sequence[Any], epsilon: float, kept: bool) -> tuple[Array, Any] | None:
+    def normalize(self, x: Array, vectors: Sequence[Any], epsilon: float) -> Array | None:
         weight, bias, mean, variance, _ = vectors
         y, others = self._output(x), (mean, variance, weight, bias)
         key = (self, y.strides, (x.pointer | y.pointer) % 16, *_facts(others))
@@ -153,7 +153,7 @@ class Prepared:
                 return None
             plan = _keep(key, layout(*views).inference(*views, others))
         _launch(plan, x, (y, *others), (x.pointer, y.pointer, *_pointers(others)), epsilon)
-        return y, None
+        return y
 
     def _output(self, x: Array, behind: int = 0) -> Array:
         """Memory for y, and for so many bytes behind it if the library of x is our own."""
