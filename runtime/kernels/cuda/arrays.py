@@ -8,6 +8,7 @@ of, is held as uint16.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import sys
 from collections.abc import Callable, Hashable
@@ -45,8 +46,17 @@ def _allocate(size: int, device: int, stream: int) -> tuple[Any, int]:
 OWN = Library(lambda device: LEGACY, _allocate)
 
 
+_made = itertools.count(1)
+
+
+@functools.lru_cache(maxsize=4096)
+def _alike(facts: tuple[Hashable, ...]) -> int:
+    """A number for these facts, and none else; another, if they were forgotten."""
+    return next(_made)
+
+
 class DeviceArray:
-    """A strided array in the memory of a GPU.
+    """A strided array in the memory of a GPU. What is said of it when it is made stays so.
 
     Parameters
     ----------
@@ -68,7 +78,7 @@ class DeviceArray:
         Must not be written.
     """
 
-    __slots__ = ("device", "dtype", "library", "owner", "pointer", "readonly", "shape", "stream", "strides")
+    __slots__ = ("_facts", "device", "dtype", "library", "owner", "pointer", "readonly", "shape", "stream", "strides")
 
     def __init__(
         self,
@@ -91,6 +101,14 @@ class DeviceArray:
         self.owner = owner
         self.library = library
         self.readonly = readonly
+        self._facts = 0
+
+    @property
+    def facts(self) -> int:
+        """A number that arrays share whose dtype, shape, strides, device and ``readonly`` are the same."""
+        if not self._facts:
+            self._facts = _alike((self.dtype, self.shape, self.strides, self.device, self.readonly))
+        return self._facts
 
     @property
     def ndim(self) -> int:

@@ -139,7 +139,7 @@ class Prepared:
         pointers = x.pointer, y.pointer, *_pointers(vectors), 0, mean, invstd
         _launch(plan, x, (y, *vectors), pointers, epsilon, rate)
         if count is not None:
-            count[()] += 1
+            count[()] = count.item() + 1
         return y, known
 
     def normalize(self, x: Array, vectors: Sequence[Any], epsilon: float) -> Array | None:
@@ -195,12 +195,7 @@ def _fits(vector: Array, shape: Shape, dtypes: Sequence[np.dtype[Any]], device: 
 
 def _facts(vectors: Sequence[Any]) -> list[Hashable]:
     """All of vectors that plans depend on."""
-    return [
-        (one.dtype, one.shape, one.strides, one.device, one.readonly)
-        if type(one) is DeviceArray
-        else cast(Hashable, type(one))
-        for one in vectors
-    ]
+    return [one.facts if type(one) is DeviceArray else cast(Hashable, type(one)) for one in vectors]
 
 
 @contextmanager
