@@ -21,7 +21,7 @@ from .measure import Result
 from .peers import PEERS, Peer, ours
 from .rows import DTYPES, QUICK, SHAPES, Shape, combinations
 
-SECONDS, QUICK_SECONDS = 380.0, 20.0
+SECONDS, QUICK_SECONDS = 270.0, 20.0
 
 
 def main(argv: Sequence[str]) -> int:
