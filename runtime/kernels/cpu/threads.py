@@ -1,7 +1,7 @@
 """A team of threads that share a compiled job without the GIL.
 
 Its members are Python threads that stay in one compiled loop. They take a job, a function and its arguments, from
-memory that all share; they look for the next for about a millisecond, and then wait on a lock of their own. The caller
+memory that all share; they look for the next for 0.2 ms, and then wait on a lock of their own. The caller
 works, too, and never waits for a member that has not begun: if none comes, it does everything alone. So it does while
 the team works for another caller. Who did what never shows in a result.
 
@@ -35,7 +35,7 @@ ALONE: Crew = (0, 1, 0)
 library: Any = numba  # whose types omit half of what it exports
 
 LINE = 64  # bytes of a line of the cache
-AWAKE = 1e-3  # seconds that a member looks for the next job
+AWAKE = 2e-4  # seconds that a member looks for the next job
 AGAIN = 1e-4  # after a job that is too small to wake anybody, in which another one makes that worth it
 LOOKS = 1024  # between two offers of the processor to others
 CPUS = 1024  # in a set of them
