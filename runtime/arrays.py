@@ -154,7 +154,8 @@ def vector(tensor: Tensor) -> Any:
         return array if dtype in WIDE else devices.cuda().to_device(tensor.numpy().astype(at_least_float32(dtype)))
     flags = array.flags
     if dtype in WIDE and flags.c_contiguous and flags.aligned and array.dtype.isnative:
-        return array
+        known = np.dtype(dtype)  # the one object that kernels know; what was pickled has another
+        return array if array.dtype is known else array.view(known)
     return np.require(array, at_least_float32(dtype), ("C", "A"))
 
 

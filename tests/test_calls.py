@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import threading
 import time
 import weakref
@@ -152,6 +153,10 @@ CHANGES = {
     "an array backwards": lambda m: setattr(m.weight, "array", np.arange(3, dtype=np.float32)[::-1]),
     "arrays that are not aligned": lambda m: [
         setattr(one, "array", unaligned(one.array)) for one in (m.weight, m.bias, m.running_mean, m.running_var)
+    ],
+    "arrays that were pickled": lambda m: [
+        setattr(one, "array", pickle.loads(pickle.dumps(one.array)))
+        for one in (m.weight, m.bias, m.running_mean, m.running_var)
     ],
     "the values": lambda m: m.bias.copy_(torch.Tensor(np.full(3, 5, np.float32))),
     "statistics": lambda m: setattr(m, "running_mean", torch.Tensor(np.full(3, 5, np.float32))),
