@@ -21,7 +21,8 @@ from .measure import Result
 from .peers import PEERS, Peer, ours
 from .rows import DTYPES, QUICK, SHAPES, Shape, combinations
 
-SECONDS, QUICK_SECONDS = 270.0, 20.0
+SECONDS, QUICK_SECONDS = 400.0, 20.0
+LEAST = 1.0  # second of each row, should the large ones before it take longer than their part
 
 
 def main(argv: Sequence[str]) -> int:
@@ -57,7 +58,8 @@ def run(options: argparse.Namespace, command: str) -> tuple[list[Result], dict[s
     peers = [Peer("ours", (), "", ours), *(peer for peer in PEERS if peer.installed)]
     before, began, line = machine.load(), time.perf_counter(), Line()
     seconds = default if options.seconds is None else options.seconds
-    results = list(measure.every(chosen, functools.partial(measure.measure, peers), seconds, line))
+    least = min(LEAST, seconds / len(chosen))
+    results = list(measure.every(chosen, functools.partial(measure.measure, peers), seconds, line, least))
     line.done()
     return results, {
         **machine.describe(),

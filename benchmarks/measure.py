@@ -66,15 +66,23 @@ def counterpart(name: str) -> str:
 
 
 def every(
-    rows: Sequence[Row], measure: Callable[[Row, float], Outcome], seconds: float, progress: Progress
+    rows: Sequence[Row],
+    measure: Callable[[Row, float], Outcome],
+    seconds: float,
+    progress: Progress,
+    least: float = 0.0,
 ) -> Iterator[Outcome]:
-    """Measure the rows, each until a moment of ``time.perf_counter``, with more time for the large ones."""
+    """Measure the rows, each until a moment of ``time.perf_counter``, with more time for the large ones.
+
+    However long those before it took, a row has ``least`` seconds.
+    """
     end = time.perf_counter() + seconds
     weights = [SMALL + row.size / STEP for row in rows]
     for number, row in enumerate(rows):
         left = end - time.perf_counter()
         progress(f"{number + 1} of {len(rows)}, {row}: {max(0, left):.0f} s left")
-        yield measure(row, time.perf_counter() + left * weights[number] / sum(weights[number:]))
+        share = left * weights[number] / sum(weights[number:])
+        yield measure(row, time.perf_counter() + max(least, share))
 
 
 def measure(peers: Sequence[Peer], row: Row, end: float) -> Result:

@@ -34,15 +34,15 @@ writes past the cache, which the copy does not.
 METHOD = (
     "All in one process, in turns of random order. A turn is a pause of {pause:.0f} ms (so that threads of the one "
     "before have gone to sleep), a call that is not counted (unless a call takes over {long:.0f} ms), then calls of "
-    "one after the other for {turn:.0f} ms, at least one and at most {samples}; results are freed within the time. "
-    "A candidate that has had its part of a row's time sits out, after {rounds} turns. A time is the median of the "
-    "medians of the turns. A ratio is a candidate's time over ours; names that end in `out=` are compared with "
-    "`ours out=`. Beside it in parentheses, where they are a factor of {apart} apart, is the ratio of the shortest "
-    "times: a library whose threads wait for each other by spinning (torch's, on virtual machines) can take "
-    "milliseconds for what takes it microseconds when it is lucky, and then a median says more of the machine than "
-    "of its kernels. The plot and the list of rows below 1.0 go by the lower of both. Where all of a library's "
-    "turns were such, neither tells: times that are multiples of 4 ms are a sign of it, and of a machine that "
-    "others use. Ours is first held to NumPy in float64, every value, and not timed where it is wrong; of the "
+    "one after the other for {turn:.0f} ms, at least one and at most {samples}; results are freed within the time. A "
+    "candidate that has had its part of a row's time sits out, after {rounds} turns or {slow:g} seconds of them. A "
+    "time is the median of the medians of the turns. A ratio is a candidate's time over ours; names that end in "
+    "`out=` are compared with `ours out=`. Beside it in parentheses, where they are a factor of {apart} apart, is the"
+    " ratio of the shortest times: a library whose threads wait for each other by spinning (torch's, on virtual "
+    "machines) can take milliseconds for what takes it microseconds when it is lucky, and then a median says more of "
+    "the machine than of its kernels. The plot and the list of rows below 1.0 go by the lower of both. Where all of a"
+    " library's turns were such, neither tells: times that are multiples of 4 ms are a sign of it, and of a machine "
+    "that others use. Ours is first held to NumPy in float64, every value, and not timed where it is wrong; of the "
     "others it is checked that they compute the same."
 )
 
@@ -55,6 +55,7 @@ def method() -> str:
         turn=1e3 * timing.TURN,
         samples=timing.SAMPLES,
         rounds=timing.ROUNDS,
+        slow=timing.SLOW,
         apart=APART,
     )
 

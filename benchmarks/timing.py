@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 Call = Callable[[], object]
 
 PAUSE = 0.025  # seconds before a turn: OpenMP's threads spin for milliseconds after their last work
-WARM = 1  # calls before the first turn, which may compile
 TURN = 0.01  # seconds of samples in a turn, or a single one
 SAMPLES = 100  # at most, in a turn
 LONG = 0.1  # seconds; a longer call begins its turn cold, for waking threads takes a hundredth of that
 ROUNDS = 3  # at least, whatever the time
+SLOW = 0.25  # seconds, after which fewer will do
 
 
 @dataclass(frozen=True)
@@ -72,15 +72,15 @@ def interleave(
     clock: Clock | None = None,
     turn: Turn | None = None,
 ) -> dict[str, Timing]:
-    """Give every call turns until the time is up, three at the least.
+    """Give every call turns until the time is up, three at the least, or a quarter of a second of them.
 
     Parameters
     ----------
     calls : Mapping[str, Call]
         What to time.
     seconds : float
-        When to stop, warm calls and pauses included. A call that has had its part of them sits out, so that a slow
-        one does not leave the others without samples.
+        When to stop, pauses and calls that are not counted included. A call that has had its part of them sits out, so
+        that a slow one does not leave the others without samples.
     order : random.Random
         Shuffles the calls anew in each round.
     clock : Clock, optional
@@ -96,12 +96,10 @@ def interleave(
     clock, take = clock or Clock(), turn or by_clock
     timings = {name: Timing() for name in calls}
     end = clock.now() + seconds
-    for call in calls.values():
-        for _ in range(WARM):
-            call()
     rounds = 0
     while rounds < ROUNDS or clock.now() < end:
-        ready = [name for name in calls if rounds < ROUNDS or timings[name].total < seconds / len(calls)]
+        some, share = (SLOW if rounds < ROUNDS else 0.0), seconds / len(calls)
+        ready = [name for name in calls if timings[name].total < max(some, share)]
         if not ready:
             break
         order.shuffle(ready)
