@@ -151,7 +151,9 @@ def vector(tensor: Tensor) -> Any:
     """An aligned contiguous float32 or float64 array for a kernel: the tensor's own if it is one already."""
     array, dtype = tensor.array, tensor._dtype
     if tensor.device != "cpu":
-        return array if dtype in WIDE else devices.cuda().to_device(tensor.numpy().astype(at_least_float32(dtype)))
+        if dtype in WIDE:
+            return array
+        return devices.cuda().to_device(tensor.numpy().astype(at_least_float32(dtype)), array.device)
     flags = array.flags
     if dtype in WIDE and flags.c_contiguous and flags.aligned and array.dtype.isnative:
         known = np.dtype(dtype)  # the one object that kernels know; what was pickled has another

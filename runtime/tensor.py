@@ -69,7 +69,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
             array, where = _host(array, name).astype(DType.of(dtype).numpy), "cpu"
             name = DType.of(dtype).name
         if wanted != where:
-            array = devices.cuda().to_device(array) if wanted != "cpu" else _host(array, name)
+            array = _moved(array, name, wanted)
         self.array: Any = array
         self.device: str = wanted
         self._dtype = name
@@ -136,7 +136,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
         if self.device == "cpu":
             self.array[...] = values
         else:
-            self.array.copy_to_device(devices.cuda().to_device(values))
+            self.array.copy_to_device(values)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.array(self.numpy(), dtype=dtype, copy=copy)
@@ -316,6 +316,13 @@ def dtype_name(array: Any) -> str:
     """The element type of an array; 16-bit unsigned on a device is how bfloat16 travels."""
     name = _name(array.dtype)
     return "bfloat16" if name == "uint16" and not isinstance(array, np.ndarray) else name
+
+
+def _moved(array: Any, dtype: str, device: str) -> Any:
+    """A copy on a device, from wherever it is."""
+    kind, index = devices.parse(device)
+    host = _host(array, dtype)
+    return host if kind == "cpu" else devices.cuda().to_device(host, index)
 
 
 def _host(array: Any, dtype: str) -> npt.NDArray[Any]:

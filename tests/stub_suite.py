@@ -802,6 +802,26 @@ def test_another_producers_stream_is_waited_for_by_the_gpu(driver):
     assert (there, here, waited, mine, back, last) == ("0x6660", "0x5550", before, "0x5550", "0x6660", after)
 
 
+def test_a_module_waits_for_the_streams_that_there_are_now(driver):
+    module, x, call = on_the_device()
+    there = x.array
+    elsewhere = cuda.DeviceArray(there.pointer, there.shape, there.strides, there.dtype, 0, 0x5550, there.owner)
+
+    def words(function):
+        driver.clear()
+        function()
+        log = [line.split() for line in driver.lines()]
+        return [line[0] for line in log if line[0] != "attribute"], {line[2] for line in log if line[0] == "allocate"}
+
+    for mode in (True, False):
+        module.train(mode)
+        call()
+        with torch_dialect.no_grad():
+            waited = words(lambda: module(x._beside(elsewhere)))
+        assert waited == (["allocate", "record", "wait", "launch", "record", "wait"], {"0x5550"})
+        assert words(call) == (["allocate", "launch"], {"(nil)"})
+
+
 class FakeTorch:
     """As much of torch as is asked of it: a tensor, its stream and its allocator."""
 

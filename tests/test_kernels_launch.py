@@ -27,10 +27,11 @@ def python(*arguments, **environment):
     )
 
 
-def test_suite(environment):
-    result = python("-m", "pytest", "-q", "--tb=short", "stub_suite.py", **environment)
+@pytest.mark.parametrize(("file", "gpus"), [("stub_suite.py", 1), ("stub_pair.py", 2)])
+def test_suite(environment, file, gpus):
+    result = python("-m", "pytest", "-q", "--tb=short", file, **environment, STUB_DEVICES=str(gpus))
     if result.returncode != 0:
-        pytest.fail(f"stub_suite.py:\n{result.stdout}{result.stderr}", pytrace=False)
+        pytest.fail(f"{file}:\n{result.stdout}{result.stderr}", pytrace=False)
 
 
 DESCRIBE = "from normspec.runtime.kernels import cuda; print(cuda.describe())"

@@ -65,7 +65,8 @@ def inverted(state: Vectors, epsilon: float) -> tuple[Any, Any]:
         vectors = mean, 1 / np.sqrt(variance + epsilon)
     if state.mean.device == "cpu":
         return vectors
-    return devices.cuda().to_device(vectors[0]), devices.cuda().to_device(vectors[1])
+    mean, invstd = (devices.cuda().to_device(one, state.mean.array.device) for one in vectors)
+    return mean, invstd
 
 
 def _back(saved: Saved, dy: Tensor) -> list[Any]:

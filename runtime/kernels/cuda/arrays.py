@@ -33,7 +33,7 @@ class Library(NamedTuple):
     """Whose arrays: where it queues its work, and how it allocates."""
 
     stream: Callable[[int], int]  # raw handle of a device's current stream
-    allocate: Callable[[int, int, int], tuple[Any, int]]  # bytes, device, stream; owner, pointer
+    allocate: Callable[[int, int, int], tuple[Any, int]]  # bytes, the current device, stream; owner, pointer
     empty_like: Callable[[Any], Any] | None = None  # of its arrays
     contiguous: Callable[[Any], Any] | None = None  # a copy of an array
 
@@ -44,6 +44,15 @@ def _allocate(size: int, device: int, stream: int) -> tuple[Any, int]:
 
 
 OWN = Library(lambda device: LEGACY, _allocate)
+
+
+def allocate(library: Library, size: int, device: int, stream: int) -> tuple[Any, int]:
+    """Memory of a library, whichever device the calling thread works on: its owner, and the pointer."""
+    here = gpu(device)
+    if here.is_current():
+        return library.allocate(size, device, stream)
+    with here.current():
+        return library.allocate(size, device, stream)
 
 
 _made = itertools.count(1)
@@ -105,9 +114,9 @@ class DeviceArray:
 
     @property
     def facts(self) -> int:
-        """A number that arrays share whose dtype, shape, strides, device and ``readonly`` are the same."""
+        """A number that arrays share whose dtype, shape, strides, device, stream and ``readonly`` are the same."""
         if not self._facts:
-            self._facts = _alike((self.dtype, self.shape, self.strides, self.device, self.readonly))
+            self._facts = _alike((self.dtype, self.shape, self.strides, self.device, self.stream, self.readonly))
         return self._facts
 
     @property
@@ -199,7 +208,7 @@ def empty(shape: Any, dtype: npt.DTypeLike, device: int = 0) -> DeviceArray:
     """Uninitialized memory of our own, contiguous, used on the device's default stream."""
     lengths = tuple(shape) if isinstance(shape, (tuple, list)) else (int(shape),)
     element = storage(np.dtype(dtype))
-    owner, pointer = OWN.allocate(math.prod(lengths) * element.itemsize, device, LEGACY)
+    owner, pointer = allocate(OWN, math.prod(lengths) * element.itemsize, device, LEGACY)
     return DeviceArray(pointer, lengths, _strides(lengths, element.itemsize), element, device, LEGACY, owner)
 
 
@@ -207,7 +216,7 @@ def empty_like(array: DeviceArray) -> DeviceArray:
     """Uninitialized memory of the same shape, dtype and order of axes, from the same library."""
     if array.library.empty_like is not None:
         return asarray(array.library.empty_like(array.owner))
-    owner, pointer = array.library.allocate(array.nbytes, array.device, array.stream)
+    owner, pointer = allocate(array.library, array.nbytes, array.device, array.stream)
     strides = dense(array.shape, array.strides, array.dtype)
     return DeviceArray(pointer, array.shape, strides, array.dtype, array.device, array.stream, owner, array.library)
 

@@ -103,12 +103,12 @@ class Gpu:
                 Device(int(before)).set_current()
 
     def allocate(self, size: int, stream: int) -> tuple[Any, int]:
-        """Bytes for work that is queued on a stream: an owner, that frees them in the order of it, and the pointer."""
+        """Bytes for work that is queued on a stream: an owner, that frees them in the order of it, and the pointer.
+
+        The calling thread works on this GPU.
+        """
         if size == 0:
             return None, 0
-        if not self.is_current():
-            with self.current():
-                return self.allocate(size, stream)
         buffer = self._memory.allocate(size, stream=self._streams.get(stream) or self.stream(stream))
         return buffer, int(buffer.handle)
 

@@ -16,9 +16,9 @@ from typing import Any, cast
 import numpy as np
 
 from . import choose, feature_plans, row_plans
-from .arrays import DeviceArray, Shape, dense, empty_like, feature_views
+from .arrays import DeviceArray, Shape, allocate, dense, empty_like, feature_views
 from .device import gpu
-from .operands import FLOAT32, FLOAT64, Array, Plan
+from .operands import FLOAT32, FLOAT64, Allocate, Array, Plan
 
 MOST = 4096  # plans that are kept: shapes that come once only should not fill the memory
 
@@ -27,12 +27,12 @@ _plans: dict[Hashable, Plan] = {}
 
 def batch_statistics(x: Array) -> tuple[Array, Array]:
     """Mean and M2 of each feature, float64."""
-    key = ("statistics", x.device, x.dtype, x.shape, x.strides, x.pointer % 16)
+    key = ("statistics", x.pointer % 16, x.facts)
     plan = _plans.get(key)
     if plan is None:
         plan = _keep(key, layout(x).statistics(x))
     mean, m2 = _results(x)
-    _launch(plan, x, (), (x.pointer, mean.pointer, m2.pointer))
+    _launch(plan, x, (x.pointer, mean.pointer, m2.pointer))
     return mean, m2
 
 
@@ -47,14 +47,11 @@ def normalize(
 ) -> None:
     """Write ``(x - mean) / sqrt(variance + epsilon) * weight + bias`` to ``y``, with the given statistics."""
     vectors = mean, variance, weight, bias
-    key = (
-        "inference", x.device, x.dtype, x.shape, x.strides, y.strides, (x.pointer | y.pointer) % 16,
-        mean.dtype, variance.dtype, None if weight is None else weight.dtype, None if bias is None else bias.dtype,
-    )  # fmt: skip
+    key = ("inference", (x.pointer | y.pointer) % 16, *_facts((x, y, *vectors)))
     plan = _plans.get(key)
     if plan is None:
-        plan = _keep(key, layout(x, y).inference(x, y, vectors))
-    _launch(plan, x, (y, *vectors), (x.pointer, y.pointer, *_pointers(vectors)), epsilon)
+        plan = _keep(key, _ordered(layout(x, y).inference(x, y, vectors), x, y, *vectors))
+    _launch(plan, x, (x.pointer, y.pointer, *_pointers(vectors)), epsilon)
 
 
 def forward_training(
@@ -74,19 +71,14 @@ def forward_training(
     ``tracked``, which other backends lack, is a ``counter`` of batches: the kernel adds one, without another launch.
     """
     vectors = weight, bias, running_mean, running_var
-    key = (
-        "training", x.device, x.dtype, x.shape, x.strides, y.strides, (x.pointer | y.pointer) % 16,
-        unbiased, tracked is None,
-        None if weight is None else weight.dtype, None if bias is None else bias.dtype,
-        None if running_mean is None else running_mean.dtype, None if running_var is None else running_var.dtype,
-    )  # fmt: skip
+    given = *vectors, tracked
+    key = ("training", unbiased, (x.pointer | y.pointer) % 16, *_facts((x, y, *given)))
     plan = _plans.get(key)
     if plan is None:
-        plan = _keep(key, layout(x, y).training(x, y, vectors, unbiased, tracked is not None))
+        made = layout(x, y).training(x, y, vectors, unbiased, tracked is not None)
+        plan = _keep(key, _ordered(made, x, y, *given))
     mean, invstd = _results(x)
-    given = [0 if one is None else one.pointer for one in (*vectors, tracked)]
-    pointers = x.pointer, y.pointer, *given, mean.pointer, invstd.pointer
-    _launch(plan, x, (y, *vectors, tracked), pointers, epsilon, rate)
+    _launch(plan, x, (x.pointer, y.pointer, *_pointers(given), mean.pointer, invstd.pointer), epsilon, rate)
     return mean, invstd
 
 
@@ -94,17 +86,15 @@ def backward(
     x: Array, dy: Array, dx: Array | None, mean: Array, invstd: Array, weight: Array | None, batch: bool
 ) -> tuple[Array, Array]:
     """Gradients of weight and bias, float64; that of the input is written to ``dx``, unless that is None."""
-    key = (
-        "backward", x.device, x.dtype, x.shape, x.strides, dy.strides, None if dx is None else dx.strides,
-        (x.pointer | dy.pointer | _pointer(dx)) % 16, None if weight is None else weight.dtype, batch,
-    )  # fmt: skip
+    others = dy, dx, mean, invstd, weight
+    pointers = x.pointer, *_pointers(others)
+    key = ("backward", batch, (pointers[0] | pointers[1] | pointers[2]) % 16, *_facts((x, *others)))
     plan = _plans.get(key)
     if plan is None:
         made = layout(x, dy) if dx is None else layout(x, dy, dx)
-        plan = _keep(key, made.gradients(x, dy, dx, weight, batch))
+        plan = _keep(key, _ordered(made.gradients(x, dy, dx, weight, batch), x, *others))
     dweight, dbias = _results(x)
-    others = dy, dx, mean, invstd, weight
-    _launch(plan, x, others, (x.pointer, *map(_pointer, others), dweight.pointer, dbias.pointer))
+    _launch(plan, x, (*pointers, dweight.pointer, dbias.pointer))
     return dweight, dbias
 
 
@@ -125,34 +115,44 @@ class Prepared:
     def train(
         self, x: Array, vectors: Sequence[Any], epsilon: float, rate: float, unbiased: bool, kept: bool
     ) -> tuple[Array, Any] | None:
+        here = gpu(x.device)
+        if not here.is_current():
+            with here.current():
+                return self.train(x, vectors, epsilon, rate, unbiased, kept)
         *vectors, count = vectors
         if count is not None and type(count) is not np.ndarray:
             return None
         y, known, mean, invstd = self._results(x, kept)
-        key = (self, unbiased, y.strides, (x.pointer | y.pointer) % 16, *_facts(vectors))
+        aligned = (x.pointer | y.pointer) % 16
+        key = (self, unbiased, aligned, x.device, x.stream, y.stream, y.strides, *_facts(vectors))
         plan = _plans.get(key)
         if plan is None:
             views = self._views(x, y, vectors, vectors[2:])
             if views is None:
                 return None
-            plan = _keep(key, layout(*views).training(*views, vectors, unbiased))
+            plan = _keep(key, _ordered(layout(*views).training(*views, vectors, unbiased), x, y, *vectors))
         pointers = x.pointer, y.pointer, *_pointers(vectors), 0, mean, invstd
-        _launch(plan, x, (y, *vectors), pointers, epsilon, rate)
+        plan(x.library.allocate, x.stream, pointers, epsilon, rate)
         if count is not None:
             count[()] = count.item() + 1
         return y, known
 
     def normalize(self, x: Array, vectors: Sequence[Any], epsilon: float) -> Array | None:
+        here = gpu(x.device)
+        if not here.is_current():
+            with here.current():
+                return self.normalize(x, vectors, epsilon)
         weight, bias, mean, variance, _ = vectors
         y, others = self._output(x), (mean, variance, weight, bias)
-        key = (self, y.strides, (x.pointer | y.pointer) % 16, *_facts(others))
+        aligned = (x.pointer | y.pointer) % 16
+        key = (self, aligned, x.device, x.stream, y.stream, y.strides, *_facts(others))
         plan = _plans.get(key)
         if plan is None:
             views = self._views(x, y, others, ())
             if views is None:
                 return None
-            plan = _keep(key, layout(*views).inference(*views, others))
-        _launch(plan, x, (y, *others), (x.pointer, y.pointer, *_pointers(others)), epsilon)
+            plan = _keep(key, _ordered(layout(*views).inference(*views, others), x, y, *others))
+        plan(x.library.allocate, x.stream, (x.pointer, y.pointer, *_pointers(others)), epsilon)
         return y
 
     def _output(self, x: Array, behind: int = 0) -> Array:
@@ -193,9 +193,12 @@ def _fits(vector: Array, shape: Shape, dtypes: Sequence[np.dtype[Any]], device: 
     return vector.shape == shape and vector.dtype in dtypes and vector.device == device
 
 
-def _facts(vectors: Sequence[Any]) -> list[Hashable]:
-    """All of vectors that plans depend on."""
-    return [one.facts if type(one) is DeviceArray else cast(Hashable, type(one)) for one in vectors]
+def _facts(arrays: Sequence[Any]) -> list[Hashable]:
+    """All of arrays that plans depend on, but for their alignment."""
+    return [
+        one._facts or one.facts if type(one) is DeviceArray else cast(Hashable, type(one))  # spares a call
+        for one in arrays
+    ]
 
 
 @contextmanager
@@ -219,27 +222,30 @@ def layout(*arrays: Array) -> Any:
     return row_plans if row_plans.fit(*arrays) else feature_plans
 
 
-def _launch(plan: Plan, x: Array, others: tuple[Array | None, ...], *arguments: Any) -> None:
-    """Run a plan on the stream and the device of ``x``, in memory of its library."""
-    stream, here, allocate = x.stream, gpu(x.device), x.library.allocate
-    for one in others:
-        if one is not None and one.stream != stream:
-            break
-    else:
-        if here.is_current():
-            plan(allocate, stream, *arguments)
-            return
-    foreign = {one.stream for one in others if one is not None} - {stream}
-    with here.current():
+def _ordered(plan: Plan, x: Array, *others: Array | None) -> Plan:
+    """A plan that waits for the other streams that arrays are of, which then wait for it."""
+    foreign, here = {one.stream for one in others if one is not None} - {x.stream}, gpu(x.device)
+    if not foreign:
+        return plan
+
+    def ordered(allocate: Allocate, stream: int, *arguments: Any) -> None:
         for other in foreign:
             here.order(other, stream)
         plan(allocate, stream, *arguments)
         for other in foreign:
             here.order(stream, other)
 
+    return ordered
 
-def _pointer(array: Array | None) -> int:
-    return 0 if array is None else array.pointer
+
+def _launch(plan: Plan, x: Array, *arguments: Any) -> None:
+    """Run a plan on the stream and the device of ``x``, in memory of its library."""
+    here = gpu(x.device)
+    if here.is_current():
+        plan(x.library.allocate, x.stream, *arguments)
+        return
+    with here.current():
+        plan(x.library.allocate, x.stream, *arguments)
 
 
 def _pointers(arrays: Sequence[Array | None]) -> list[int]:
@@ -250,6 +256,6 @@ def _results(x: Array) -> tuple[Array, Array]:
     """Two float64 vectors, in one allocation."""
     feature, device, stream, library = x.shape[1], x.device, x.stream, x.library
     shape, strides = (feature,), (8,)
-    owner, pointer = library.allocate(16 * feature, device, stream)
+    owner, pointer = allocate(library, 16 * feature, device, stream)
     first = DeviceArray(pointer, shape, strides, FLOAT64, device, stream, owner, library)
     return first, DeviceArray(pointer + 8 * feature, shape, strides, FLOAT64, device, stream, owner, library)
