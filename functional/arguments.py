@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normspec.runtime import Tensor, foreign
-from normspec.runtime.arrays import Source, native
+from normspec.runtime.arrays import Source, native, unwritable
 from normspec.runtime.autograd import needed
 from normspec.runtime.dtypes import FLOATING, DTypeLike
 
@@ -35,9 +35,9 @@ class Given(NamedTuple):
 
     def updatable(self) -> Tensor:
         """The tensor, if it can be written to; else a copy."""
-        array = self.tensor.array
-        writeable = array.flags.writeable if isinstance(array, np.ndarray) else not array.readonly
-        return self.tensor if writeable else Tensor(self.tensor.numpy().copy(), device=self.tensor.device)
+        if unwritable(self.tensor.array) is None:
+            return self.tensor
+        return Tensor(self.tensor.numpy().copy(), device=self.tensor.device)
 
     def back(self, updated: Tensor) -> Any:
         """What was given, now that it is updated; or the copy, as an array of its library."""

@@ -151,7 +151,7 @@ def vector(tensor: Tensor) -> Any:
     """An aligned contiguous float32 or float64 array for a kernel: the tensor's own if it is one already."""
     array, dtype = tensor.array, tensor._dtype
     if tensor.device != "cpu":
-        if dtype in WIDE:
+        if dtype in WIDE and array.contiguous:
             return array
         return devices.cuda().to_device(tensor.numpy().astype(at_least_float32(dtype)), array.device)
     flags = array.flags
@@ -159,6 +159,15 @@ def vector(tensor: Tensor) -> Any:
         known = np.dtype(dtype)  # the one object that kernels know; what was pickled has another
         return array if array.dtype is known else array.view(known)
     return np.require(array, at_least_float32(dtype), ("C", "A"))
+
+
+def unwritable(array: Any) -> str | None:
+    """What was found instead of memory that can be written to in place, or None."""
+    writeable = array.flags.writeable if isinstance(array, np.ndarray) else not array.readonly
+    if not writeable:
+        return "read-only memory"
+    gaps = not isinstance(array, np.ndarray) and not array.contiguous
+    return f"memory with gaps, of strides {array.strides}" if gaps else None
 
 
 def device_views(x: Any, axis: int, out: Any = None) -> tuple[Any, Any, Any]:

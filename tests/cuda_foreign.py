@@ -15,7 +15,7 @@ from numba import cuda
 import simulator
 from normspec import functional
 from normspec.runtime.kernels.cuda.simulated import ndarray, own
-from normspec.torch import nn
+from normspec.torch import Tensor, nn
 
 simulator.install()
 
@@ -79,6 +79,70 @@ def test_numbas_arrays_are_taken():
     np.testing.assert_allclose(y.copy_to_host(), here(VALUES), rtol=2e-6, atol=2e-6)
     np.testing.assert_array_equal(given.copy_to_host(), VALUES)
     assert y.__cuda_array_interface__["shape"] == SHAPE
+
+
+def gapped(array):
+    """A copy of which every second element is there."""
+    whole = placed(np.repeat(array, 2))
+    return CupyArray(whole[::2])
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("training", [True, False])
+def test_vectors_with_gaps_are_read_as_they_are(training):
+    there, here = (nn.BatchNorm2d(3).train(training) for _ in range(2))
+    there.to("cuda")
+    for one in (there, here):
+        one.weight = nn.Parameter(gapped(STATISTICS[0]) if one is there else STATISTICS[0])
+        one.bias = nn.Parameter(gapped(STATISTICS[1]) if one is there else STATISTICS[1])
+    if not training:
+        there.running_mean, there.running_var = (Tensor(gapped(one)) for one in STATISTICS)
+        here.running_mean, here.running_var = map(Tensor, STATISTICS)
+    assert not there.weight.array.contiguous
+    x = [Tensor(VALUES).to(device).requires_grad_(True) for device in ("cuda", "cpu")]
+    y = [module(one) for module, one in zip((there, here), x, strict=True)]
+    for one in y:
+        one.backward(one)
+    for found, expected in [y, [one.grad for one in x], (there.weight.grad, here.weight.grad)]:
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), rtol=2e-6, atol=1e-5)
+    function = [
+        nn.functional.batch_norm(
+            module.weight.plain(VALUES).to(module.weight.device),
+            module.running_mean,
+            module.running_var,
+            module.weight,
+            module.bias,
+            training=False,
+        )
+        for module in (there, here)
+    ]
+    np.testing.assert_allclose(*(one.numpy() for one in function), rtol=2e-6, atol=1e-5)
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+@pytest.mark.parametrize("gaps", [True, False])
+def test_statistics_that_cannot_be_written_are_refused(name, gaps):
+    module = nn.BatchNorm2d(3).to("cuda")
+    setattr(module, name, Tensor(gapped(STATISTICS[1])) if gaps else getattr(module, name))
+    getattr(module, name).array.readonly = not gaps
+    before = [one.numpy() for one in module.state_dict().values()]
+    found = "memory with gaps, of strides \\(8,\\)" if gaps else "read-only memory"
+    with pytest.raises(ValueError, match=f"{name}: expected memory that can be written, found {found}"):
+        module(Tensor(VALUES).to("cuda"))
+    with pytest.raises(ValueError, match=f"expected memory that can be written, found {found}"):
+        nn.functional.batch_norm(Tensor(VALUES).to("cuda"), module.running_mean, module.running_var, training=True)
+    for one, other in zip(module.state_dict().values(), before, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other)
+
+
+@pytest.mark.usefixtures("cupy")
+def test_statistics_with_gaps_are_returned_updated():
+    x, mean, variance = (CupyArray(placed(VALUES)), *map(gapped, STATISTICS))
+    y = functional.batch_norm(x, mean, variance, training=True)
+    expected = functional.batch_norm(VALUES, *(one.copy() for one in STATISTICS), training=True)
+    for found, one in zip(y, expected, strict=True):
+        np.testing.assert_allclose(found.memory, one, rtol=2e-6, atol=2e-6)
 
 
 @pytest.mark.usefixtures("cupy")

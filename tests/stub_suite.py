@@ -255,7 +255,7 @@ def test_another_thread_can_do_all_that_one_does(driver):
         lambda: cuda.asarray(foreign(x.array, stream=2)).copy_to_device(x.array),
     ):
         in_a_thread(work)
-    assert len(driver.launches()) == 2
+    assert len(driver.launches()) == 4, "training, evaluation, and two that keep its statistics for the way back"
 
 
 def in_a_thread(work):
@@ -526,6 +526,17 @@ def test_statistics_that_are_kept_have_memory_of_their_own(driver):
     allocated = [line.split()[1] for line in driver.lines() if line.startswith("allocate")]
     assert sorted(allocated) == ["384", "48"], "so that a way back does not keep y"
     assert y.requires_grad
+
+
+@pytest.mark.parametrize("stream", [0, 0x5550])
+def test_evaluation_that_is_recorded_waits_for_nothing(driver, stream):
+    module, x, _ = on_the_device()
+    for one in (module.weight, module.bias, module.running_mean, module.running_var, x):
+        one.array.stream = stream
+    module.eval()(x)  # uploads constants, once
+    driver.clear()
+    assert module(x).requires_grad
+    assert {line.split()[0] for line in driver.lines()} == {"allocate", "launch"}
 
 
 def test_plans_do_not_fill_the_memory(driver, monkeypatch):

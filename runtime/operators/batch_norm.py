@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NoReturn, cast
 import numpy as np
 
 from .. import autograd, kernels
-from ..arrays import Source, device_views, feature_views, prepared, source, vector
+from ..arrays import Source, device_views, feature_views, prepared, source, unwritable, vector
 from ..dialect import Dialect
 from ..dtypes import FLOATING, HALF, DTypeLike, at_least_float32
 from ..errors import Speaker, listed, one_of
@@ -229,8 +229,9 @@ class BatchNorm(Module):
     def _check_written(self, **tensors: Tensor | None) -> None:
         """What a step writes to, before anything is written."""
         for canonical, tensor in tensors.items():
-            if tensor is not None and isinstance(tensor.array, np.ndarray) and not tensor.array.flags.writeable:
-                self._fail("read_only", self.names[canonical], "memory that can be written", "read-only memory")
+            found = None if tensor is None else unwritable(tensor.array)
+            if found is not None:
+                self._fail("read_only", self.names[canonical], "memory that can be written", found)
 
     def _refuse_vector(self, state: Vectors, tensor: Tensor, shape: tuple[int], device: str) -> NoReturn:
         if tensor.device != device:
@@ -344,8 +345,9 @@ def _checked_vector(speaker: Speaker, x: Source, name: str, value: Array | None,
         speaker.fail("vector_shape", name, f"shape {(length,)}", f"shape {tensor.shape}", **sizes)
     if dtype not in FLOATING:
         speaker.fail("vector_dtype", name, one_of(list(FLOATING)), dtype, dtype=dtype)
-    if updated and isinstance(array, np.ndarray) and not array.flags.writeable:
-        speaker.fail("vector_dtype", name, "memory that can be written", "read-only memory", dtype=dtype)
+    found = unwritable(array) if updated else None
+    if found is not None:
+        speaker.fail("read_only", name, "memory that can be written", found)
     if tensor.device != x.device:
         speaker.fail("device_mixed", name, x.device, tensor.device)
     return tensor

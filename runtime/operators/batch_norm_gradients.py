@@ -60,13 +60,12 @@ def inverted(state: Vectors, epsilon: float) -> tuple[Any, Any]:
     """Mean and 1 / standard deviation as they are now, where they are."""
     assert state.mean is not None  # checked by the call
     assert state.variance is not None
+    if state.mean.device != "cpu":
+        made: tuple[Any, Any] = devices.cuda().inverted(vector(state.mean), vector(state.variance), epsilon)
+        return made
     mean, variance = (one.numpy().astype(np.float64) for one in (state.mean, state.variance))
     with np.errstate(divide="ignore", invalid="ignore"):
-        vectors = mean, 1 / np.sqrt(variance + epsilon)
-    if state.mean.device == "cpu":
-        return vectors
-    mean, invstd = (devices.cuda().to_device(one, state.mean.array.device) for one in vectors)
-    return mean, invstd
+        return mean, 1 / np.sqrt(variance + epsilon)
 
 
 def _back(saved: Saved, dy: Tensor) -> list[Any]:

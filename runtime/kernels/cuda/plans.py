@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from . import choose, feature_plans, row_plans
-from .arrays import DeviceArray, Shape, allocate, dense, empty_like, feature_views
+from .arrays import DeviceArray, Shape, allocate, dense, empty_like, feature_views, to_device
 from .device import gpu
 from .operands import FLOAT32, FLOAT64, Allocate, Array, Plan
 
@@ -96,6 +96,25 @@ def backward(
     dweight, dbias = _results(x)
     _launch(plan, x, (*pointers, dweight.pointer, dbias.pointer))
     return dweight, dbias
+
+
+def inverted(mean: Array, variance: Array, epsilon: float) -> tuple[Array, Array]:
+    """The mean, and ``1 / sqrt(variance + epsilon)``, of vectors, float64 and without waiting for them.
+
+    Both are what ``normalize`` makes of constants: 0 + mean, and (1 - 0) / sqrt(variance + epsilon).
+    """
+    shape, zero, one = (1, mean.size, 1), *_constants(mean.size, mean.device, mean.stream)
+    widened, invstd = (made.reshape(shape) for made in _results(mean.reshape(shape)))
+    normalize(zero.reshape(shape), widened, zero, one, None, mean, 0.0)
+    normalize(one.reshape(shape), invstd, zero, variance, None, None, epsilon)
+    return widened.reshape(mean.shape), invstd.reshape(mean.shape)
+
+
+@functools.lru_cache(maxsize=256)
+def _constants(size: int, device: int, stream: int) -> list[Array]:
+    """So many zeros and ones, float64; they are there when they are asked for, so that any stream may read them."""
+    made = (to_device(np.full(size, value), device) for value in (0.0, 1.0))
+    return [DeviceArray(one.pointer, one.shape, one.strides, one.dtype, device, stream, one.owner) for one in made]
 
 
 class Prepared:
