@@ -340,7 +340,7 @@ class TestFunction:
         with pytest.raises((RuntimeError, TypeError)):
             torch.nn.functional.batch_norm(np.ones((4, 3), np.float32), mean, change(variance), training=True)
         variance.flags.writeable = False
-        with pytest.raises(ValueError, match="^batch_norm: running_var: expected memory that can be written"):
+        with pytest.raises(ValueError, match=r"^batch_norm: running_var: expected memory that can be written"):
             torch.nn.functional.batch_norm(np.ones((4, 3), np.float32), mean, variance, training=True)
         np.testing.assert_array_equal(mean, 0.0)
 
