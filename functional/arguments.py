@@ -185,18 +185,13 @@ class Caller:
         given = self.like("out", value, x)
         self.constant("out", given)
         array = given.tensor.array
-        if not isinstance(array, np.ndarray):
-            if any(array is one.tensor.array for one in (x, *apart) if not _among(one, alias)):
-                self.fail("out", "memory of its own", "that of an input")
-            return array
-        if not array.flags.writeable:
+        if not (array.flags.writeable if isinstance(array, np.ndarray) else not array.readonly):
             self.fail("out", "memory that can be written", "read-only memory")
         if not array.dtype.isnative:
             self.fail("out", "this machine's order of bytes", "the other one")
         for one in (x, *alias, *apart):
             other = one.tensor.array
-            same = (array.ctypes.data, array.shape, array.strides) == (other.ctypes.data, other.shape, other.strides)
-            if _overlap(array, other) and not (same and _among(one, alias)):
+            if _overlap(array, other) and not (_among(one, alias) and _place(array) == _place(other)):
                 self.fail(
                     "out", "memory of its own, or where it is allowed the very same", "memory shared with an input"
                 )
@@ -207,7 +202,14 @@ def _among(one: Given, others: tuple[Given, ...]) -> bool:
     return any(one is each for each in others)  # not ``in``, which compares the arrays
 
 
-def _overlap(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:
+def _place(array: Any) -> tuple[Any, ...]:
+    """What two arrays share that are the same memory read in the same way."""
+    return array.ctypes.data if isinstance(array, np.ndarray) else array.pointer, array.shape, array.strides
+
+
+def _overlap(a: Any, b: Any) -> bool:
+    if not isinstance(a, np.ndarray):
+        return bool(a.overlaps(b))
     most: Any = 10_000  # steps of a search that can be long; what is not found out by then is taken to overlap
     try:
         return np.shares_memory(a, b, max_work=most)

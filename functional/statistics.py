@@ -35,7 +35,11 @@ def moments(x: Tensor, axis: int, mask: npt.NDArray[np.bool_] | None) -> Moments
     if mask is None:
         views = feature_views if x.device == "cpu" else device_views
         array = native(x.array)
-        statistics = kernels.on(x.device.partition(":")[0]).batch_statistics(views(array, axis, array)[1])
+        try:
+            _, x3, _ = views(array, axis, array)
+        except ValueError:  # it has gaps, and is on a GPU: its library makes a copy
+            _, x3, _ = views(array, axis)
+        statistics = kernels.on(x.device.partition(":")[0]).batch_statistics(x3)
         count = np.full(features, x.size // features)
         return Moments(count, *(Tensor(one, device="cpu").numpy() for one in statistics))
     values, where = np.moveaxis(native(x.array), axis, -1), np.moveaxis(mask, axis, -1)

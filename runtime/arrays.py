@@ -171,9 +171,21 @@ def unwritable(array: Any) -> str | None:
 
 
 def device_views(x: Any, axis: int, out: Any = None) -> tuple[Any, Any, Any]:
-    """The same for an array on a device."""
-    made: tuple[Any, Any, Any] = devices.cuda().feature_views(x, axis, out)
-    return made
+    """The same for an array on a device; what does not lie as ``out`` does is copied by way of the host."""
+    backend = devices.cuda()
+    try:
+        made: tuple[Any, Any, Any] = backend.feature_views(x, axis, out)
+    except ValueError:
+        if out is None:
+            raise
+    else:
+        return made
+    try:
+        _, _, y = backend.feature_views(out, axis, out)
+    except ValueError:
+        raise ValueError(f"out: expected memory without gaps, found strides {out.strides} of bytes") from None
+    order, shape = feature_order(out, axis)
+    return out, backend.to_device(as_features(backend.to_host(x), order, shape), x.device), y
 
 
 @lru_cache(maxsize=1024)

@@ -64,7 +64,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     def __init__(self, data: object, dtype: DTypeLike | None = None, device: str | None = None) -> None:
         array, where = _array(data, "int64" if self.dialect is None else self.dialect.rules.integer_dtype)
         wanted = where if device is None else devices.name(*devices.parse(device))
-        name = dtype_name(array)
+        name = data._dtype if isinstance(data, Tensor) else dtype_name(array)
         if dtype is not None and DType.of(dtype).name != name:
             array, where = _host(array, name).astype(DType.of(dtype).numpy), "cpu"
             name = DType.of(dtype).name
@@ -72,7 +72,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
             array = _moved(array, name, wanted)
         self.array: Any = array
         self.device: str = wanted
-        self._dtype = name
+        self._dtype: str = name
 
     def _beside(self, array: Any) -> Tensor:
         """A tensor of a new array of this one's device and element type."""
@@ -118,7 +118,9 @@ class Tensor(NDArrayOperatorsMixin, Variable):
         if same_device and (dtype is None or DType.of(dtype) == self.dtype):
             return self
         if not autograd.needed(self):
-            return type(self)(self, dtype, device)
+            made = type(self)(self, dtype, device)
+            made._wants = made._wants and self._wants
+            return made
         moved, here = self.plain(self, dtype, device), self.device
         return cast(TensorT, autograd.record(moved, "to", [self], lambda g: [g.to(here)]))
 

@@ -49,13 +49,21 @@ class CupyArray:
 @pytest.fixture
 def cupy(monkeypatch):
     made = types.ModuleType("cupy")
-    made.empty_like = lambda array: CupyArray(placed(np.full(array.shape, np.nan, array.dtype)))
+    made.empty_like = lambda array: CupyArray(
+        np.ndarray(
+            array.shape,
+            array.dtype,
+            placed(np.full(array.memory.size, np.nan, array.dtype)),
+            strides=np.empty_like(array.memory).strides,
+        )
+    )
     made.asarray = lambda array: CupyArray(ndarray(array))
+    made.ascontiguousarray = lambda array: CupyArray(placed(array.memory))
     made.cuda = types.SimpleNamespace(
         alloc=lambda size: types.SimpleNamespace(
             ptr=(block := placed(np.zeros(size, np.uint8))).ctypes.data, kept=block
         ),
-        get_current_stream=lambda: types.SimpleNamespace(ptr=STREAM),
+        get_current_stream=lambda device: types.SimpleNamespace(ptr=STREAM),
     )
     monkeypatch.setitem(sys.modules, "cupy", made)
 
@@ -145,6 +153,42 @@ def test_statistics_with_gaps_are_returned_updated():
         np.testing.assert_allclose(found.memory, one, rtol=2e-6, atol=2e-6)
 
 
+def plain(array):
+    return CupyArray(placed(array))
+
+
+def last(array):
+    """A copy with the channels last in memory."""
+    return CupyArray(placed(np.moveaxis(array, 1, -1).copy()).transpose(0, 3, 1, 2))
+
+
+def sliced(array):
+    """A copy inside something larger, which no three steps lead through."""
+    return CupyArray(placed(np.pad(array, ((0, 0), (0, 0), (0, 1), (0, 3))))[:, :, :-1, :-3])
+
+
+@pytest.mark.usefixtures("cupy")
+@pytest.mark.parametrize("slopes", [plain, last, sliced])
+@pytest.mark.parametrize("values", [plain, last, sliced])
+@pytest.mark.parametrize("training", [True, False])
+def test_gradients_may_lie_in_another_order_than_the_input(values, slopes, training):
+    found = []
+    for device, of_x, of_dy in ("cuda", values, slopes), ("cpu", np.copy, np.copy):
+        module, x = nn.BatchNorm2d(3).to(device).train(training), Tensor(of_x(VALUES)).requires_grad_()
+        module(x).backward(Tensor(of_dy(SLOPES)))
+        found.append([x.grad, module.weight.grad, module.bias.grad])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_gradients_of_our_own_may_lie_in_another_order_than_the_input():
+    """Neither we nor numba make contiguous copies on the GPU."""
+    x = Tensor(cuda.to_device(VALUES.transpose(0, 2, 3, 1).copy()).transpose((0, 3, 1, 2))).requires_grad_()
+    nn.BatchNorm2d(3).to("cuda")(x).backward(Tensor(SLOPES).to("cuda"))
+    expected = functional.batch_norm_backward(SLOPES, VALUES).x
+    np.testing.assert_allclose(x.grad.numpy(), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.usefixtures("cupy")
 def test_an_array_and_a_module_on_different_devices_are_refused():
     with pytest.raises(RuntimeError, match="input: expected cpu, found cuda:0"):
@@ -193,6 +237,44 @@ class TestFunctional:
     def test_libraries_and_places_are_not_mixed(self):
         with pytest.raises(TypeError, match="mean: expected an array of cupy, like the others, found one of numpy"):
             functional.normalize(CupyArray(placed(VALUES)), *STATISTICS)
+
+    def test_statistics_of_what_has_gaps(self):
+        for one, other in zip(functional.batch_stats(sliced(VALUES)), functional.batch_stats(VALUES), strict=True):
+            np.testing.assert_allclose(one.memory, other, rtol=1e-5)
+
+    @pytest.mark.parametrize("out", [plain, last])
+    @pytest.mark.parametrize("values", [plain, last, sliced])
+    def test_the_output_may_lie_in_another_order_than_the_input(self, values, out):
+        target, slopes = out(VALUES * 0), plain(SLOPES)
+        assert functional.batch_norm(values(VALUES), training=True, out=target).output is target
+        expected = functional.batch_norm(VALUES, training=True).output
+        np.testing.assert_allclose(target.memory, expected, rtol=2e-6, atol=2e-6)
+        assert functional.batch_norm_backward(slopes, values(VALUES), out=target).x is target
+        expected = functional.batch_norm_backward(SLOPES, VALUES).x
+        np.testing.assert_allclose(target.memory, expected, rtol=1e-5, atol=1e-5)
+
+    def test_an_output_that_cannot_be_written_is_refused(self):
+        x, mean, variance = map(plain, (VALUES, *STATISTICS))
+        with pytest.raises(ValueError, match=r"out: expected memory without gaps, found strides \(480, 160, 32, 4\)"):
+            functional.normalize(x, mean, variance, out=sliced(VALUES))
+        fixed = Tensor(plain(VALUES))
+        fixed.array.readonly = True
+        with pytest.raises(ValueError, match="out: expected memory that can be written, found read-only memory"):
+            functional.normalize(*map(Tensor, (x, mean, variance)), out=fixed)
+
+    def test_an_output_may_overlap_nothing_that_is_read(self):
+        memory = placed(np.concatenate([VALUES, VALUES]))
+        x, other = CupyArray(memory[:2]), CupyArray(memory[1:3])
+        mean, variance = map(plain, STATISTICS)
+        shared = "out: expected memory of its own, or where it is allowed the very same, found memory shared"
+        with pytest.raises(ValueError, match=shared):
+            functional.normalize(x, mean, variance, out=other)
+        with pytest.raises(ValueError, match=shared):
+            functional.batch_norm(x, training=True, out=x)
+        np.testing.assert_array_equal(memory[:2], VALUES)
+        expected = functional.normalize(VALUES, *STATISTICS)
+        assert functional.normalize(x, mean, variance, out=x) is x
+        np.testing.assert_allclose(x.memory, expected, rtol=2e-6, atol=2e-6)
 
     def test_a_mask_is_for_the_cpu(self):
         x = CupyArray(placed(VALUES))

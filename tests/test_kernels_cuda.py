@@ -32,6 +32,7 @@ def python(*arguments: str, simulate: bool) -> subprocess.CompletedProcess[str]:
         ("cuda_columns.py", "simulator"),
         ("cuda_backward.py", "simulator"),
         ("cuda_foreign.py", "simulator"),
+        ("cuda_modules.py", "simulator"),
     ],
 )
 def test_suite(suite: str, device: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NoReturn, cast
 
 import numpy as np
 
-from .. import autograd, kernels
+from .. import autograd, devices, kernels
 from ..arrays import Source, device_views, feature_views, prepared, source, unwritable, vector
 from ..dialect import Dialect
 from ..dtypes import FLOATING, HALF, DTypeLike, at_least_float32
@@ -125,7 +125,7 @@ class BatchNorm(Module):
         moved = rate if training and state.mean is not None else None
         y = normalize(x, given, state, axis=axis, epsilon=epsilon, batch=batch, rate=moved, unbiased=unbiased)
         if counted is not None:
-            counted.array[()] = counted.array.item() + 1
+            counted.copy_(Tensor(counted.numpy() + 1))
         return y
 
     @classmethod
@@ -247,7 +247,7 @@ class BatchNorm(Module):
 
 def _cumulative(count: Tensor | None) -> float:
     """The weight of a batch that makes the running statistics plain averages of all batches."""
-    return 1.0 if count is None else 1.0 / (1.0 + float(count.array))
+    return 1.0 if count is None else 1.0 / (1.0 + float(count))
 
 
 @cache
@@ -360,7 +360,8 @@ def _called(dialect: Dialect, dtype: str) -> str:
 
 def nothing(x: ArrayT, given: Source, state: Vectors, axis: int) -> ArrayT:
     """What becomes of an input without elements; its gradients are zero."""
-    result = cast(ArrayT, given.wrap(np.empty_like(given.array)))
+    like = np.empty_like if given.device == "cpu" else devices.cuda().empty_like
+    result = cast(ArrayT, given.wrap(like(given.array)))
     if isinstance(x, Tensor) and autograd.needed(x, state.scale, state.shift):
         record_nothing(cast(Tensor, result), x, state, axis)
     return result

@@ -89,7 +89,7 @@ def by_kernel(saved: Saved, dy: Tensor, wanted: bool, out: Any = None) -> tuple[
     else:
         backend = kernels.on("cuda")
         dx, x3, dx3 = device_views(x, axis, out)
-        dy3 = dy.array.reshape(x3.shape)
+        _, dy3, _ = device_views(dy.array, axis, dx)
     scale = None if saved.scale is None else vector(saved.scale)
     dscale, dshift = backend.backward(x3, dy3, dx3 if wanted else None, saved.mean, saved.invstd, scale, saved.batch)
     if dx3 is not None and saved.x.device == "cpu" and not np.may_share_memory(dx, dx3):

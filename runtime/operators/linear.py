@@ -12,7 +12,7 @@ from ..tensor import ArrayT, Tensor
 
 
 class Linear(Module):
-    """Multiply by a matrix and add a vector, on the CPU. See specs/operators/linear.yaml."""
+    """Multiply by a matrix and add a vector, computed on the CPU. See specs/operators/linear.yaml."""
 
     _shifted: bool
 
@@ -30,10 +30,13 @@ class Linear(Module):
             found = type(x).__name__ if given is None else f"shape {given.shape}"
             raise ValueError(f"{type(self).__name__}: input: expected (..., {width}), found {found}")
         wide, weight, shift = at_least_float32(given.dtype), self._get("weight"), self._get("shift")
-        y: Any = given.array.astype(wide) @ weight.numpy().astype(wide).T
+        for one in (weight, shift):
+            if one is not None and one.device != given.device:
+                self._fail("device_mixed", "input", one.device, given.device)
+        y: Any = Tensor(given.array).numpy().astype(wide) @ weight.numpy().astype(wide).T
         if shift is not None:
             y += shift.numpy().astype(wide)
-        result = given.wrap(y.astype(given.array.dtype, copy=False))
+        result = given.wrap(Tensor(y, given.dtype, given.device).array)
         if isinstance(x, Tensor) and autograd.needed(x, weight, shift):
             autograd.record(result, "linear", [x, weight, shift], _backward(x, weight))
         return cast(ArrayT, result)

@@ -155,7 +155,7 @@ def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> I
         for key, value in values.items():
             one, name = homes[key]
             if module.dialect.rules.load == "replace":
-                vars(one)[name] = value
+                vars(one)[name] = value.to(vars(one)[name].device)
             else:
                 vars(one)[name].copy_(value)
     return IncompatibleKeys(missing, unexpected)
@@ -260,13 +260,16 @@ def to(module: ModuleT, device: str | DTypeLike | None, dtype: DTypeLike | None)
     where, element = _destination(module, device, dtype)
     if element is not None and not element.is_floating_point:
         module._fail("dtype_float", "dtype", "a floating-point type", element.name, dtype=element.name)
-    moved = []
+    moved, made = [], {}  # a tensor that has several places is one afterwards, too
     for one in modules(module):
         for name, tensor in _own(one):
             convert = element is not None and tensor.dtype.is_floating_point
             kept = one.kept_dtype(name, element.name) if convert and element is not None else None
             at = None if where is None or _counts(one, name) else where
-            moved.append((one, name, _moved(tensor, at, kept)))
+            key = id(tensor), at, kept
+            if key not in made:
+                made[key] = _moved(tensor, at, kept)
+            moved.append((one, name, made[key]))
     for one, name, tensor in moved:
         vars(one)[name] = tensor
     if element is not None:

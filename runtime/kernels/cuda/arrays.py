@@ -12,6 +12,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Hashable
+from contextlib import nullcontext
 from typing import Any, NamedTuple, NoReturn, cast
 
 import numpy as np
@@ -154,6 +155,21 @@ class DeviceArray:
 
     def __repr__(self) -> str:
         return f"DeviceArray(shape={self.shape}, dtype={self.dtype}, device=cuda:{self.device})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are of the values: a pointer says nothing of another's memory."""
+        return to_device, (self.copy_to_host(), self.device)
+
+    def overlaps(self, other: DeviceArray) -> bool:
+        """Do the bytes from the first to the last of the two have any in common?"""
+        if not (self.size and other.size) or self.device != other.device:
+            return False
+        (first, end), (start, last) = (
+            (one.pointer + low, one.pointer + high)
+            for one in (self, other)
+            for low, high in [_extent(one.shape, one.strides, one.dtype.itemsize)]
+        )
+        return first < last and start < end
 
     def view(self, shape: Shape, strides: Shape) -> DeviceArray:
         """The same memory in another shape."""
@@ -383,9 +399,19 @@ def _cupy() -> Callable[[Any], DeviceArray]:
         return owner, owner.ptr
 
     def stream(device: int) -> int:
-        return _handle(cupy.cuda.get_current_stream().ptr)
+        return _handle(cupy.cuda.get_current_stream(device).ptr)
 
-    library = Library(stream, allocate, cupy.empty_like, lambda array: cupy.ascontiguousarray(array))
+    def there(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """A function of CuPy, which allocates on the current device, on that of its array."""
+
+        def call(array: Any) -> Any:
+            here = gpu(array.device.id)
+            with nullcontext() if here.is_current() else here.current():
+                return function(array)
+
+        return call
+
+    library = Library(stream, allocate, there(cupy.empty_like), there(lambda array: cupy.ascontiguousarray(array)))
 
     def convert(array: Any) -> DeviceArray:
         dtype = _taken(array.dtype)
