@@ -50,7 +50,7 @@ def _reader(kind: Any) -> Callable[[Any], Foreign] | None:
 def _torch(tensor: Any) -> Foreign:
     torch = sys.modules["torch"]
     differentiated = tensor.requires_grad and torch.is_grad_enabled()
-    tensor = tensor.detach()
+    tensor = tensor.detach().resolve_neg()
     if tensor.is_cuda:
         return _device(tensor, _torch_shared)._replace(differentiated=differentiated)
     if tensor.dtype is not torch.bfloat16:

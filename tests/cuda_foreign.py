@@ -145,6 +145,15 @@ def test_statistics_that_cannot_be_written_are_refused(name, gaps):
 
 
 @pytest.mark.usefixtures("cupy")
+def test_nothing_is_loaded_if_something_cannot_be_written():
+    module = nn.BatchNorm2d(3).to("cuda")
+    module.running_var = Tensor(gapped(STATISTICS[1]))
+    with pytest.raises(ValueError, match="BatchNorm2d: running_var: expected memory that can be written, found memory"):
+        module.load_state_dict({name: one + 1 for name, one in module.state_dict().items()})
+    np.testing.assert_array_equal(module.weight.numpy(), np.ones(3))
+
+
+@pytest.mark.usefixtures("cupy")
 def test_statistics_with_gaps_are_returned_updated():
     x, mean, variance = (CupyArray(placed(VALUES)), *map(gapped, STATISTICS))
     y = functional.batch_norm(x, mean, variance, training=True)
@@ -298,6 +307,9 @@ def on_gpu(monkeypatch):
         def detach(self):
             return self.as_subclass(torch.Tensor).detach().as_subclass(Tensor)
 
+        def resolve_neg(self):
+            return make(self.as_subclass(torch.Tensor).resolve_neg()) if self.is_neg() else self
+
         def permute(self, axes):
             return self.as_subclass(torch.Tensor).permute(axes).as_subclass(Tensor)
 
@@ -376,6 +388,22 @@ def test_a_dialect_gives_back_torchs_tensors_on_a_gpu(on_gpu, last):
     y = nn.BatchNorm2d(3).to("cuda")(x)
     assert y.stride() == x.stride()
     np.testing.assert_allclose(y.numpy(), nn.BatchNorm2d(3)(VALUES), rtol=2e-6, atol=2e-6)
+
+
+def test_the_negative_of_what_lies_on_a_gpu_is_read(on_gpu):
+    """As a view of the imaginary part of a conjugate is."""
+    import torch
+
+    from normspec.interop.torch import batch_norm
+
+    found = []
+    for place in (torch.clone, on_gpu):
+        x, mean, variance, weight, bias = map(place, (torch.from_numpy(VALUES), *vectors()))
+        x, weight = (torch._neg_view(one.as_subclass(torch.Tensor)).as_subclass(type(one)) for one in (x, weight))
+        found.append(batch_norm(x, mean, variance, weight, bias, True))
+    np.testing.assert_allclose(found[1].numpy(), found[0].numpy(), rtol=5e-6, atol=5e-6)
+    y = nn.BatchNorm2d(3).to("cuda")(x)
+    np.testing.assert_allclose(y.numpy(), nn.BatchNorm2d(3)(-VALUES), rtol=2e-6, atol=2e-6)
 
 
 def vectors():

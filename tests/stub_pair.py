@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
 
 import numpy as np
@@ -48,6 +49,20 @@ def test_a_module_works_where_its_input_is(launched, mode, vectors):
         assert y.array.device == index
         assert launched == [(index, [index])]
         assert device.gpu(0).is_current(), "as it was before"
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_thread_is_left_on_the_gpu_that_it_worked_on(launched, index):
+    """None is as good as the first: other libraries allocate there unless they are told otherwise."""
+
+    def work():
+        module = torch_dialect.nn.BatchNorm2d(3, device=f"cuda:{index}")
+        module(torch_dialect.Tensor(np.ones((2, 3, 4, 4), np.float32), device=f"cuda:{index}"))
+        return device.gpu(1).is_current()
+
+    with ThreadPoolExecutor(1) as fresh:
+        assert not fresh.submit(work).result()
+    assert launched == [(index, [index])]
 
 
 def test_functions_of_the_backend_work_where_x_is(launched):

@@ -427,6 +427,18 @@ def test_any_strides_are_read():
             close(ours.batch_norm(view, None, None, training=True), expected, 3e-6)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_lazily_negated_statistics_are_updated(dtype):
+    """By torch they are not, so it is given others."""
+    x, mean = torch._neg_view(random((4, 3, 5), dtype)), torch.tensor([0.5, -1, 2])
+    found = []
+    for batch_norm, negated in (ours.batch_norm, torch._neg_view), (functional.batch_norm, torch.neg):
+        moved = negated(mean.clone()), torch.ones(3)
+        found.append([batch_norm(x, *moved, training=True), *moved])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=ROUNDING[dtype], rtol=ROUNDING[dtype])
+
+
 def test_a_lazily_negated_tensor_is_read_as_what_it_is():
     x = torch.view_as_complex(random((6, 3, 4, 2))).conj().imag
     assert x.is_neg()

@@ -177,6 +177,7 @@ def _backend(x: Tensor) -> kernels.Backend:
 
 def _array(tensor: Tensor) -> Any:
     """The memory of a tensor, on a GPU with torch's current stream; kernels take uint16 for bfloat16."""
+    tensor = tensor.resolve_neg()
     if tensor.is_cuda:
         return devices.cuda().asarray(tensor)
     if tensor.dtype is torch.bfloat16:
@@ -192,10 +193,10 @@ def _tensor(array: Any) -> Tensor:
 
 
 def _vector(tensor: Tensor) -> Tensor:
-    """Contiguous and float32 or float64: itself if it is."""
-    if tensor.dtype in REAL and tensor.is_contiguous():
+    """Contiguous and float32 or float64, and not the negative of what lies there: itself if it is."""
+    if tensor.dtype in REAL and tensor.is_contiguous() and not tensor.is_neg():
         return tensor
-    return (tensor if tensor.dtype in REAL else tensor.float()).contiguous()
+    return (tensor if tensor.dtype in REAL else tensor.float()).resolve_neg().contiguous()
 
 
 def _given(tensor: Tensor | None) -> Any:

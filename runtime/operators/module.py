@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from .. import autograd
+from ..arrays import unwritable
 from ..dtypes import FLOATING, DType, DTypeLike
 from ..errors import listed
 from ..gradients import NoGrad
@@ -149,6 +150,11 @@ def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> I
             values[key] = _checked(module, key, vars(one)[name], state[key], problems)
     if any(problems.values()):
         _refuse(module, problems)
+    if module.dialect.rules.load == "copy":
+        for key in values:
+            found = unwritable(vars(homes[key][0])[homes[key][1]].array)
+            if found is not None:
+                module._fail("read_only", key, "memory that can be written", found)
     with ExitStack() as locks:
         for one in modules(module):
             locks.enter_context(one._lock)

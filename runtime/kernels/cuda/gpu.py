@@ -93,13 +93,15 @@ class Gpu:
 
     @contextmanager
     def current(self) -> Iterator[None]:
-        """Let the calling thread work on this GPU, then on the one before again."""
+        """Let the calling thread work on this GPU, then on the one before again; the first is as good as none."""
         error, before = driver.cuCtxGetDevice()
         self._device.set_current()
         try:
             yield
         finally:
-            if not error and int(before) != self.index:
+            if error and self.index:
+                _check(driver.cuCtxSetCurrent(0))
+            elif not error and int(before) != self.index:
                 Device(int(before)).set_current()
 
     def allocate(self, size: int, stream: int) -> tuple[Any, int]:
