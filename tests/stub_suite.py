@@ -786,6 +786,21 @@ def test_nothing_waits_for_the_gpu(driver):
     assert words <= {"allocate", "attribute", "launch"}
 
 
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nothing_waits_for_the_gpu_to_come_back(driver, mode, dtype):
+    """There and back, if there are no gradients yet to which these are added."""
+    module = torch_dialect.nn.BatchNorm2d(3, dtype=dtype, device="cuda").train(mode)
+    x, dy = (torch_dialect.Tensor(np.ones((2, 3, 4, 4), dtype), device="cuda") for _ in range(2))
+    x.requires_grad = True
+    for _ in range(2):  # the first time loads code, and makes constants
+        x.grad = module.weight.grad = module.bias.grad = None
+        driver.clear()
+        module(x).backward(dy)
+    assert {line.split()[0] for line in driver.lines()} == {"allocate", "launch"}
+    assert {one.grad.dtype.name for one in (x, module.weight, module.bias)} == {dtype}
+
+
 # -- streams
 
 

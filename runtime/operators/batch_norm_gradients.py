@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import autograd, devices, gradients, kernels, memory
 from ..arrays import as_features, device_views, feature_order, native, vector
+from ..dtypes import DType
 from ..tensor import Tensor
 
 
@@ -47,7 +48,9 @@ def record(
 ) -> None:
     """Record a call; ``known`` is mean and 1 / standard deviation, of the input itself if ``batch``."""
     saved = Saved(x, state.scale, *known, axis % x.ndim, epsilon, batch, mask)
-    autograd.record(y, "batch_norm", [x, state.scale, state.shift], lambda g: _back(saved, g))
+    vectors = state.scale, state.shift
+    dtypes = [None if one is None else one._dtype for one in vectors]
+    autograd.record(y, "batch_norm", [x, *vectors], lambda g: _back(saved, g, dtypes))
 
 
 def record_nothing(y: Tensor, x: Tensor, state: Vectors, axis: int) -> None:
@@ -68,12 +71,17 @@ def inverted(state: Vectors, epsilon: float) -> tuple[Any, Any]:
         return mean, 1 / np.sqrt(variance + epsilon)
 
 
-def _back(saved: Saved, dy: Tensor) -> list[Any]:
-    """The gradients of input, scale and shift."""
+def _back(saved: Saved, dy: Tensor, dtypes: list[str | None]) -> list[Any]:
+    """The gradients of input, scale and shift; a GPU converts them itself, for the host would wait for it."""
     if gradients.wanted() or saved.mask is not None:
         return composed(saved, dy)
     x = saved.x
     dx, *vectors = by_kernel(saved, dy, x.requires_grad)
+    if x.device != "cpu":
+        vectors = [
+            one if name in (None, "float64") else devices.cuda().converted(one, DType(name).numpy)
+            for one, name in zip(vectors, dtypes, strict=True)
+        ]
     return [None if dx is None else x._beside(dx), *(x.plain(one, device=x.device) for one in vectors)]
 
 

@@ -6,7 +6,7 @@ uint16 holds bfloat16. Work is queued on the current stream of the library that 
 
 from .arrays import DeviceArray, asarray, counter, empty, empty_like, feature_views, shared, to_device, to_host
 from .device import available, describe, require
-from .plans import backward, batch_statistics, forward_training, inverted, normalize, prepared
+from .plans import backward, batch_statistics, converted, forward_training, inverted, normalize, prepared
 
 __all__ = [
     "DeviceArray",
@@ -14,6 +14,7 @@ __all__ = [
     "available",
     "backward",
     "batch_statistics",
+    "converted",
     "counter",
     "describe",
     "empty",

@@ -16,7 +16,7 @@ from typing import Any, cast
 import numpy as np
 
 from . import choose, feature_plans, row_plans
-from .arrays import DeviceArray, Shape, allocate, dense, empty_like, feature_views, to_device
+from .arrays import DeviceArray, Shape, allocate, dense, empty_like, feature_views, storage, to_device
 from .device import gpu
 from .operands import FLOAT32, FLOAT64, Allocate, Array, Plan
 
@@ -110,10 +110,20 @@ def inverted(mean: Array, variance: Array, epsilon: float) -> tuple[Array, Array
     return widened.reshape(mean.shape), invstd.reshape(mean.shape)
 
 
+def converted(vector: Array, dtype: np.dtype[Any]) -> Array:
+    """A float32 or float64 vector in another element type, without waiting for it: 0 + vector, by ``normalize``."""
+    element, size, device, stream = storage(dtype), vector.size, vector.device, vector.stream
+    owner, pointer = allocate(vector.library, size * element.itemsize, device, stream)
+    made = DeviceArray(pointer, (size,), (element.itemsize,), element, device, stream, owner, vector.library)
+    (zero, one), (like, _) = (_constants(size, device, stream, kind) for kind in (FLOAT64, element))
+    normalize(like.reshape(1, size, 1), made.reshape(1, size, 1), zero, one, None, vector, 0.0)
+    return made
+
+
 @functools.lru_cache(maxsize=256)
-def _constants(size: int, device: int, stream: int) -> list[Array]:
-    """So many zeros and ones, float64; they are there when they are asked for, so that any stream may read them."""
-    made = (to_device(np.full(size, value), device) for value in (0.0, 1.0))
+def _constants(size: int, device: int, stream: int, dtype: np.dtype[Any] = FLOAT64) -> list[Array]:
+    """So many zeros and ones; they are there when they are asked for, so that any stream may read them."""
+    made = (to_device(np.full(size, value).astype(dtype), device) for value in (0.0, 1.0))
     return [DeviceArray(one.pointer, one.shape, one.strides, one.dtype, device, stream, one.owner) for one in made]
 
 
