@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import sys
 import threading
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class Pool:
     def __init__(self) -> None:
         self._buffers: dict[int, list[Buffer]] = {}  # by their size
         self._numbers = itertools.count()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._free = Buffer(np.empty(0), 0, 0).holders
 
     def __len__(self) -> int:
@@ -59,7 +60,7 @@ class Pool:
 
         Its buffer has ``size`` bytes, which is ``needed`` of its own.
         """
-        with self._lock:  # until the array holds the memory
+        with self.lock:  # until the array holds the memory
             buffer = self._found(size) or self._made(size)
             return np.ndarray(shape, dtype, buffer.memory, buffer.start, strides)
 
@@ -89,7 +90,7 @@ class Pool:
 
     def clear(self) -> None:
         """Give back what nobody uses; what is in use goes with its last user."""
-        with self._lock:
+        with self.lock:
             self._buffers = {}
 
 
@@ -105,6 +106,9 @@ def rounded(size: int) -> int:
 
 
 _pool = Pool()
+if hasattr(os, "register_at_fork"):  # a child in which a thread that is not there holds the lock would wait for ever
+    _release = _pool.lock.release
+    os.register_at_fork(before=_pool.lock.acquire, after_in_parent=_release, after_in_child=_release)
 
 
 @lru_cache(maxsize=1024)

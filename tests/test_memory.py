@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+import multiprocessing
+import os
 import threading
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
-from normspec.runtime import memory
+from normspec.runtime import autograd, memory
 from normspec.runtime.memory import CAPACITY, LINE, TRACKED, Pool, needed, rounded
 
 FLOAT = np.dtype(np.float32)
@@ -133,9 +136,36 @@ def test_memory_is_held_before_another_thread_may_look() -> None:
                 others[0] = empty(pool, MANY)
 
     empty(pool, MANY)
-    pool._lock = Slow()
+    pool.lock = Slow()
     x = empty(pool, MANY)
     assert address(x) != address(others[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:RuntimeWarning")  # of JAX, which other tests have imported
+@pytest.mark.parametrize("lock", [memory._pool.lock, autograd._adding], ids=["memory", "gradients"])
+def test_a_child_waits_for_no_thread_of_its_parent(lock: Any) -> None:
+    busy = threading.Event()
+
+    def work() -> None:
+        with lock:
+            busy.set()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    busy.wait()
+    child = multiprocessing.get_context("fork").Process(target=lock.acquire)
+    child.start()
+    child.join(20)
+    thread.join()
+    if child.is_alive():
+        child.kill()
+        pytest.fail("the child hangs")
+    assert child.exitcode == 0
+    assert lock.acquire(timeout=1), "the parent has it back"
+    lock.release()
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (3, 1, 0, 2)], ids=str)
