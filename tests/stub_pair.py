@@ -78,7 +78,8 @@ def test_what_a_call_copies_goes_where_its_input_is(launched, monkeypatch):
     monkeypatch.setattr(cuda, "to_device", lambda *given: copied.append(to_device(*given).device) or to_device(*given))
     for mode in (True, False):
         y = module.train(mode)(x)
-        y.backward(y)
+        with np.errstate(all="ignore"):  # of memory that nobody has written
+            y.backward(y)
     assert set(copied) == {1}
     assert set(map(str, launched)) == {"(1, [1])"}
     assert module.weight.grad.device == "cuda:1"
