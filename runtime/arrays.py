@@ -135,7 +135,8 @@ def prepared(
     if device != "cpu":
         return cast(kernels.Prepared, devices.cuda().prepared(shape, strides, dtype, axis))
     like = as_strided(np.empty(0, dtype), shape, strides)  # no element is looked at
-    y = memory.empty_like(like)
+    empty = memory.maker(like)
+    y = empty()
     order, three = feature_order(y, axis)
     if like.flags.c_contiguous:
         order, three = tuple(range(len(shape))), _around(shape, axis)
@@ -144,7 +145,7 @@ def prepared(
     except ValueError:
         return None
     cpu: Any = kernels.on("cpu")
-    return cast("kernels.Prepared | None", cpu.prepared(three, dtype, batch, *steps, empty_like=memory.empty_like))
+    return cast("kernels.Prepared | None", cpu.prepared(three, dtype, batch, *steps, empty=empty))
 
 
 def vector(tensor: Tensor) -> Any:

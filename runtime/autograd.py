@@ -6,6 +6,7 @@ it needs and no more: adding keeps nothing, multiplying keeps the other factor.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
@@ -23,6 +24,8 @@ VariableT = TypeVar("VariableT", bound="Variable")
 Back: TypeAlias = "Callable[[Tensor], Sequence[Tensor | None]]"  # from a result's gradient to those of its sources
 
 _adding = threading.Lock()
+if hasattr(os, "register_at_fork"):  # as for the memory of outputs
+    os.register_at_fork(before=_adding.acquire, after_in_parent=_adding.release, after_in_child=_adding.release)
 
 
 class Edge(NamedTuple):

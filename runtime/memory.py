@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
+import itertools
+import os
 import sys
 import threading
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-SMALLEST = 64 << 10  # bytes below which NumPy's own allocation is as good
+SMALL = 128 << 10  # bytes up to which NumPy's own allocation is better: malloc has them without new pages
 CAPACITY = 512 << 20  # bytes kept while nobody uses them
 TRACKED = 256  # buffers, used or not
 LINE = 64  # bytes, of a cache's line and of the widest vector
@@ -21,10 +23,11 @@ Shape = tuple[int, ...]
 
 
 class Buffer(NamedTuple):
-    """Memory, and where in it a line of the cache begins, which NumPy takes long to tell."""
+    """Memory, where in it a line of the cache begins, which NumPy takes long to tell, and how many came before."""
 
     memory: Array
     start: int
+    number: int
 
     @property
     def holders(self) -> int:
@@ -39,40 +42,61 @@ class Pool:
     """
 
     def __init__(self) -> None:
-        self._buffers: list[Buffer] = []
-        self._lock = threading.Lock()
-        self._free = Buffer(np.empty(0), 0).holders
+        self._buffers: dict[int, list[Buffer]] = {}  # by their size
+        self._numbers = itertools.count()
+        self.lock = threading.Lock()
+        self._free = Buffer(np.empty(0), 0, 0).holders
 
-    def empty(self, shape: Shape, dtype: np.dtype[Any], strides: Shape | None = None) -> Array:
-        """An uninitialized array that begins a line of the cache, C-contiguous or with strides that leave no gaps."""
-        wanted = rounded(math.prod(shape) * dtype.itemsize + LINE)
-        with self._lock:
-            buffer = self._found(wanted) or self._made(wanted)
-        return np.ndarray(shape, dtype, buffer.memory, buffer.start, strides)
+    def __len__(self) -> int:
+        return sum(map(len, self._buffers.values()))
 
-    def _found(self, wanted: int) -> Buffer | None:
-        for one in reversed(self._buffers):
-            if one.memory.size == wanted and one.holders <= self._free:
+    @property
+    def nbytes(self) -> int:
+        """What is kept, used or not."""
+        return sum(size * len(some) for size, some in self._buffers.items())
+
+    def empty(self, size: int, shape: Shape, dtype: np.dtype[Any], strides: Shape | None = None) -> Array:
+        """An uninitialized array that begins a line of the cache, C-contiguous or with strides that leave no gaps.
+
+        Its buffer has ``size`` bytes, which is ``needed`` of its own.
+        """
+        with self.lock:  # until the array holds the memory
+            buffer = self._found(size) or self._made(size)
+            return np.ndarray(shape, dtype, buffer.memory, buffer.start, strides)
+
+    def _found(self, size: int) -> Buffer | None:
+        for one in reversed(self._buffers.get(size, ())):
+            if one.holders <= self._free:
                 return one
         return None
 
-    def _made(self, wanted: int) -> Buffer:
-        room = CAPACITY - wanted
-        kept: list[Buffer] = []  # the newest, as far as there is room
-        for one in reversed(self._buffers):
+    def _made(self, size: int) -> Buffer:
+        self._let_go(CAPACITY - size)
+        memory = np.empty(size, np.uint8)
+        made = Buffer(memory, -memory.ctypes.data % LINE, next(self._numbers))
+        self._buffers.setdefault(size, []).append(made)
+        return made
+
+    def _let_go(self, room: int) -> None:
+        """Keep the newest buffers, but of those that nobody uses no more than there is room for."""
+        newest = sorted((one for some in self._buffers.values() for one in some), key=lambda one: -one.number)
+        self._buffers, kept = {}, 0
+        for one in newest:
             idle = one.holders <= self._free
-            if idle:
-                room -= one.memory.size
-            if len(kept) < TRACKED - 1 and (not idle or room >= 0):
-                kept.append(one)
-        memory = np.empty(wanted, np.uint8)
-        self._buffers = [*reversed(kept), Buffer(memory, -memory.ctypes.data % LINE)]
-        return self._buffers[-1]
+            room -= one.memory.size if idle else 0
+            if kept < TRACKED - 1 and (not idle or room >= 0):
+                self._buffers.setdefault(one.memory.size, []).insert(0, one)
+                kept += 1
 
     def clear(self) -> None:
         """Give back what nobody uses; what is in use goes with its last user."""
-        with self._lock:
-            self._buffers = []
+        with self.lock:
+            self._buffers = {}
+
+
+def needed(nbytes: int) -> int:
+    """The size of a buffer for so many bytes, from the beginning of a line of the cache."""
+    return rounded(nbytes + LINE)
 
 
 def rounded(size: int) -> int:
@@ -82,6 +106,9 @@ def rounded(size: int) -> int:
 
 
 _pool = Pool()
+if hasattr(os, "register_at_fork"):  # a child in which a thread that is not there holds the lock would wait for ever
+    _release = _pool.lock.release
+    os.register_at_fork(before=_pool.lock.acquire, after_in_parent=_release, after_in_child=_release)
 
 
 @lru_cache(maxsize=1024)
@@ -93,12 +120,17 @@ def dense(shape: Shape, strides: Shape, itemsize: int) -> Shape:
     return tuple(steps)
 
 
+def maker(like: Array) -> Callable[[], Array]:
+    """What makes uninitialized arrays of this shape, dtype and order of axes, and looks at no array for it."""
+    if like.nbytes <= SMALL:
+        return partial(np.empty_like, like)
+    strides = None if like.flags.c_contiguous else dense(like.shape, like.strides, like.itemsize)
+    return partial(_pool.empty, needed(like.nbytes), like.shape, like.dtype, strides)
+
+
 def empty_like(x: Array) -> Array:
     """An uninitialized array of the shape, dtype and order of axes of ``x``."""
-    if x.nbytes < SMALLEST:
-        return np.empty_like(x)
-    strides = None if x.flags.c_contiguous else dense(x.shape, x.strides, x.itemsize)
-    return _pool.empty(x.shape, x.dtype, strides)
+    return maker(x)()
 
 
 def empty_cache() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from normspec import lucid, storch, torch
-from normspec.runtime import kernels
+from normspec.runtime import kernels, memory
 from normspec.runtime.operators import batch_norm as operator
 
 SHAPE = (4, 3, 5, 2)
@@ -295,7 +295,7 @@ def test_threads_call_one_module_at_once():
 
 
 def ready(x, fused):
-    return kernels.on("cpu").prepared(x.shape, x.dtype, fused, x.strides, x.strides)
+    return kernels.on("cpu").prepared(x.shape, x.dtype, fused, x.strides, x.strides, empty=memory.maker(x))
 
 
 class Derived(np.ndarray):

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import math
+import multiprocessing
+import os
 import threading
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
-from normspec.runtime import memory
-from normspec.runtime.memory import CAPACITY, LINE, TRACKED, Pool, rounded
+from normspec.runtime import autograd, memory
+from normspec.runtime.memory import CAPACITY, LINE, TRACKED, Pool, needed, rounded
 
 FLOAT = np.dtype(np.float32)
 MANY = 1 << 20
+
+
+def empty(pool: Pool, *shape: int) -> Any:
+    return pool.empty(needed(4 * math.prod(shape)), shape, FLOAT)
 
 
 def address(x: Any) -> int:
@@ -21,26 +29,26 @@ def address(x: Any) -> int:
 
 def test_memory_is_used_again_only_when_nothing_refers_to_it() -> None:
     pool = Pool()
-    first = pool.empty((MANY,), FLOAT)
+    first = empty(pool, MANY)
     place = address(first)
     view = first[10:20]
     del first
-    second = pool.empty((MANY,), FLOAT)
+    second = empty(pool, MANY)
     assert address(second) != place, "a view still needs the memory"
     assert address(view) == place + 40
     del view
-    assert address(pool.empty((MANY,), FLOAT)) == place
+    assert address(empty(pool, MANY)) == place
 
 
 @pytest.mark.parametrize("hold", [memoryview, np.transpose, lambda x: x.view(np.uint8), lambda x: x.base])
 def test_whatever_holds_an_output_keeps_its_memory(hold: Any) -> None:
     pool = Pool()
-    first = pool.empty((4, MANY), FLOAT)
+    first = empty(pool, 4, MANY)
     place, held = address(first), hold(first)
     del first
-    assert address(pool.empty((4, MANY), FLOAT)) != place
+    assert address(empty(pool, 4, MANY)) != place
     del held
-    both = [pool.empty((4, MANY), FLOAT) for _ in range(2)]
+    both = [empty(pool, 4, MANY) for _ in range(2)]
     assert place in map(address, both)
 
 
@@ -50,7 +58,7 @@ def test_outputs_that_live_share_nothing() -> None:
     live: list[Any] = []
     for number in range(300):
         shape = (int(random.integers(1, 5)), int(random.integers(20_000, 40_000)))
-        x = pool.empty(shape, FLOAT)
+        x = empty(pool, *shape)
         x[...] = number
         live.append((number, x))
         if random.random() < 0.6:
@@ -63,15 +71,15 @@ def test_outputs_that_live_share_nothing() -> None:
 def test_no_more_is_kept_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "CAPACITY", 10 << 20)
     pool = Pool()
-    held = [pool.empty((1 << 18,), FLOAT) for _ in range(20)]
+    held = [empty(pool, 1 << 18) for _ in range(20)]
     del held
-    pool.empty((1 << 19,), FLOAT)
-    assert sum(one.memory.size for one in pool._buffers) <= 10 << 20
-    many = [pool.empty((1 << 14,), FLOAT) for _ in range(TRACKED + 10)]
-    assert len(pool._buffers) <= TRACKED
+    empty(pool, 1 << 19)
+    assert 8 << 20 < pool.nbytes <= 10 << 20
+    many = [empty(pool, 1 << 14) for _ in range(TRACKED + 10)]
+    assert len(pool) <= TRACKED
     assert len({address(one) for one in many}) == len(many)
     pool.clear()
-    assert not pool._buffers
+    assert len(pool) == 0
     many[0][...] = 1  # still its own
 
 
@@ -80,7 +88,7 @@ def test_threads_get_memory_of_their_own() -> None:
 
     def work(number: int) -> None:
         for _ in range(200):
-            x = pool.empty((1 << 15,), FLOAT)
+            x = empty(pool, 1 << 15)
             x[...] = number
             if not (x == number).all():
                 wrong.append(number)
@@ -91,6 +99,73 @@ def test_threads_get_memory_of_their_own() -> None:
     for one in threads:
         one.join()
     assert not wrong
+
+
+def test_the_newest_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "CAPACITY", 6 << 20)
+    pool = Pool()
+    held = [empty(pool, 1 << 18) for _ in range(4)]
+    places = [address(one) for one in held]
+    held.clear()
+    empty(pool, 1 << 19)  # with room for two or three beside it
+    found = [empty(pool, 1 << 18) for _ in range(2)]
+    assert [address(one) for one in found] == places[:1:-1], "the newest first"
+
+
+def test_what_is_in_use_takes_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "CAPACITY", 6 << 20)
+    pool = Pool()
+    empty(pool, 1 << 18)
+    used = [empty(pool, 1 << 19) for _ in range(8)]
+    assert len(pool) == 9, "what is not in use, too"
+    assert pool.nbytes > sum(one.nbytes for one in used) > 2 * memory.CAPACITY
+
+
+def test_memory_is_held_before_another_thread_may_look() -> None:
+    pool, others = Pool(), []
+
+    class Slow:
+        """A lock after which somebody else is quicker."""
+
+        def __enter__(self) -> None:
+            pass
+
+        def __exit__(self, *_: object) -> None:
+            if not others:
+                others.append(None)
+                others[0] = empty(pool, MANY)
+
+    empty(pool, MANY)
+    pool.lock = Slow()
+    x = empty(pool, MANY)
+    assert address(x) != address(others[0])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:RuntimeWarning")  # of JAX, which other tests have imported
+@pytest.mark.parametrize("lock", [memory._pool.lock, autograd._adding], ids=["memory", "gradients"])
+def test_a_child_waits_for_no_thread_of_its_parent(lock: Any) -> None:
+    busy = threading.Event()
+
+    def work() -> None:
+        with lock:
+            busy.set()
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    busy.wait()
+    child = multiprocessing.get_context("fork").Process(target=lock.acquire)
+    child.start()
+    child.join(20)
+    thread.join()
+    if child.is_alive():
+        child.kill()
+        pytest.fail("the child hangs")
+    assert child.exitcode == 0
+    assert lock.acquire(timeout=1), "the parent has it back"
+    lock.release()
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 3), (0, 2, 3, 1), (3, 1, 0, 2)], ids=str)
@@ -114,4 +189,4 @@ def test_a_cache_that_is_emptied_is_given_back() -> None:
     place = address(memory.empty_like(x))
     assert address(memory.empty_like(x)) == place
     memory.empty_cache()
-    assert not memory._pool._buffers
+    assert len(memory._pool) == 0

@@ -158,10 +158,10 @@ def prepared(
     dtype: np.dtype[Any],
     fused: bool,
     *steps: Steps,
-    empty_like: Callable[[Array], Array] = np.empty_like,
+    empty: Callable[[], Array] | None = None,
 ) -> Prepared:
-    """Calls on arrays with these strides."""
-    return Prepared(layout(shape, dtype, fused, *steps), empty_like)
+    """Calls on arrays with these strides, to outputs that ``empty`` makes, or to those that are given."""
+    return Prepared(layout(shape, dtype, fused, *steps), empty)
 
 
 def batch_statistics(x: Array) -> tuple[Float64s, Float64s]:

@@ -27,9 +27,9 @@ class Prepared:
     Vectors will do if they are aligned contiguous NumPy arrays of float32 or float64; the counter may be of int64.
     """
 
-    __slots__ = ("_crew", "_divisors", "_dtype", "_empty_like", "_facts", "_features", "_lines", "_room", "_scratch")
+    __slots__ = ("_crew", "_divisors", "_dtype", "_empty", "_facts", "_features", "_lines", "_room", "_scratch")
 
-    def __init__(self, cut: Layout, empty_like: Callable[[Array], Array] = np.empty_like) -> None:
+    def __init__(self, cut: Layout, empty: Callable[[], Array] | None = None) -> None:
         turns, table = -(-8 * cut.turns // LINE) * LINE // 8, cut.lines * cut.plan.features
         self._facts = np.array([*cut.cut, *map(id, KNOWN), turns, table, cut.scratch])
         self._dtype = cut.dtype
@@ -37,17 +37,17 @@ class Prepared:
         self._crew = cut.threads, cut.woken
         self._room, self._scratch = turns + table, cut.scratch
         self._lines, self._features = turns, cut.plan.features
-        self._empty_like = empty_like
+        self._empty: Any = empty  # for the calls that make outputs
 
     def train(
         self, x: Array, vectors: Sequence[Any], epsilon: float, rate: float, unbiased: bool, kept: bool
     ) -> tuple[Array, Any] | None:
-        y = self._empty_like(x)
+        y = self._empty()
         room = self.train_into(y, x, vectors, epsilon, rate, unbiased)
         return None if room is None else (y, self.statistics(room) if kept else None)
 
     def normalize(self, x: Array, vectors: Sequence[Any], epsilon: float) -> Array | None:
-        y = self._empty_like(x)
+        y = self._empty()
         return y if self.normalize_into(y, x, vectors, epsilon) else None
 
     def train_into(

@@ -27,7 +27,7 @@ _plans: dict[Hashable, Plan] = {}
 
 def batch_statistics(x: Array) -> tuple[Array, Array]:
     """Mean and M2 of each feature, float64."""
-    key = ("statistics", x.pointer % 16, x.facts)
+    key = ("statistics", x.device, x.dtype, x.shape, x.strides, x.pointer % 16)
     plan = _plans.get(key)
     if plan is None:
         plan = _keep(key, layout(x).statistics(x))
@@ -47,7 +47,10 @@ def normalize(
 ) -> None:
     """Write ``(x - mean) / sqrt(variance + epsilon) * weight + bias`` to ``y``, with the given statistics."""
     vectors = mean, variance, weight, bias
-    key = ("inference", (x.pointer | y.pointer) % 16, *_facts((x, y, *vectors)))
+    key = (
+        "inference", x.device, x.dtype, x.shape, x.strides, y.strides, (x.pointer | y.pointer) % 16,
+        x.stream, y.stream, *_kinds(vectors),
+    )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:
         plan = _keep(key, _ordered(layout(x, y).inference(x, y, vectors), x, y, *vectors))
@@ -72,7 +75,10 @@ def forward_training(
     """
     vectors = weight, bias, running_mean, running_var
     given = *vectors, tracked
-    key = ("training", unbiased, (x.pointer | y.pointer) % 16, *_facts((x, y, *given)))
+    key = (
+        "training", x.device, x.dtype, x.shape, x.strides, y.strides, (x.pointer | y.pointer) % 16,
+        x.stream, y.stream, unbiased, *_kinds(given),
+    )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:
         made = layout(x, y).training(x, y, vectors, unbiased, tracked is not None)
@@ -86,15 +92,17 @@ def backward(
     x: Array, dy: Array, dx: Array | None, mean: Array, invstd: Array, weight: Array | None, batch: bool
 ) -> tuple[Array, Array]:
     """Gradients of weight and bias, float64; that of the input is written to ``dx``, unless that is None."""
-    others = dy, dx, mean, invstd, weight
-    pointers = x.pointer, *_pointers(others)
-    key = ("backward", batch, (pointers[0] | pointers[1] | pointers[2]) % 16, *_facts((x, *others)))
+    vectors = mean, invstd, weight
+    key = (
+        "backward", x.device, x.dtype, x.shape, x.strides, dy.strides, None if dx is None else (dx.strides, dx.stream),
+        (x.pointer | dy.pointer | _pointer(dx)) % 16, x.stream, dy.stream, batch, *_kinds(vectors),
+    )  # fmt: skip
     plan = _plans.get(key)
     if plan is None:
         made = layout(x, dy) if dx is None else layout(x, dy, dx)
-        plan = _keep(key, _ordered(made.gradients(x, dy, dx, weight, batch), x, *others))
+        plan = _keep(key, _ordered(made.gradients(x, dy, dx, weight, batch), x, dy, dx, *vectors))
     dweight, dbias = _results(x)
-    _launch(plan, x, (*pointers, dweight.pointer, dbias.pointer))
+    _launch(plan, x, (*_pointers((x, dy, dx, *vectors)), dweight.pointer, dbias.pointer))
     return dweight, dbias
 
 
@@ -174,7 +182,7 @@ class Prepared:
         weight, bias, mean, variance, _ = vectors
         y, others = self._output(x), (mean, variance, weight, bias)
         aligned = (x.pointer | y.pointer) % 16
-        key = (self, aligned, x.device, x.stream, y.stream, y.strides, *_facts(others))
+        key = (self, aligned, x.stream, y.stream, y.strides, *_facts(others))
         plan = _plans.get(key)
         if plan is None:
             views = self._views(x, y, others, ())
@@ -222,8 +230,13 @@ def _fits(vector: Array, shape: Shape, dtypes: Sequence[np.dtype[Any]], device: 
     return vector.shape == shape and vector.dtype in dtypes and vector.device == device
 
 
+def _kinds(vectors: Sequence[Array | None]) -> list[Hashable]:
+    """All of contiguous vectors that plans depend on."""
+    return [None if one is None else (one.dtype, one.stream) for one in vectors]
+
+
 def _facts(arrays: Sequence[Any]) -> list[Hashable]:
-    """All of arrays that plans depend on, but for their alignment."""
+    """The same, in a number each, of vectors that are there for many calls, and may be anything."""
     return [
         one._facts or one.facts if type(one) is DeviceArray else cast(Hashable, type(one))  # spares a call
         for one in arrays
@@ -275,6 +288,10 @@ def _launch(plan: Plan, x: Array, *arguments: Any) -> None:
         return
     with here.current():
         plan(x.library.allocate, x.stream, *arguments)
+
+
+def _pointer(array: Array | None) -> int:
+    return 0 if array is None else array.pointer
 
 
 def _pointers(arrays: Sequence[Array | None]) -> list[int]:
