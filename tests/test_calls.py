@@ -213,6 +213,7 @@ def reshaped(module):
 
 
 @pytest.mark.parametrize("change", [grown, reshaped])
+@pytest.mark.filterwarnings("ignore:Setting the shape:DeprecationWarning")  # of NumPy 2.5 and later
 def test_an_array_that_changed_its_shape_in_place_is_refused(change):
     module, x = torch.nn.BatchNorm2d(3), sample()
     module(x)
