@@ -22,7 +22,7 @@ from .peers import PEERS, Peer, ours
 from .rows import DTYPES, QUICK, SHAPES, Shape, combinations
 
 SECONDS, QUICK_SECONDS = 400.0, 20.0
-LEAST = 1.0  # second of each row, should the large ones before it take longer than their part
+LEAST = 0.7  # seconds of each row, should the large ones before it take longer than their part
 
 
 def main(argv: Sequence[str]) -> int:

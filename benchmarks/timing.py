@@ -15,7 +15,7 @@ Call = Callable[[], object]
 PAUSE = 0.025  # seconds before a turn: OpenMP's threads spin for milliseconds after their last work
 TURN = 0.01  # seconds of samples in a turn, or a single one
 SAMPLES = 100  # at most, in a turn
-LONG = 0.1  # seconds; a longer call begins its turn cold, for waking threads takes a hundredth of that
+LONG = 0.1  # seconds; a longer call is a turn of its own, for waking threads takes a hundredth of that
 ROUNDS = 3  # at least, whatever the time
 SLOW = 0.25  # seconds, after which fewer will do
 
@@ -111,16 +111,22 @@ def interleave(
 
 
 def by_clock(call: Call, before: Timing, clock: Clock) -> list[float]:
-    """The seconds of some calls in a row, after one that wakes threads and fills caches."""
-    if not before.turns or before.turns[-1][-1] < LONG:
-        call()
+    """The seconds of calls in a row, after one that wakes threads and fills caches, or of that one if it is long."""
     seconds: list[float] = []
     with uncollected():
+        first = timed(call, clock)
+        if first >= LONG:
+            return [first]
         while not seconds or (sum(seconds) < TURN and len(seconds) < SAMPLES):
-            began = clock.now()
-            call()
-            seconds.append(clock.now() - began)
+            seconds.append(timed(call, clock))
     return seconds
+
+
+def timed(call: Call, clock: Clock) -> float:
+    """The seconds of a call."""
+    began = clock.now()
+    call()
+    return clock.now() - began
 
 
 @contextmanager
