@@ -21,8 +21,8 @@ from .measure import Result
 from .peers import PEERS, Peer, ours
 from .rows import DTYPES, QUICK, SHAPES, Shape, combinations
 
-SECONDS, QUICK_SECONDS = 400.0, 20.0
-LEAST = 0.7  # seconds of each row, should the large ones before it take longer than their part
+SECONDS, QUICK_SECONDS = 250.0, 20.0
+LEAST = 0.6  # seconds of each row, should the large ones before it take longer than their part
 
 
 def main(argv: Sequence[str]) -> int:
