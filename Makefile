@@ -34,6 +34,9 @@ docs: $(VENV)/installed  ## the site, into out/site: open out/site/index.html
 
 bench: $(VENV)/installed  ## ours against torch, ONNX Runtime, JAX and NumPy, into out/ and the pages (ten minutes)
 	$(BIN)/normspec bench
+	$(BIN)/python -m normspec.benchmarks.publish
+
+bench-scaling: $(VENV)/installed  ## time and memory of ours from 1 to 10^8 values, into out/ and the pages (half a minute)
 	$(BIN)/normspec bench --scaling
 	$(BIN)/python -m normspec.benchmarks.publish
 
@@ -68,4 +71,4 @@ clean:  ## forget the environment and everything built
 	rm -rf $(VENV) build dist out *.egg-info
 	find . -name '*.nb[ic]' -delete
 
-.PHONY: bench bench-gpu check clean conformance demo dev docs generate generate-check help kernels-check lint test test-gpu types wheel
+.PHONY: bench bench-gpu bench-scaling check clean conformance demo dev docs generate generate-check help kernels-check lint test test-gpu types wheel

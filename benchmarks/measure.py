@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+import numpy as np
+
 from .peers import COPY, OURS, Candidate, Peer, copy
-from .rows import Batch, Row, batch
+from .rows import Array, Batch, Row, batch
 from .timing import Timing, interleave
 
 SLACK = 1e4  # of others: whether they compute the same thing, not how well
@@ -103,4 +105,13 @@ def check(batch: Batch, candidates: Sequence[Candidate]) -> dict[str, float]:
     outputs = {candidate.name: candidate.array(candidate.call()) for candidate in candidates}
     own = {name: y for name, y in outputs.items() if name in OURS}
     others = {name: y for name, y in outputs.items() if name not in OURS}
-    return batch.errors(own) | batch.errors(others, FEATURES)
+    return _errors_of_ours(batch, own) | batch.errors(others, FEATURES)
+
+
+def _errors_of_ours(batch: Batch, own: dict[str, Array]) -> dict[str, float]:
+    """The errors in all features, found once if all have the same bits."""
+    first, *rest = (y.view(f"u{y.itemsize}") for y in own.values())
+    if not all(np.array_equal(first, y) for y in rest):
+        return batch.errors(own)
+    (error,) = batch.errors(dict(list(own.items())[:1])).values()
+    return dict.fromkeys(own, error)

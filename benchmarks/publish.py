@@ -15,7 +15,7 @@ from pathlib import Path
 
 PLACES = {  # a kind of run, also the name of its files: the page, and the command that fills it
     "bench": ("performance.md", "make bench"),
-    "scaling": ("performance.md", "make bench"),
+    "scaling": ("performance.md", "make bench-scaling"),
     "bench-training": ("performance.md", "normspec bench-training"),
     "bench-gpu": ("performance-gpu.md", "make bench-gpu"),
 }
