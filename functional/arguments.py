@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normspec.runtime import Tensor, foreign
-from normspec.runtime.arrays import Source, native, unwritable
+from normspec.runtime.arrays import Source, native, read_only, unwritable
 from normspec.runtime.autograd import needed
 from normspec.runtime.dtypes import FLOATING, DTypeLike
 
@@ -185,7 +185,7 @@ class Caller:
         given = self.like("out", value, x)
         self.constant("out", given)
         array = given.tensor.array
-        if not (array.flags.writeable if isinstance(array, np.ndarray) else not array.readonly):
+        if read_only(array):
             self.fail("out", "memory that can be written", "read-only memory")
         if not array.dtype.isnative:
             self.fail("out", "this machine's order of bytes", "the other one")

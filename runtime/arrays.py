@@ -162,10 +162,14 @@ def vector(tensor: Tensor) -> Any:
     return np.require(array, at_least_float32(dtype), ("C", "A"))
 
 
+def read_only(array: Any) -> bool:
+    """Whether an array, of the host or of a device, must not be written."""
+    return not array.flags.writeable if isinstance(array, np.ndarray) else bool(array.readonly)
+
+
 def unwritable(array: Any) -> str | None:
     """What was found instead of memory that can be written to in place, or None."""
-    writeable = array.flags.writeable if isinstance(array, np.ndarray) else not array.readonly
-    if not writeable:
+    if read_only(array):
         return "read-only memory"
     gaps = not isinstance(array, np.ndarray) and not array.contiguous
     return f"memory with gaps, of strides {array.strides}" if gaps else None

@@ -8,15 +8,16 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
-from stub_suite import driver, library, quick  # noqa: F401  # fixtures
 
 from normspec import torch as torch_dialect
 from normspec.runtime.kernels import cuda
 from normspec.runtime.kernels.cuda import device, gpu, plans
 
+pytest_plugins = ["stub_suite"]  # whose fixtures these are
+
 
 @pytest.fixture
-def launched(driver, monkeypatch):  # noqa: F811
+def launched(driver, monkeypatch):
     """The GPUs of what is launched: that which it was loaded for, and that which the thread works on."""
     plans._plans.clear()
     log, launcher = [], gpu.Gpu.launcher
@@ -80,7 +81,7 @@ def test_functions_of_the_backend_work_where_x_is(launched):
         assert {tuple(map(str, one)) for one in launched} == {(str(index), str([index]))}
 
 
-def test_tensors_go_where_they_are_sent(driver):  # noqa: F811
+def test_tensors_go_where_they_are_sent(driver):
     first = torch_dialect.Tensor(np.ones(3, np.float32)).to("cuda")
     second = first.to("cuda:1")
     second.copy_(first)
@@ -104,7 +105,7 @@ def test_what_a_call_copies_goes_where_its_input_is(launched, monkeypatch):
     assert module.weight.grad.array.device == 1
 
 
-def test_what_a_library_allocates_is_where_its_array_is(driver, monkeypatch):  # noqa: F811
+def test_what_a_library_allocates_is_where_its_array_is(driver, monkeypatch):
     """CuPy allocates on the current device, on whose stream it is asked for; here it is that of another array."""
 
     class Array:

@@ -72,6 +72,18 @@ def test_short_calls_are_limited_and_long_ones_begin_cold():
     assert long.log == ["pause", "a"] * timing.ROUNDS
 
 
+@pytest.mark.parametrize("alike", [True, False])
+def test_ours_are_each_held_to_numpy_even_if_they_are_alike(alike):
+    one = rows.batch(rows.Row("training", (4, 3, 5), "float32", "channels last"))
+    y = one.expected(slice(None)).astype(np.float32)
+    bad, worse = y.copy(), y.copy()
+    bad[0, 0, 0] += 1
+    worse[0, 0, 0] += 1 if alike else 2
+    errors = measure._errors_of_ours(one, {"ours": bad, "ours out=": worse})
+    assert errors == one.errors({"ours": bad}) | one.errors({"ours out=": worse})
+    assert (errors["ours"] == errors["ours out="]) == alike
+
+
 def test_a_call_that_takes_very_long_has_one_turn():
     fake = Fake(a=0.01, long=0.3)
     assert [len(one.turns) for one in fake.run(0).values()] == [timing.ROUNDS, 1]

@@ -12,10 +12,10 @@ from normspec.runtime.kernels import cuda
 
 
 def test_every_tool_is_run_over_the_kernels():
-    commands = {step.name: list(step.command) for step in on_gpu.steps("/opt/compute-sanitizer")}
+    commands = {step.name: list(step.command) for step in on_gpu.steps("compute-sanitizer")}
     assert list(commands)[:2] == ["kernels", "conformance"]
     for tool in ("memcheck", "racecheck", "initcheck"):
-        assert commands[tool][:3] == ["/opt/compute-sanitizer", "--tool", tool]
+        assert commands[tool][:3] == ["compute-sanitizer", "--tool", tool]
         assert commands[tool][-1] == "cuda_suite.py"
         assert "--error-exitcode" in commands[tool]
 

@@ -111,7 +111,7 @@ def inverted(mean: Array, variance: Array, epsilon: float) -> tuple[Array, Array
 
     Both are what ``normalize`` makes of constants: 0 + mean, and (1 - 0) / sqrt(variance + epsilon).
     """
-    shape, zero, one = (1, mean.size, 1), *_constants(mean.size, mean.device, mean.stream)
+    shape, zero, one = (1, mean.size, 1), _constant(0.0, mean), _constant(1.0, mean)
     widened, invstd = (made.reshape(shape) for made in _results(mean.reshape(shape)))
     normalize(zero.reshape(shape), widened, zero, one, None, mean, 0.0)
     normalize(one.reshape(shape), invstd, zero, variance, None, None, epsilon)
@@ -123,16 +123,21 @@ def converted(vector: Array, dtype: np.dtype[Any]) -> Array:
     element, size, device, stream = storage(dtype), vector.size, vector.device, vector.stream
     owner, pointer = allocate(vector.library, size * element.itemsize, device, stream)
     made = DeviceArray(pointer, (size,), (element.itemsize,), element, device, stream, owner, vector.library)
-    (zero, one), (like, _) = (_constants(size, device, stream, kind) for kind in (FLOAT64, element))
-    normalize(like.reshape(1, size, 1), made.reshape(1, size, 1), zero, one, None, vector, 0.0)
+    x = _constant(0.0, vector, element).reshape(1, size, 1)
+    normalize(x, made.reshape(1, size, 1), _constant(0.0, vector), _constant(1.0, vector), None, vector, 0.0)
     return made
 
 
+def _constant(value: float, like: Array, dtype: np.dtype[Any] = FLOAT64) -> Array:
+    """A vector of one value, of the length and on the stream of another."""
+    return _filled(value, dtype, like.size, like.device, like.stream)
+
+
 @functools.lru_cache(maxsize=256)
-def _constants(size: int, device: int, stream: int, dtype: np.dtype[Any] = FLOAT64) -> list[Array]:
-    """So many zeros and ones; they are there when they are asked for, so that any stream may read them."""
-    made = (to_device(np.full(size, value).astype(dtype), device) for value in (0.0, 1.0))
-    return [DeviceArray(one.pointer, one.shape, one.strides, one.dtype, device, stream, one.owner) for one in made]
+def _filled(value: float, dtype: np.dtype[Any], size: int, device: int, stream: int) -> Array:
+    """The values are there when they are asked for, so that any stream may read them."""
+    made = to_device(np.full(size, value, dtype), device)
+    return DeviceArray(made.pointer, made.shape, made.strides, made.dtype, device, stream, made.owner)
 
 
 class Prepared:
