@@ -34,13 +34,14 @@ Every kernel that a call may launch, as the compiler left it for GPUs of compute
 (clusters: 9.0 and 10.0). `make kernels-check` compiles them anew, without a GPU, and fails on what this page does not
 allow; `normspec kernels --output docs/kernels.md` wrote the page.
 
-A name has the kernel, the dtype of the data and of the vectors, and how much is done at once: packets of 16 bytes or
-single elements, `u` pieces a thread, `t` threads a block. Clusters of 2, 4, 8 or 16 blocks share a program.
+A name has the kernel, the dtype of the data and of the vectors, and how much is done at once: packets of 16 bytes,
+pairs of words (8 bytes) or single elements, `u` such pieces a thread, `t` threads a block. Clusters of 2, 4, 8 or 16
+blocks share a program.
 
 - **registers** of a thread, for each capability;
 - **spilled**: bytes of registers that a thread keeps in memory, for any of them. None may;
-- **loads**, **stores**: instructions that move 128 bits. In `packets`, there must be one for every piece of x, in
-  the backward pass also of dy, and of what is written;
+- **loads**, **stores**: instructions that move packets, or pairs. But for single elements, there must be one for every
+  piece of x, in the backward pass also of dy, and of what is written;
 - **float64**: instructions that compute in float64. Kernels of narrower dtypes have a few where a feature's statistics
   come in or go out, an addition or multiplication for each, and none for the elements;
 - **KB** of machine code.
@@ -146,18 +147,18 @@ def problems_of(program: Program, found: Sequence[Facts]) -> Iterator[str]:
     for facts in found:
         arrays = 0 if "moments" in kernel else 2 if "backward" in kernel else 1
         if wide and facts.loads < unroll * arrays:
-            yield f"has {facts.loads} loads of 128 bits, expected {unroll * arrays}"
+            yield f"has {facts.loads} loads of packets, expected {unroll * arrays}"
         if wide and WRITING.search(kernel) and facts.stores < (1 if kernel == "planes" else unroll):
-            yield f"has {facts.stores} stores of 128 bits, expected {unroll}"
+            yield f"has {facts.stores} stores of packets, expected {unroll}"
 
 
 def parsed(name: str) -> tuple[str, str, bool, int]:
-    """Kernel, element, whether memory is moved by packets, and how many pieces at once, of a program by its name."""
+    """Kernel, element, whether it moves packets or pairs, and how many pieces at once, of a program by its name."""
     match = NAME.fullmatch(name)
     assert match is not None, name
     kernel, element, rest = match["kernel"], match["element"], match["rest"]
     unroll = re.search(r"_u(\d+)", rest)
-    return kernel, element, "packets" in rest or kernel == "planes", int(unroll[1]) if unroll else 0
+    return kernel, element, "elements" not in rest, int(unroll[1]) if unroll else 0
 
 
 def spills(name: str) -> str | None:

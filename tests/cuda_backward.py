@@ -11,27 +11,24 @@ import cuda_cases as cases
 import simulator
 from cuda_cases import Array, all_elements
 from normspec.runtime.kernels.cuda.features_backward import SIZE, gradient, resident, sums
-from normspec.runtime.kernels.cuda.primitives import ELEMENTS
 from normspec.runtime.kernels.cuda.program import INPUT
 
 simulator.install()
 
 THREADS = 64
-LAYOUTS = [cases.contiguous, cases.offset, cases.padded, cases.scattered, cases.reversed_axes, cases.channels_last]
+LAYOUTS = [
+    cases.contiguous,
+    cases.offset,
+    cases.half_aligned,
+    cases.padded,
+    cases.scattered,
+    cases.reversed_axes,
+    cases.channels_last,
+]
 SHAPES = [(1, 1, 1), (3, 2, 48), (5, 3, 7), (2, 1, 300)]
 WAYS: list[dict[str, int]] = [{"slices": 3}, {"unroll": 24}, {"cluster": 4, "unroll": 6}]
 all_ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: "_".join(f"{key}{value}" for key, value in way.items()))
 both_modes = pytest.mark.parametrize("batch", [True, False], ids=["training", "evaluation"])
-
-
-def aligned(element: str, *arrays: Array) -> bool:
-    """Can arrays be moved by packets?"""
-    width = ELEMENTS[element].width
-    for view in arrays:
-        outer, feature, inner = cases.strides(view)
-        if inner != 1 or view.ctypes.data % 16 or view.shape[2] % width or outer % width or feature % width:
-            return False
-    return True
 
 
 def differentiate(
@@ -49,8 +46,7 @@ def differentiate(
     unroll: int = 2,
 ) -> tuple[Array, Array]:
     """dweight and dbias: by ``slices`` in two launches, or in a cluster of blocks at once."""
-    packets = aligned(element, x, dy, *([] if dx is None else [dx]))
-    width = ELEMENTS[element].width if packets else 1
+    width = cases.width_of(element, x, dy, *([] if dx is None else [dx]))
     outer, features, inner = x.shape
     dweight, dbias = cases.aligned((2, features), np.float64)
     partial = cases.aligned((features * slices * SIZE,), cases.arithmetic(element))
@@ -62,8 +58,8 @@ def differentiate(
     vectors = mean, invstd, cases.absent(weight), partial, dweight, dbias
     arguments += [outer, inner // width, slices, *vectors]
     if slices:
-        first = sums(element, kind, packets, not batch, unroll, THREADS)
-        second = gradient(element, kind, packets, unroll, THREADS)
+        first = sums(element, kind, width, not batch, unroll, THREADS)
+        second = gradient(element, kind, width, unroll, THREADS)
         cases.run(first, (features, slices), *arguments, wanted)
         again = batch and dx is not None
         cases.run(
@@ -71,7 +67,7 @@ def differentiate(
         )  # fmt: skip
     else:
         assert outer * inner // width <= cluster * unroll * THREADS
-        program = resident(element, kind, packets, cluster, unroll, THREADS)
+        program = resident(element, kind, width, cluster, unroll, THREADS)
         cases.run(program, (features * cluster, 1), *arguments, wanted)
     return dweight, dbias
 

@@ -81,6 +81,12 @@ def offset(shape: Sequence[int], dtype: Any) -> Array:
     return aligned([int(np.prod(shape)) + 1], dtype)[1:].reshape(shape)
 
 
+def half_aligned(shape: Sequence[int], dtype: Any) -> Array:
+    """8 bytes off an alignment to 16."""
+    lead = 8 // np.dtype(dtype).itemsize
+    return aligned([int(np.prod(shape)) + lead], dtype)[lead:].reshape(shape)
+
+
 def padded(shape: Sequence[int], dtype: Any) -> Array:
     """Every feature and every row of 16 bytes more than needed: strides are not those of the shape."""
     outer, feature, inner = shape
@@ -138,6 +144,16 @@ def strides(view: Array, width: int = 1) -> tuple[int, int, int]:
     """Of outer, feature and inner, in elements; that of inner is from piece to piece of ``width``."""
     outer, feature, inner = (stride // view.itemsize for stride in view.strides)
     return outer, feature, inner * width
+
+
+def width_of(element: str, *arrays: Array) -> int:
+    """Elements that one access may move: 16 bytes of them, 8 if they are of 16 bits, or one."""
+    size = np.dtype(DTYPES[element]).itemsize
+    for number in (16, 8) if size == 2 else (16,):
+        numbers = [number for view in arrays for number in (view.ctypes.data, view.shape[2] * size, *view.strides[:2])]
+        if all(view.strides[2] == size for view in arrays) and not np.any(np.mod(numbers, number)):
+            return number // size
+    return 1
 
 
 def absent(vector: Array | None) -> Array:

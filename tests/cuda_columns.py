@@ -51,19 +51,20 @@ def kinds(*vectors: Array | None) -> tuple[str, ...]:
     return tuple(KINDS[cases.absent(vector).dtype] for vector in vectors)
 
 
-def aligned(element: str, *matrices: Array) -> bool:
-    """Can the rows of matrices be moved by packets?"""
+def width_of(element: str, *matrices: Array) -> int:
+    """Elements of a piece: a packet's where rows can be moved by packets."""
     width = ELEMENTS[element].width
-    return all(
+    whole = all(
         view.ctypes.data % 16 == 0 and view.strides[0] % 16 == 0 and view.shape[1] % width == 0 for view in matrices
     )
+    return width if whole else 1
 
 
 class Grid:
     """How many slabs and ranks matrices of a shape have, in blocks of ``THREADS``."""
 
-    def __init__(self, shape: tuple[int, int], element: str, packets: bool, slices: int = 1) -> None:
-        pieces = -(-shape[1] // (ELEMENTS[element].width if packets else 1))
+    def __init__(self, shape: tuple[int, int], element: str, width: int, slices: int = 1) -> None:
+        pieces = -(-shape[1] // width)
         self.shift = min(2, (pieces - 1).bit_length())
         self.slabs = -(-pieces >> self.shift)
         self.sizes = (*shape, self.shift, slices)
@@ -103,8 +104,8 @@ def train(
     unbiased: bool = True,
 ) -> Trained:
     """By ``slices`` in two launches, or in a cluster of blocks at once."""
-    packets = aligned(element, x, y)
-    grid = Grid(x.shape, element, packets, slices)
+    width = width_of(element, x, y)
+    grid = Grid(x.shape, element, width, slices)
     out = Trained(x.shape[1], [running_mean, running_var])
     vectors = weight, bias, *out.running
     real, moving = cases.arithmetic(element), np.result_type(*map(cases.absent, out.running)).type
@@ -117,13 +118,13 @@ def train(
     )  # fmt: skip
     if slices:
         kept = partial(slices, 3, x.shape[1], element)
-        first = columns.statistics(element, packets, unroll, THREADS)
+        first = columns.statistics(element, width, unroll, THREADS)
         cases.run(first, (grid.slabs, slices), *matrix(x), *grid.sizes, kept)
-        program = columns.normalize(element, kinds(*vectors), packets, unroll, THREADS)
+        program = columns.normalize(element, kinds(*vectors), width, unroll, THREADS)
         cases.run(program, (grid.slabs, slices), *matrix(x), *matrix(y), *grid.sizes, kept, *last)
     else:
         assert x.shape[0] <= cluster * unroll * grid.ranks
-        program = columns.resident(element, kinds(*vectors), packets, cluster, unroll, THREADS)
+        program = columns.resident(element, kinds(*vectors), width, cluster, unroll, THREADS)
         cases.run(program, (grid.slabs * cluster, 1), *matrix(x), *matrix(y), *grid.sizes[:3], *last)
     return out
 
@@ -257,11 +258,11 @@ def test_a_feature_does_not_depend_on_others(way: dict[str, int]) -> None:
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_moments(shape: tuple[int, int], element: str) -> None:
     x = cases.filled(rows, data(shape, element))
-    packets, kept = aligned(element, x), partial(5, 3, shape[1], element)
-    grid = Grid(shape, element, packets, 5)
-    cases.run(columns.statistics(element, packets, UNROLL, THREADS), (grid.slabs, 5), *matrix(x), *grid.sizes, kept)
+    width, kept = width_of(element, x), partial(5, 3, shape[1], element)
+    grid = Grid(shape, element, width, 5)
+    cases.run(columns.statistics(element, width, UNROLL, THREADS), (grid.slabs, 5), *matrix(x), *grid.sizes, kept)
     mean, m2 = cases.aligned((2, shape[1]), np.float64)
-    cases.run(columns.moments(element, packets, THREADS), (grid.slabs, 1), *grid.sizes, kept, mean, m2)
+    cases.run(columns.moments(element, width, THREADS), (grid.slabs, 1), *grid.sizes, kept, mean, m2)
     exact, variance = cases.reference(stacked(x))
     digits = 1e-14 if element == "f64" else 5e-7
     np.testing.assert_allclose(mean, exact.astype(float), rtol=digits)
@@ -278,9 +279,9 @@ def test_moments_have_a_mean_beyond_the_digits_of_x() -> None:
 
 
 def infer(x: Array, y: Array, *vectors: Array | None, element: str, slices: int = 3) -> None:
-    packets = aligned(element, x, y)
-    grid = Grid(x.shape, element, packets, slices)
-    program = columns.inference(element, kinds(*vectors), packets, UNROLL, THREADS)
+    width = width_of(element, x, y)
+    grid = Grid(x.shape, element, width, slices)
+    program = columns.inference(element, kinds(*vectors), width, UNROLL, THREADS)
     flags = cases.flags(weight=vectors[2], bias=vectors[3])
     last = (*map(cases.absent, vectors), cases.arithmetic(element)(EPSILON), flags)
     cases.run(program, (grid.slabs, slices), *matrix(x), *matrix(y), *grid.sizes, *last)
@@ -326,8 +327,8 @@ def differentiate(
     unroll: int = UNROLL,
 ) -> Differentiated:
     """By ``slices`` in two launches, or in a cluster of blocks at once."""
-    packets = aligned(element, x, dy, *([] if dx is None else [dx]))
-    grid = Grid(x.shape, element, packets, slices)
+    width = width_of(element, x, dy, *([] if dx is None else [dx]))
+    grid = Grid(x.shape, element, width, slices)
     out, kept = Differentiated(x.shape[1]), partial(slices, 4, x.shape[1], element)
     target = matrix(dy) if dx is None else matrix(dx)
     vectors = mean, invstd, cases.absent(weight), kept, out.dweight, out.dbias
@@ -336,13 +337,13 @@ def differentiate(
     (kind,) = kinds(weight)
     if slices:
         again = wanted if batch else wanted & ~cases.flags(input=True)
-        first = columns_backward.sums(element, kind, packets, not batch, UNROLL, THREADS)
-        second = columns_backward.gradient(element, kind, packets, UNROLL, THREADS)
+        first = columns_backward.sums(element, kind, width, not batch, UNROLL, THREADS)
+        second = columns_backward.gradient(element, kind, width, UNROLL, THREADS)
         cases.run(first, (grid.slabs, slices), *arguments, wanted)
         cases.run(second, (grid.slabs, slices if batch and dx is not None else 1), *arguments, again)
     else:
         assert x.shape[0] <= cluster * unroll * grid.ranks
-        program = columns_backward.resident(element, kind, packets, cluster, unroll, THREADS)
+        program = columns_backward.resident(element, kind, width, cluster, unroll, THREADS)
         cases.run(program, (grid.slabs * cluster, 1), *arguments, wanted)
     return out
 

@@ -13,29 +13,26 @@ import cuda_cases as cases
 import simulator
 from cuda_cases import EPSILON, Array, all_elements
 from normspec.runtime.kernels.cuda import forward, planes, primitives
-from normspec.runtime.kernels.cuda.primitives import ELEMENTS
 from normspec.runtime.kernels.cuda.program import Program
 from normspec.runtime.kernels.cuda.reduction import reduction
 
 simulator.install()
 
 KINDS = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
-LAYOUTS = [cases.contiguous, cases.offset, cases.padded, cases.scattered, cases.reversed_axes, cases.channels_last]
+LAYOUTS = [
+    cases.contiguous,
+    cases.offset,
+    cases.half_aligned,
+    cases.padded,
+    cases.scattered,
+    cases.reversed_axes,
+    cases.channels_last,
+]
 THREADS, UNROLL = 64, 2
 
 
 def kinds(*arrays: Array) -> tuple[str, ...]:
     return tuple(KINDS[array.dtype] for array in arrays)
-
-
-def width_of(element: str, *arrays: Array) -> int:
-    """Elements of a piece: a packet's where arrays can be moved by packets."""
-    width = ELEMENTS[element].width
-    for view in arrays:
-        outer, feature, inner = cases.strides(view)
-        if inner != 1 or view.ctypes.data % 16 or view.shape[2] % width or outer % width or feature % width:
-            return 1
-    return width
 
 
 def described(view: Array, width: int) -> tuple[Any, ...]:
@@ -44,9 +41,9 @@ def described(view: Array, width: int) -> tuple[Any, ...]:
 
 
 def inferred(element: str, x: Array, y: Array, *statistics: Array | None, slices: int = 1) -> Array:
-    width = width_of(element, x, y)
+    width = cases.width_of(element, x, y)
     vectors = tuple(map(cases.absent, statistics))
-    program = forward.inference(element, kinds(*vectors), width > 1, UNROLL, THREADS)
+    program = forward.inference(element, kinds(*vectors), width, UNROLL, THREADS)
     given = cases.flags(weight=statistics[2], bias=statistics[3])
     sizes, epsilon = (x.shape[0], x.shape[2] // width), cases.arithmetic(element)(EPSILON)
     data = *described(x, width), *described(y, width), *sizes
@@ -78,9 +75,9 @@ class Options(NamedTuple):
 
 
 def partials(element: str, x: Array, slices: int) -> Array:
-    width = width_of(element, x)
+    width = cases.width_of(element, x)
     partial = poison(x.shape[1] * slices * 4, dtype=cases.arithmetic(element))
-    program = forward.statistics(element, width > 1, UNROLL, THREADS)
+    program = forward.statistics(element, width, UNROLL, THREADS)
     cases.run(program, (x.shape[1], slices), *described(x, width), x.shape[0], x.shape[2] // width, partial)
     return partial
 
@@ -92,8 +89,8 @@ def split(slices: int) -> Kernel:
     """Statistics, then normalize."""
 
     def train(element: str, x: Array, y: Array, options: Options) -> Trained:
-        def program(kinds: Any, aligned: bool) -> Program:
-            return forward.normalize(element, kinds, aligned, UNROLL, THREADS)
+        def program(kinds: Any, width: int) -> Program:
+            return forward.normalize(element, kinds, width, UNROLL, THREADS)
 
         return launched(program, (x.shape[1], slices), element, x, y, options, partials(element, x, slices))
 
@@ -104,10 +101,9 @@ def resident(cluster: int, threads: int = THREADS) -> Kernel:
     """The whole feature on chip; how many pieces a thread keeps is as the feature needs."""
 
     def train(element: str, x: Array, y: Array, options: Options) -> Trained:
-        def program(kinds: Any, aligned: bool) -> Program:
-            pieces = x[:, 0].size // (ELEMENTS[element].width if aligned else 1)
-            unroll = -(-pieces // (threads * cluster))
-            return forward.resident(element, kinds, aligned, cluster, unroll, threads)
+        def program(kinds: Any, width: int) -> Program:
+            unroll = -(-x[:, 0].size // (width * threads * cluster))
+            return forward.resident(element, kinds, width, cluster, unroll, threads)
 
         return launched(program, (x.shape[1] * cluster, 1), element, x, y, options)
 
@@ -121,14 +117,14 @@ def small_planes(element: str, x: Array, y: Array, options: Options) -> Trained:
     assert room is not None
     assert feature % group == 0
 
-    def program(kinds: Any, aligned: bool) -> Program:
+    def program(kinds: Any, width: int) -> Program:
         return planes.planes(element, kinds, group, room, UNROLL, 32 * group)
 
     return launched(program, (feature // group, 1), element, x, y, options, width=1)
 
 
 def launched(
-    make: Callable[[Any, bool], Program],
+    make: Callable[[Any, int], Program],
     grid: tuple[int, int],
     element: str,
     x: Array,
@@ -137,10 +133,10 @@ def launched(
     *partial: Array,
     width: int = 0,
 ) -> Trained:
-    width = width or width_of(element, x, y)
+    width = width or cases.width_of(element, x, y)
     vectors = [cases.absent(vector) for vector in options[:2]]
     vectors += [cases.absent(None if vector is None else vector.copy()) for vector in options[2:4]]
-    program = make(kinds(*vectors), width > 1)
+    program = make(kinds(*vectors), width)
     outputs = np.array([41], np.int64), poison(x.shape[1]), poison(x.shape[1])
     moving = np.result_type(vectors[2], vectors[3]).type
     scalars = cases.arithmetic(element)(EPSILON), moving(1 - options.rate), moving(options.rate)

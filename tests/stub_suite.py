@@ -642,6 +642,24 @@ def test_small_planes_go_through_shared_memory(driver):
     assert launch.shared == 48 << 10, "more than a block may have unasked, for the kernel declares some, too"
 
 
+@pytest.mark.parametrize(
+    ("inner", "shift", "moved"), [(14 * 14, 0, "pairs"), (16 * 16, 8, "pairs"), (49, 0, "elements")]
+)
+def test_halves_are_moved_by_8_bytes_where_they_are_aligned_to_no_more(driver, inner, shift, moved):
+    x, y, *vectors = arrays((4, 3, inner), np.float16)
+    x.pointer += shift
+    mean = cuda.to_device(np.ones(3))
+    for function, *arguments in [
+        (cuda.forward_training, x, y, *vectors, 0.5, 0.25, True),
+        (cuda.normalize, x, y, *vectors, 0.5),
+        (cuda.batch_statistics, x),
+        (cuda.backward, x, y, y, mean, mean, None, True),
+        (cuda.backward, x, y, y, mean, mean, None, False),
+    ]:
+        _, (launch, *_) = launches(driver, function, *arguments)
+        assert moved in launch.name
+
+
 def test_rows_have_kernels_of_their_own(driver):
     x, y, *vectors = arrays((64, 48, 1))
     _, (launch,) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)

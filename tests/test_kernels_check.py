@@ -39,8 +39,8 @@ def test_a_good_program_has_no_problem():
         ({"spilled": 16}, "keeps [0, 16] bytes of registers in memory"),
         ({"doubles": ("fma.rn.f64",)}, "computes in float64: fma.rn.f64"),
         ({"doubles": ("mul.f64",) * 7}, "computes in float64: mul.f64, mul.f64"),
-        ({"loads": 1}, "has 1 loads of 128 bits, expected "),
-        ({"stores": 0}, "has 0 stores of 128 bits, expected "),
+        ({"loads": 1}, "has 1 loads of packets, expected "),
+        ({"stores": 0}, "has 0 stores of packets, expected "),
     ],
 )
 def test_a_bad_program_has_one(changes, said):

@@ -46,7 +46,7 @@ def ptx_of(program: Program, capability: tuple[int, int] = HOPPER) -> str:
 
 
 def resident(element: str, cluster: int) -> Program:
-    return forward.resident(element, VECTORS, True, cluster, 8, 256)
+    return forward.resident(element, VECTORS, primitives.ELEMENTS[element].width, cluster, 8, 256)
 
 
 def small_planes(element: str) -> Program:
@@ -54,9 +54,9 @@ def small_planes(element: str) -> Program:
 
 
 PROGRAMS = [
-    forward.inference("f32", VECTORS, True),
-    forward.statistics("f16", True),
-    forward.normalize("bf16", VECTORS, True),
+    forward.inference("f32", VECTORS, 4),
+    forward.statistics("f16", 8),
+    forward.normalize("bf16", VECTORS, 8),
     resident("f32", 1),
     resident("f16", 16),
     small_planes("bf16"),
@@ -78,18 +78,18 @@ def test_float64_occurs_where_statistics_go_out(program: Program) -> None:
 
 
 FIRST = [
-    forward.statistics("f16", True),
-    features_backward.sums("f32", "f32", True, False),
-    columns.statistics("f32", True),
-    columns_backward.sums("f32", "f32", True, False),
+    forward.statistics("f16", 8),
+    features_backward.sums("f32", "f32", 4, False),
+    columns.statistics("f32", 4),
+    columns_backward.sums("f32", "f32", 4, False),
 ]
 SECOND = [
     forward.moments("f32"),
-    forward.normalize("bf16", VECTORS, True),
-    features_backward.gradient("f32", "f32", True),
-    columns.moments("f32", True),
-    columns.normalize("f32", VECTORS, True),
-    columns_backward.gradient("f32", "f32", True),
+    forward.normalize("bf16", VECTORS, 8),
+    features_backward.gradient("f32", "f32", 4),
+    columns.moments("f32", 4),
+    columns.normalize("f32", VECTORS, 4),
+    columns_backward.gradient("f32", "f32", 4),
 ]
 
 
@@ -111,7 +111,7 @@ def test_a_first_launch_lets_the_second_begin(program: Program) -> None:
 
 @pytest.mark.parametrize(
     ("program", "numbers"),
-    [(resident("f16", 16), 4), (features_backward.resident("f16", "f32", True, 16, 4, 256), 5)],
+    [(resident("f16", 16), 4), (features_backward.resident("f16", "f32", 8, 16, 4, 256), 5)],
     ids=["forward", "backward"],
 )
 def test_a_cluster_meets_before_its_blocks_read_each_other_and_before_they_end(program: Program, numbers: int) -> None:
@@ -139,7 +139,8 @@ def test_a_cluster_meets_before_its_blocks_read_each_other_and_before_they_end(p
 )
 def test_rounding_to_16_bits(element: str, capability: tuple[int, int], expected: str, absent: str) -> None:
     """Turing knows no bfloat16, and rounds one number at a time."""
-    ptx = ptx_of(forward.inference(element, VECTORS, True), capability)
+    width = primitives.ELEMENTS[element].width
+    ptx = ptx_of(forward.inference(element, VECTORS, width), capability)
     assert expected in ptx
     assert absent not in ptx
 
@@ -202,7 +203,7 @@ def simulated(ptx: str, registers: dict[str, Any]) -> dict[str, Any]:
 
 def test_shuffles_are_no_calls_where_threads_may_diverge() -> None:
     """Before Hopper a shuffle after a branch was one, and registers went to memory."""
-    program = features_backward.resident("f32", "f32", True, 1, 8, 512)
+    program = features_backward.resident("f32", "f32", 4, 1, 8, 512)
     binary = build.build(program, AMPERE)
     assert (binary.spilled, binary.stack) == (0, 0)
 

@@ -22,7 +22,7 @@ Capability = tuple[int, int]  # to compute: a Hopper GPU has (9, 0)
 TARGETS: tuple[Capability, ...] = ((7, 5), (8, 0), (9, 0))
 VERSION = "8.0"  # of PTX: the first with all that ``primitives`` writes, of CUDA 12.0
 
-WIDE = r"global[\w.:]*\.(?:v4\.[bfu]32|v2\.[bfu]64)\b"  # 128 bits
+WIDE = r"global[\w.:]*\.(?:v4\.[bfu]32|v2\.[bfu]64|v2\.b32)\b"  # a packet; the last is half of one
 COMPUTED = re.compile(r"^\s+(?:@!?%p\d+ )?((?!ld\.|st\.|cvt\.|mov\.|selp\.)[a-z]+[\w.]*\.f64)\b", re.MULTILINE)
 
 
@@ -37,12 +37,12 @@ class Binary(NamedTuple):
 
     @property
     def wide_loads(self) -> int:
-        """Number of instructions that load 128 bits."""
+        """Number of instructions that load a packet."""
         return len(re.findall(rf"\bld\.{WIDE}", self.ptx))
 
     @property
     def wide_stores(self) -> int:
-        """Number of instructions that store 128 bits."""
+        """Number of instructions that store a packet."""
         return len(re.findall(rf"\bst\.{WIDE}", self.ptx))
 
     @property

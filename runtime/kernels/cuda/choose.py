@@ -1,13 +1,13 @@
 """Which kernels normalize an input in training, and in how many blocks: a rule from its sizes and those of the GPU.
 
-Elements come in pieces, packets of 16 bytes or single ones. The faster kernels keep a feature, or a slab of some pieces
-of every row, on chip; T is the bytes of x:
+Elements come in pieces: packets of 16 bytes, or of 8 if they are of 16 bits, or single ones. The faster kernels keep a
+feature, or a slab of some pieces of every row, on chip; T is the bytes of x:
 
 ==========  ===============================================================  ===================  =======
 kernel      what it needs                                                    launches             moves
 ==========  ===============================================================  ===================  =======
-planes      inner × itemsize no multiple of 16, a group of features that     1                    2T
-            is one, and room for it in shared memory
+planes      rows of single elements, a group of features whose rows are      1                    2T
+            packets together, and room for it in shared memory
 resident    no more pieces than a cluster of blocks holds in registers       1                    2T
 split       nothing                                                          2                    2T – 3T
 ==========  ===============================================================  ===================  =======

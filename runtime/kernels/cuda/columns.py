@@ -49,14 +49,14 @@ def matrix(element: str) -> tuple[Any, Any]:
     return pointer(element), types.int64
 
 
-def slab_limit(aligned: bool) -> int:
+def slab_limit(width: int) -> int:
     """Pieces of a slab, at most: 256 bytes in packets, 128 to 512 in elements."""
-    return 16 if aligned else 64
+    return 16 if width > 1 else 64
 
 
-def title(kernel: str, element: str, vectors: tuple[str, ...], aligned: bool, unroll: int, threads: int) -> str:
+def title(kernel: str, element: str, vectors: tuple[str, ...], width: int, unroll: int, threads: int) -> str:
     """Name a program."""
-    return name_of(f"columns_{kernel}", element, vectors, piece(aligned), f"u{unroll}", f"t{threads}")
+    return name_of(f"columns_{kernel}", element, vectors, piece(element, width), f"u{unroll}", f"t{threads}")
 
 
 @device
@@ -80,9 +80,9 @@ class Trees(NamedTuple):
     merge_cluster: Any
 
 
-def trees(merge: Callable[[Array, Array], None], size: int, real: Any, aligned: bool, threads: int) -> Trees:
+def trees(merge: Callable[[Array, Array], None], size: int, real: Any, width: int, threads: int) -> Trees:
     """Build them, for samples that are local arrays of a size; ``merge(sample, other)`` adds to the first."""
-    slots, slab = threads // 2, slab_limit(aligned)
+    slots, slab = threads // 2, slab_limit(width)
     shared_size, slab_size = size * slots, size * slab
 
     @device
@@ -125,9 +125,9 @@ def trees(merge: Callable[[Array, Array], None], size: int, real: Any, aligned: 
 
 
 @cache
-def broadcast(size: int, real: Any, aligned: bool) -> Any:
+def broadcast(size: int, real: Any, width: int) -> Any:
     """Build the device function that gives all ranks a local array of rank 0's."""
-    slab = slab_limit(aligned)
+    slab = slab_limit(width)
     shared_size = size * slab
 
     @device
@@ -157,10 +157,10 @@ class Moments(NamedTuple):
 
 
 @cache
-def moments_of(element: str, aligned: bool, unroll: int, threads: int) -> Moments:
+def moments_of(element: str, width: int, unroll: int, threads: int) -> Moments:
     """Build them."""
-    moves, real = access(element, aligned), ELEMENTS[element].real
-    width, word, load, unpack = moves.width, moves.word, moves.load, moves.unpack
+    moves, real = access(element, width), ELEMENTS[element].real
+    word, load, unpack = moves.word, moves.load, moves.unpack
     packed, counted, size = unroll * moves.words, 3 * width, 3 * width + 1
     combine = reduction(real, threads).combine
 
@@ -239,17 +239,17 @@ def moments_of(element: str, aligned: bool, unroll: int, threads: int) -> Moment
             merge(sample, other)
             rank += ranks
 
-    return Moments(size, add_rows, accumulate, gather_slices, *trees(merge, size, real, aligned, threads))
+    return Moments(size, add_rows, accumulate, gather_slices, *trees(merge, size, real, width, threads))
 
 
 @cache
-def normalizer(element: str, aligned: bool, unroll: int) -> Any:
+def normalizer(element: str, width: int, unroll: int) -> Any:
     """Build the device functions that write ``y = (x - mean) * scale + shift``.
 
     ``maps`` is a local array with mean, scale and shift of each feature of a piece.
     """
-    moves, real = access(element, aligned), ELEMENTS[element].real
-    width, word, load, store, unpack, pack = moves.width, moves.word, moves.load, moves.store, moves.unpack, moves.pack
+    moves, real = access(element, width), ELEMENTS[element].real
+    word, load, store, unpack, pack = moves.word, moves.load, moves.store, moves.unpack, moves.pack
     packed = unroll * moves.words
 
     @device
@@ -286,13 +286,13 @@ def normalizer(element: str, aligned: bool, unroll: int) -> Any:
 
 
 @cache
-def statistics(element: str, aligned: bool, unroll: int = UNROLL, threads: int = THREADS) -> Program:
+def statistics(element: str, width: int, unroll: int = UNROLL, threads: int = THREADS) -> Program:
     """Mean, residue and M2 of each slice: ``partial[slice, (mean, residue, M2), feature]``, of the arithmetic's type.
 
     Reads x once, T. The grid is (slabs, slices).
     """
-    width, real = access(element, aligned).width, ELEMENTS[element].real
-    size, _, accumulate, _, merge_ranks, _ = moments_of(element, aligned, unroll, threads)
+    real = ELEMENTS[element].real
+    size, _, accumulate, _, merge_ranks, _ = moments_of(element, width, unroll, threads)
 
     def kernel(
         x: Pointer,
@@ -319,14 +319,14 @@ def statistics(element: str, aligned: bool, unroll: int = UNROLL, threads: int =
         launch_next()
 
     signature = (*matrix(element), *SIZES, types.CPointer(scalar(element)))
-    return Program(title("statistics", element, (), aligned, unroll, threads), kernel, signature, threads)
+    return Program(title("statistics", element, (), width, unroll, threads), kernel, signature, threads)
 
 
 @cache
-def moments(element: str, aligned: bool, threads: int = THREADS) -> Program:
+def moments(element: str, width: int, threads: int = THREADS) -> Program:
     """Mean and M2 of each feature, float64, from what ``statistics`` left; the grid is (slabs,)."""
-    width, real = access(element, aligned).width, ELEMENTS[element].real
-    size, _, _, gather_slices, merge_ranks, _ = moments_of(element, aligned, 1, threads)
+    real = ELEMENTS[element].real
+    size, _, _, gather_slices, merge_ranks, _ = moments_of(element, width, 1, threads)
 
     def kernel(
         rows: Integer,
@@ -351,13 +351,13 @@ def moments(element: str, aligned: bool, threads: int = THREADS) -> Program:
                 m2s[feature + j] = sample[3 * j + 2]
 
     signature = (*SIZES, types.CPointer(scalar(element)), pointer("f64"), pointer("f64"))
-    return Program(title("moments", element, (), aligned, 1, threads), kernel, signature, threads)
+    return Program(title("moments", element, (), width, 1, threads), kernel, signature, threads)
 
 
 @cache
-def finisher(element: str, aligned: bool) -> Any:
+def finisher(element: str, width: int) -> Any:
     """Build the device function that makes maps of the statistics of all rows, and commits them."""
-    width, real = access(element, aligned).width, ELEMENTS[element].real
+    real = ELEMENTS[element].real
     counted = 3 * width
     (parameters, affine_map), commit = affine(real), training(real)
 
@@ -394,18 +394,18 @@ def finisher(element: str, aligned: bool) -> Any:
 
 
 @cache
-def normalize(element: str, vectors: Vectors, aligned: bool, unroll: int = UNROLL, threads: int = THREADS) -> Program:
+def normalize(element: str, vectors: Vectors, width: int, unroll: int = UNROLL, threads: int = THREADS) -> Program:
     """Normalize by the statistics that ``statistics`` left, and commit them.
 
     ``vectors`` are the types of weight, bias, running mean and running variance. The grid is that of ``statistics``;
     every block merges the slices of its slab again by itself. Together they read x twice and write y once, 3T less
     what was cached.
     """
-    width, real = access(element, aligned).width, ELEMENTS[element].real
-    size, _, _, gather_slices, merge_ranks, _ = moments_of(element, aligned, unroll, threads)
+    real = ELEMENTS[element].real
+    size, _, _, gather_slices, merge_ranks, _ = moments_of(element, width, unroll, threads)
     maps_size = 3 * width
-    finish, from_first_rank = finisher(element, aligned), broadcast(maps_size, real, aligned)
-    _, write = normalizer(element, aligned, unroll)
+    finish, from_first_rank = finisher(element, width), broadcast(maps_size, real, width)
+    _, write = normalizer(element, width, unroll)
 
     def kernel(
         x: Pointer,
@@ -453,12 +453,12 @@ def normalize(element: str, vectors: Vectors, aligned: bool, unroll: int = UNROL
     signature = (
         *matrix(element), *matrix(element), *SIZES, types.CPointer(scalar(element)), *committed(element, vectors)
     )  # fmt: skip
-    return Program(title("normalize", element, vectors, aligned, unroll, threads), kernel, signature, threads)
+    return Program(title("normalize", element, vectors, width, unroll, threads), kernel, signature, threads)
 
 
 @cache
 def resident(
-    element: str, vectors: Vectors, aligned: bool, cluster: int = 1, unroll: int = 8, threads: int = THREADS
+    element: str, vectors: Vectors, width: int, cluster: int = 1, unroll: int = 8, threads: int = THREADS
 ) -> Program:
     """Normalize by the statistics of x, and commit them; ``vectors`` as for ``normalize``.
 
@@ -467,13 +467,13 @@ def resident(
     cluster than ranks, which are ``threads >> shift``. Clusters of several blocks need compute capability 9.0.
     """
     if cluster > 2:
-        return resident(element, vectors, aligned, 2, unroll, threads)._replace(cluster=cluster)
-    moves, real = access(element, aligned), ELEMENTS[element].real
-    width, word, load, store, packed = moves.width, moves.word, moves.load, moves.store, unroll * moves.words
-    size, add_rows, _, _, merge_ranks, merge_cluster = moments_of(element, aligned, unroll, threads)
+        return resident(element, vectors, width, 2, unroll, threads)._replace(cluster=cluster)
+    moves, real = access(element, width), ELEMENTS[element].real
+    word, load, store, packed = moves.word, moves.load, moves.store, unroll * moves.words
+    size, add_rows, _, _, merge_ranks, merge_cluster = moments_of(element, width, unroll, threads)
     maps_size = 3 * width
-    finish, from_first_rank = finisher(element, aligned), broadcast(maps_size, real, aligned)
-    (apply, _), clustered = normalizer(element, aligned, unroll), cluster > 1
+    finish, from_first_rank = finisher(element, width), broadcast(maps_size, real, width)
+    (apply, _), clustered = normalizer(element, width, unroll), cluster > 1
 
     def kernel(
         x: Pointer,
@@ -524,19 +524,19 @@ def resident(
                 store(y, (row + u * ranks) * y_pitch + feature, packets, u)
 
     signature = (*matrix(element), *matrix(element), *SIZES[:3], *committed(element, vectors))
-    name = title(kept("resident", cluster), element, vectors, aligned, unroll, threads)
+    name = title(kept("resident", cluster), element, vectors, width, unroll, threads)
     return Program(name, kernel, signature, threads, cluster=cluster)
 
 
 @cache
-def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = UNROLL, threads: int = THREADS) -> Program:
+def inference(element: str, vectors: Vectors, width: int, unroll: int = UNROLL, threads: int = THREADS) -> Program:
     """Normalize by given statistics: mean, variance, weight and bias, of the types in ``vectors``.
 
     Reads x once and writes y once, 2T. The grid is (slabs, slices).
     """
-    width, real = access(element, aligned).width, ELEMENTS[element].real
+    real = ELEMENTS[element].real
     size = 3 * width
-    (parameters, affine_map), (_, write) = affine(real), normalizer(element, aligned, unroll)
+    (parameters, affine_map), (_, write) = affine(real), normalizer(element, width, unroll)
 
     def kernel(
         x: Pointer,
@@ -572,4 +572,4 @@ def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = UNROL
     signature = (
         *matrix(element), *matrix(element), *SIZES, *map(pointer, vectors), scalar(element), types.int64
     )  # fmt: skip
-    return Program(title("inference", element, vectors, aligned, unroll, threads), kernel, signature, threads)
+    return Program(title("inference", element, vectors, width, unroll, threads), kernel, signature, threads)

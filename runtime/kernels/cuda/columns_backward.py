@@ -52,10 +52,10 @@ def merger(real: Any, width: int) -> Any:
 
 
 @cache
-def comoments(element: str, aligned: bool, unroll: int, threads: int) -> Comoments:
+def comoments(element: str, width: int, unroll: int, threads: int) -> Comoments:
     """Build them."""
-    moves, real = access(element, aligned), ELEMENTS[element].real
-    width, unpack, counted, size = moves.width, moves.unpack, 4 * moves.width, 4 * moves.width + 1
+    moves, real = access(element, width), ELEMENTS[element].real
+    unpack, counted, size = moves.unpack, 4 * width, 4 * width + 1
     combine, merge = gradients(real).combine, merger(real, width)
 
     @device
@@ -121,17 +121,17 @@ def comoments(element: str, aligned: bool, unroll: int, threads: int) -> Comomen
             merge(sample, other)
             rank += ranks
 
-    return Comoments(size, add_rows, gather_slices, *trees(merge, size, real, aligned, threads))
+    return Comoments(size, add_rows, gather_slices, *trees(merge, size, real, width, threads))
 
 
 @cache
-def differentiator(element: str, aligned: bool) -> Any:
+def differentiator(element: str, width: int) -> Any:
     """Build the device function that turns a packet of ``dy`` into one of ``dx``.
 
     ``maps`` is a local array with scale, mean, offset, rest and tilt of each feature of a piece; see ``backward``.
     """
-    moves, real = access(element, aligned), ELEMENTS[element].real
-    width, unpack, pack = moves.width, moves.unpack, moves.pack
+    moves, real = access(element, width), ELEMENTS[element].real
+    unpack, pack = moves.unpack, moves.pack
 
     @device
     def apply(xs: Array, dys: Array, packet: Integer, maps: Array, flags: Integer) -> None:
@@ -151,9 +151,9 @@ def differentiator(element: str, aligned: bool) -> Any:
 
 
 @cache
-def finisher(element: str, aligned: bool) -> Any:
+def finisher(element: str, width: int) -> Any:
     """Build the device function that makes maps of the sums of all rows, and writes gradients of weight and bias."""
-    width, real = access(element, aligned).width, ELEMENTS[element].real
+    real = ELEMENTS[element].real
     counted = 4 * width
     _, given, derive = gradients(real)
 
@@ -190,17 +190,17 @@ def parameters(element: str, weight: str) -> tuple[Any, ...]:
 
 @cache
 def sums(
-    element: str, weight: str, aligned: bool, evaluation: bool, unroll: int = UNROLL, threads: int = THREADS
+    element: str, weight: str, width: int, evaluation: bool, unroll: int = UNROLL, threads: int = THREADS
 ) -> Program:
     """Sums of each slice: ``partial[slice, (slope, residue, center, comoment), feature]``, of the arithmetic's type.
 
     Reads x and dy once, 2T. In ``evaluation``, where dx does not depend on the sums, it is written if flags have INPUT,
     3T in all. The grid is (slabs, slices).
     """
-    moves, real = access(element, aligned), ELEMENTS[element].real
-    width, word, load, store, packed = moves.width, moves.word, moves.load, moves.store, unroll * moves.words
-    size, add_rows, _, merge_ranks, _ = comoments(element, aligned, unroll, threads)
-    given, apply = gradients(real).given, differentiator(element, aligned)
+    moves, real = access(element, width), ELEMENTS[element].real
+    word, load, store, packed = moves.word, moves.load, moves.store, unroll * moves.words
+    size, add_rows, _, merge_ranks, _ = comoments(element, width, unroll, threads)
+    given, apply = gradients(real).given, differentiator(element, width)
     maps_size = 5 * width
 
     def kernel(
@@ -257,23 +257,23 @@ def sums(
         launch_next()
 
     kind = "evaluation" if evaluation else "sums"
-    name = title(f"backward_{kind}", element, (weight,), aligned, unroll, threads)
+    name = title(f"backward_{kind}", element, (weight,), width, unroll, threads)
     return Program(name, kernel, parameters(element, weight), threads)
 
 
 @cache
-def gradient(element: str, weight: str, aligned: bool, unroll: int = UNROLL, threads: int = THREADS) -> Program:
+def gradient(element: str, weight: str, width: int, unroll: int = UNROLL, threads: int = THREADS) -> Program:
     """Merge the slices of ``sums``; write dweight, dbias and, if flags have INPUT, dx.
 
     Together they read x and dy twice and write dx once, 5T less what was cached. The grid is (slabs, slices), or
     (slabs, 1) where no dx is written.
     """
-    moves, real = access(element, aligned), ELEMENTS[element].real
-    width, word, load, store, packed = moves.width, moves.word, moves.load, moves.store, unroll * moves.words
-    size, _, gather_slices, merge_ranks, _ = comoments(element, aligned, unroll, threads)
-    finish, apply = finisher(element, aligned), differentiator(element, aligned)
+    moves, real = access(element, width), ELEMENTS[element].real
+    word, load, store, packed = moves.word, moves.load, moves.store, unroll * moves.words
+    size, _, gather_slices, merge_ranks, _ = comoments(element, width, unroll, threads)
+    finish, apply = finisher(element, width), differentiator(element, width)
     maps_size = 5 * width
-    from_first_rank = broadcast(maps_size, real, aligned)
+    from_first_rank = broadcast(maps_size, real, width)
 
     def kernel(
         x: Pointer,
@@ -325,13 +325,13 @@ def gradient(element: str, weight: str, aligned: bool, unroll: int = UNROLL, thr
                 row -= unroll * ranks
                 mine -= unroll
 
-    name = title("backward_gradient", element, (weight,), aligned, unroll, threads)
+    name = title("backward_gradient", element, (weight,), width, unroll, threads)
     return Program(name, kernel, parameters(element, weight), threads)
 
 
 @cache
 def resident(
-    element: str, weight: str, aligned: bool, cluster: int = 1, unroll: int = 8, threads: int = THREADS
+    element: str, weight: str, width: int, cluster: int = 1, unroll: int = 8, threads: int = THREADS
 ) -> Program:
     """Write dweight, dbias and, if flags have INPUT, dx.
 
@@ -339,13 +339,13 @@ def resident(
     ``columns.resident``.
     """
     if cluster > 2:
-        return resident(element, weight, aligned, 2, unroll, threads)._replace(cluster=cluster)
-    moves, real = access(element, aligned), ELEMENTS[element].real
-    width, word, load, store, packed = moves.width, moves.word, moves.load, moves.store, unroll * moves.words
-    size, add_rows, _, merge_ranks, merge_cluster = comoments(element, aligned, unroll, threads)
-    finish, apply = finisher(element, aligned), differentiator(element, aligned)
+        return resident(element, weight, width, 2, unroll, threads)._replace(cluster=cluster)
+    moves, real = access(element, width), ELEMENTS[element].real
+    word, load, store, packed = moves.word, moves.load, moves.store, unroll * moves.words
+    size, add_rows, _, merge_ranks, merge_cluster = comoments(element, width, unroll, threads)
+    finish, apply = finisher(element, width), differentiator(element, width)
     maps_size = 5 * width
-    from_first_rank, given, clustered = broadcast(maps_size, real, aligned), gradients(real).given, cluster > 1
+    from_first_rank, given, clustered = broadcast(maps_size, real, width), gradients(real).given, cluster > 1
 
     def kernel(
         x: Pointer,
@@ -398,5 +398,5 @@ def resident(
                     apply(xs, dys, u, maps, flags)
                     store(dx, (row + u * ranks) * dx_pitch + feature, dys, u)
 
-    name = title(kept("backward_resident", cluster), element, (weight,), aligned, unroll, threads)
+    name = title(kept("backward_resident", cluster), element, (weight,), width, unroll, threads)
     return Program(name, kernel, parameters(element, weight), threads, cluster=cluster)

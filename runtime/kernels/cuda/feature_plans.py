@@ -8,7 +8,7 @@ from typing import Any
 from . import choose, features_backward, forward, planes
 from .device import gpu
 from .operands import STEP, Allocate, Array, Plan, flags, letter, letters, number, numbers, steps, workspace
-from .primitives import ELEMENTS
+from .primitives import ELEMENTS, PACKET
 from .program import BATCH, BIAS, INPUT, WEIGHT, Program
 
 PORTIONS = 4  # of shared memory of a multiprocessor, that small planes of a block should leave room for
@@ -21,7 +21,7 @@ def statistics(x: Array) -> Plan:
     width = packet(x)
     pieces, xs, kind = inner // width, walk(x, width), letter(x)
     _, threads, unroll, _, slices, _ = choose.split(feature, outer * pieces, here)
-    first = here.launcher(forward.statistics(kind, width > 1, unroll, threads), (feature, slices))
+    first = here.launcher(forward.statistics(kind, width, unroll, threads), (feature, slices))
     program = forward.moments("f64" if kind == "f64" else "f32", 32 * (1 << (-(-slices // 32) - 1).bit_length()))
     second = here.launcher(program, (feature,), serialized=True)
     memory = workspace(x, feature * slices * forward.SAMPLE)
@@ -49,7 +49,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
         pieces = inner // width
 
         def resident(choice: choose.Choice) -> Program:
-            return forward.resident(kind, kinds, width > 1, choice.cluster, choice.unroll, choice.threads)
+            return forward.resident(kind, kinds, width, choice.cluster, choice.unroll, choice.threads)
 
         choice = choose.features(feature, outer * pieces, here, lambda choice: here.fits(resident(choice)))
         if choice.kernel == "split":
@@ -74,8 +74,8 @@ def split(
     outer, feature, inner = x.shape
     width = packet(x, y)
     pieces, real, moving = inner // width, number(kind), number(*kinds[2:])
-    first = here.launcher(forward.statistics(kind, width > 1, unroll, threads), (feature, slices))
-    program = forward.normalize(kind, kinds, width > 1, unroll, threads)
+    first = here.launcher(forward.statistics(kind, width, unroll, threads), (feature, slices))
+    program = forward.normalize(kind, kinds, width, unroll, threads)
     second = here.launcher(program, (feature, slices), serialized=True)
     memory, xs, ys = workspace(x, feature * slices * forward.SAMPLE), walk(x, width), walk(y, width)
 
@@ -98,7 +98,7 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     width = packet(x, y)
     pieces, real, given = inner // width, number(kind), flags(vectors[2:], (WEIGHT, BIAS))
     _, threads, unroll, _, slices, _ = choose.split(feature, outer * pieces, here)
-    program = forward.inference(kind, letters(vectors), width > 1, unroll, threads)
+    program = forward.inference(kind, letters(vectors), width, unroll, threads)
     run, xs, ys = here.launcher(program, (feature, slices)), walk(x, width), walk(y, width)
 
     def plan(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float) -> None:
@@ -120,7 +120,7 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     total = outer * pieces
 
     def resident(choice: choose.Choice) -> Program:
-        return features_backward.resident(kind, weights, width > 1, choice.cluster, choice.unroll, choice.threads)
+        return features_backward.resident(kind, weights, width, choice.cluster, choice.unroll, choice.threads)
 
     def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
@@ -130,9 +130,9 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     if kernel == "resident":
         first, run = None, here.launcher(resident(choice), (feature * cluster,))
     else:
-        program = features_backward.sums(kind, weights, width > 1, not batch, unroll, threads)
+        program = features_backward.sums(kind, weights, width, not batch, unroll, threads)
         first = here.launcher(program, (feature, slices))
-        program = features_backward.gradient(kind, weights, width > 1, unroll, threads)
+        program = features_backward.gradient(kind, weights, width, unroll, threads)
         run = here.launcher(program, (feature, slices if batch and written else 1), serialized=True)
     memory = workspace(x, 0 if first is None else feature * slices * features_backward.SIZE)
 
@@ -157,13 +157,16 @@ def walk(x: Array, width: int) -> tuple[int, int, int]:
 
 
 def packet(*arrays: Array) -> int:
-    """Elements that can be moved at once: a packet of 16 bytes, or one."""
-    width: int = ELEMENTS[letter(arrays[0])].width
-    for x in arrays:
-        outer, feature, inner = steps(x)
-        if inner != 1 or x.pointer % 16 or x.shape[2] % width or outer % width or feature % width:
-            return 1
-    return width
+    """Elements that can be moved at once: those of a packet, or fewer."""
+    widths = ELEMENTS[letter(arrays[0])].widths
+    return next(width for width in widths if width == 1 or all(has_packets(x, width) for x in arrays))
+
+
+def has_packets(x: Array, width: int) -> bool:
+    """Are rows made of so many elements side by side, aligned to as many bytes?"""
+    outer, feature, inner = steps(x)
+    whole = not any(number % width for number in (x.shape[2], outer, feature))
+    return inner == 1 and whole and not x.pointer % (PACKET * width // ELEMENTS[letter(x)].width)
 
 
 def small_planes(x: Array, y: Array) -> tuple[int, int] | None:

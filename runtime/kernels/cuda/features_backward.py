@@ -188,10 +188,10 @@ def read_cosample(array: Array, place: Integer) -> Cosample:
 
 
 @cache
-def adder(element: str, aligned: bool, unroll: int, threads: int) -> Any:
+def adder(element: str, width: int, unroll: int, threads: int) -> Any:
     """Build the device function that adds a thread's pieces of x and dy to a sample."""
-    kind = access(element, aligned)
-    width, unpack, real = kind.width, kind.unpack, kind.real
+    kind = access(element, width)
+    unpack, real = kind.unpack, kind.real
     combine = gradients(real).combine
 
     @device
@@ -236,10 +236,10 @@ class Slopes(NamedTuple):
 
 
 @cache
-def differentiator(element: str, aligned: bool) -> Any:
+def differentiator(element: str, width: int) -> Any:
     """Build the device function that turns a packet of dy into one of dx."""
-    kind = access(element, aligned)
-    width, unpack, pack, real = kind.width, kind.unpack, kind.pack, kind.real
+    kind = access(element, width)
+    unpack, pack, real = kind.unpack, kind.pack, kind.real
 
     @device
     def apply(xs: Array, dys: Array, packet: Integer, by: Slopes, flags: Integer) -> None:
@@ -284,9 +284,9 @@ def finisher(real: Any) -> Any:
     return finish
 
 
-def title(kernel: str, element: str, weight: str, aligned: bool, unroll: int, threads: int) -> str:
+def title(kernel: str, element: str, weight: str, width: int, unroll: int, threads: int) -> str:
     """Name a program."""
-    return name_of(kernel, element, (weight,), piece(aligned), f"u{unroll}", f"t{threads}")
+    return name_of(kernel, element, (weight,), piece(element, width), f"u{unroll}", f"t{threads}")
 
 
 def parameters(element: str, weight: str) -> tuple[Any, ...]:
@@ -300,17 +300,17 @@ def parameters(element: str, weight: str) -> tuple[Any, ...]:
 
 
 @cache
-def sums(element: str, weight: str, aligned: bool, evaluation: bool, unroll: int = 4, threads: int = 256) -> Program:
+def sums(element: str, weight: str, width: int, evaluation: bool, unroll: int = 4, threads: int = 256) -> Program:
     """Sums of every slice, into ``partial``: (feature, slices, 5) of the arithmetic's type.
 
     Reads x and dy once, 2T. In ``evaluation``, where dx does not depend on the sums, it is written if flags have INPUT,
     3T in all. The grid is (feature, slices).
     """
-    kind = access(element, aligned)
+    kind = access(element, width)
     packed, word, real, load_piece, store_piece = unroll * kind.words, kind.word, kind.real, kind.load, kind.store
     add, apply, given = (
-        adder(element, aligned, unroll, threads),
-        differentiator(element, aligned),
+        adder(element, width, unroll, threads),
+        differentiator(element, width),
         gradients(real).given,
     )
     merge_block, _ = trees(real, threads)
@@ -372,20 +372,20 @@ def sums(element: str, weight: str, aligned: bool, evaluation: bool, unroll: int
 
     kernel_name = "backward_evaluation" if evaluation else "backward_sums"
     return Program(
-        title(kernel_name, element, weight, aligned, unroll, threads), kernel, parameters(element, weight), threads
+        title(kernel_name, element, weight, width, unroll, threads), kernel, parameters(element, weight), threads
     )
 
 
 @cache
-def gradient(element: str, weight: str, aligned: bool, unroll: int = 4, threads: int = 256) -> Program:
+def gradient(element: str, weight: str, width: int, unroll: int = 4, threads: int = 256) -> Program:
     """Merge the slices of ``sums``, no more than ``threads``; write dweight, dbias and, if flags have INPUT, dx.
 
     Together they read x and dy twice and write dx once, 5T less what was cached. The grid is (feature, slices), or
     (feature, 1) where no dx is written. Blocks go from the last to the first, as in ``forward.normalize``.
     """
-    kind = access(element, aligned)
+    kind = access(element, width)
     packed, word, real, load_piece, store_piece = unroll * kind.words, kind.word, kind.real, kind.load, kind.store
-    apply, finish, (merge_block, _) = differentiator(element, aligned), finisher(real), trees(real, threads)
+    apply, finish, (merge_block, _) = differentiator(element, width), finisher(real), trees(real, threads)
 
     def kernel(
         x: Pointer,
@@ -440,26 +440,24 @@ def gradient(element: str, weight: str, aligned: bool, unroll: int = 4, threads:
                 dx_walk = advance(dx_walk)
             left -= unroll * threads
 
-    name = title("backward_gradient", element, weight, aligned, unroll, threads)
+    name = title("backward_gradient", element, weight, width, unroll, threads)
     return Program(name, kernel, parameters(element, weight), threads)
 
 
 @cache
-def resident(
-    element: str, weight: str, aligned: bool, cluster: int = 1, unroll: int = 8, threads: int = 512
-) -> Program:
+def resident(element: str, weight: str, width: int, cluster: int = 1, unroll: int = 8, threads: int = 512) -> Program:
     """Write dweight, dbias and, if flags have INPUT, dx.
 
     A feature of x and dy is kept on chip by the blocks of a cluster, a slice each: 3T, in one launch. The grid is
     (feature * cluster,), and a feature may have ``cluster * unroll * threads`` pieces.
     """
     if cluster > 2:
-        return resident(element, weight, aligned, 2, unroll, threads)._replace(cluster=cluster)
-    kind = access(element, aligned)
+        return resident(element, weight, width, 2, unroll, threads)._replace(cluster=cluster)
+    kind = access(element, width)
     packed, word, real, load_piece, store_piece = unroll * kind.words, kind.word, kind.real, kind.load, kind.store
     add, apply, given = (
-        adder(element, aligned, unroll, threads),
-        differentiator(element, aligned),
+        adder(element, width, unroll, threads),
+        differentiator(element, width),
         gradients(real).given,
     )
     finish, (merge_block, merge_cluster), clustered = finisher(real), trees(real, threads), cluster > 1
@@ -520,5 +518,5 @@ def resident(
         if clustered:
             cluster_wait()
 
-    name = title(kept("backward_resident", cluster), element, weight, aligned, unroll, threads)
+    name = title(kept("backward_resident", cluster), element, weight, width, unroll, threads)
     return Program(name, kernel, parameters(element, weight), threads, cluster=cluster)

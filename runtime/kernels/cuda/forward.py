@@ -106,10 +106,10 @@ def training(real: Any) -> Any:
 
 
 @cache
-def writer(element: str, aligned: bool, unroll: int, threads: int) -> Any:
+def writer(element: str, width: int, unroll: int, threads: int) -> Any:
     """Build the device function that normalizes a thread's pieces: x is read once and y written once."""
-    kind = access(element, aligned)
-    width, packed, word, real = kind.width, unroll * kind.words, kind.word, kind.real
+    kind = access(element, width)
+    packed, word, real = unroll * kind.words, kind.word, kind.real
     load_piece, store_piece, unpack, pack = kind.load, kind.store, kind.unpack, kind.pack
 
     @device
@@ -136,10 +136,10 @@ def writer(element: str, aligned: bool, unroll: int, threads: int) -> Any:
 
 
 @cache
-def sampler(element: str, aligned: bool, unroll: int, threads: int) -> Any:
+def sampler(element: str, width: int, unroll: int, threads: int) -> Any:
     """Build the device function that makes a sample of a thread's pieces: x is read once."""
-    kind = access(element, aligned)
-    width, packed, numbers, word = kind.width, unroll * kind.words, unroll * kind.width, kind.word
+    kind = access(element, width)
+    packed, numbers, word = unroll * kind.words, unroll * width, kind.word
     real, load_piece, unpack = kind.real, kind.load, kind.unpack
     combine, chunk = reduction(real, threads).combine, unroll * threads
 
@@ -191,9 +191,9 @@ def name_of(kernel: str, element: str, vectors: tuple[str, ...], *numbers: str) 
     return "_".join((kernel, element, *kinds, *numbers))
 
 
-def piece(aligned: bool) -> str:
-    """Say what a thread moves at once."""
-    return "packets" if aligned else "elements"
+def piece(element: str, width: int) -> str:
+    """Say what a thread moves at once: a pair is half a packet, two words."""
+    return "elements" if width == 1 else "packets" if width == ELEMENTS[element].width else "pairs"
 
 
 def kept(kernel: str, cluster: int) -> str:
@@ -202,13 +202,13 @@ def kept(kernel: str, cluster: int) -> str:
 
 
 @cache
-def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = 4, threads: int = 256) -> Program:
+def inference(element: str, vectors: Vectors, width: int, unroll: int = 4, threads: int = 256) -> Program:
     """Normalize by given statistics: mean, variance, weight and bias, of the types in ``vectors``.
 
     Reads x once and writes y once, 2T, whatever the shape. The grid is (feature, slices).
     """
     real = ELEMENTS[element].real
-    write, (parameters, affine_map) = writer(element, aligned, unroll, threads), affine(real)
+    write, (parameters, affine_map) = writer(element, width, unroll, threads), affine(real)
 
     def kernel(
         x: Pointer,
@@ -243,7 +243,10 @@ def inference(element: str, vectors: Vectors, aligned: bool, unroll: int = 4, th
     data = (pointer(element), *STRIDES)
     signature = (*data, *data, *SIZES, *map(pointer, vectors), scalar(element), types.int64)
     return Program(
-        name_of("inference", element, vectors, piece(aligned), f"u{unroll}", f"t{threads}"), kernel, signature, threads
+        name_of("inference", element, vectors, piece(element, width), f"u{unroll}", f"t{threads}"),
+        kernel,
+        signature,
+        threads,
     )
 
 
@@ -256,13 +259,13 @@ SAMPLE = 4  # numbers of a sample in memory
 
 
 @cache
-def statistics(element: str, aligned: bool, unroll: int = 4, threads: int = 256) -> Program:
+def statistics(element: str, width: int, unroll: int = 4, threads: int = 256) -> Program:
     """Count, mean, residue and M2 of every slice, into ``partial``: (feature, slices, 4) of the arithmetic's type.
 
     Reads x once, T. The grid is (feature, slices).
     """
     real = ELEMENTS[element].real
-    gather, merge_block = sampler(element, aligned, unroll, threads), reduction(real, threads).merge_block
+    gather, merge_block = sampler(element, width, unroll, threads), reduction(real, threads).merge_block
 
     def kernel(
         x: Pointer,
@@ -283,7 +286,7 @@ def statistics(element: str, aligned: bool, unroll: int = 4, threads: int = 256)
             write_sample(partial, SAMPLE * (feature * slices + index), sample)
 
     signature = (pointer(element), *STRIDES, *SIZES, types.CPointer(scalar(element)))
-    name = name_of("statistics", element, (), piece(aligned), f"u{unroll}", f"t{threads}")
+    name = name_of("statistics", element, (), piece(element, width), f"u{unroll}", f"t{threads}")
     return Program(name, kernel, signature, threads)
 
 
@@ -327,7 +330,7 @@ def moments(real: str, threads: int = 32) -> Program:
 
 
 @cache
-def normalize(element: str, vectors: Vectors, aligned: bool, unroll: int = 4, threads: int = 256) -> Program:
+def normalize(element: str, vectors: Vectors, width: int, unroll: int = 4, threads: int = 256) -> Program:
     """Normalize by the statistics that ``statistics`` left, and commit them.
 
     ``vectors`` are the types of weight, bias, running mean and running variance. Every block merges its feature's
@@ -336,7 +339,7 @@ def normalize(element: str, vectors: Vectors, aligned: bool, unroll: int = 4, th
     read x twice and write y once, 3T less what was cached, whatever the shape.
     """
     real = ELEMENTS[element].real
-    write, (parameters, affine_map) = writer(element, aligned, unroll, threads), affine(real)
+    write, (parameters, affine_map) = writer(element, width, unroll, threads), affine(real)
     merge_slices, commit = slice_merger(real, threads), training(real)
 
     def kernel(
@@ -380,7 +383,7 @@ def normalize(element: str, vectors: Vectors, aligned: bool, unroll: int = 4, th
 
     data = (pointer(element), *STRIDES)
     signature = (*data, *data, *SIZES, types.CPointer(scalar(element)), *committed(element, vectors))
-    name = name_of("normalize", element, vectors, piece(aligned), f"u{unroll}", f"t{threads}")
+    name = name_of("normalize", element, vectors, piece(element, width), f"u{unroll}", f"t{threads}")
     return Program(name, kernel, signature, threads)
 
 
@@ -400,7 +403,7 @@ def threads_resident(element: str, unroll: int) -> int:
 
 @cache
 def resident(
-    element: str, vectors: Vectors, aligned: bool, cluster: int = 1, unroll: int = 8, threads: int = 512
+    element: str, vectors: Vectors, width: int, cluster: int = 1, unroll: int = 8, threads: int = 512
 ) -> Program:
     """Normalize by the statistics of x, and commit them; ``vectors`` as for ``normalize``.
 
@@ -411,9 +414,9 @@ def resident(
     While a block waits for memory, others of the same multiprocessor compute and write: better small blocks than large.
     """
     if cluster > 2:
-        return resident(element, vectors, aligned, 2, unroll, threads)._replace(cluster=cluster)
-    kind = access(element, aligned)
-    width, packed, word, real = kind.width, unroll * kind.words, kind.word, kind.real
+        return resident(element, vectors, width, 2, unroll, threads)._replace(cluster=cluster)
+    kind = access(element, width)
+    packed, word, real = unroll * kind.words, kind.word, kind.real
     load_piece, store_piece, unpack, pack = kind.load, kind.store, kind.unpack, kind.pack
     functions, clustered = reduction(real, threads), cluster > 1
     sum_warp, sum_block, centred = functions.sum_warp, functions.sum_block, functions.centred
@@ -504,5 +507,5 @@ def resident(
 
     data = (pointer(element), *STRIDES)
     signature = (*data, *data, *SIZES, *committed(element, vectors))
-    name = name_of(kept("resident", cluster), element, vectors, piece(aligned), f"u{unroll}", f"t{threads}")
+    name = name_of(kept("resident", cluster), element, vectors, piece(element, width), f"u{unroll}", f"t{threads}")
     return Program(name, kernel, signature, threads, minimum_blocks, cluster)

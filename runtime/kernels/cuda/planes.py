@@ -1,4 +1,4 @@
-"""The training forward of small planes: rows of a feature that are no multiple of 16 bytes, as 7 × 7 images have.
+"""The training forward of small planes: rows of a feature that are no whole packets, as those of 7 × 7 images.
 
 Some features side by side make rows that are one. A block takes such a group into shared memory, by packets, and works
 on its single elements there.
@@ -57,8 +57,9 @@ def planes(element: str, vectors: Vectors, group: int, room: int, unroll: int = 
     shared memory hold them: x is read once and y written once, 2T, in one launch. The grid is (feature / group,), which
     must be whole, and ``threads`` are a multiple of 32 for each feature of a group.
     """
-    kind, team = access(element, True), threads // group
-    width, packed, word, real = kind.width, unroll * kind.words, kind.word, kind.real
+    width, team = ELEMENTS[element].width, threads // group
+    kind = access(element, width)
+    packed, word, real = unroll * kind.words, kind.word, kind.real
     load_piece, store_piece, storage = kind.load, kind.store, ELEMENTS[element].dtype
     functions = reduction(real, team)
     sum_warp, sum_team, centred = functions.sum_warp, functions.sum_block, functions.centred

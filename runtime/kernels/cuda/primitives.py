@@ -4,8 +4,9 @@ A pointer is a numba ``CPointer`` on the GPU; in the simulator an array of one d
 points to decides how elements are read and written: float16, float32 and float64 as they are, and uint16 as bfloat16.
 Arithmetic is float64 for float64, else float32.
 
-A *packet* is what a thread moves in one access of 128 bits. It is kept in a local array as it lies in memory, in words
-of 32 bits (64 for float64), and unpacked when its elements are needed: 16-bit elements take half the registers so.
+A *packet* is what a thread moves in one access of 128 bits, or 64 where 16-bit elements are aligned to no more. It is
+kept in a local array as it lies in memory, in words of 32 bits (64 for float64), and unpacked when its elements are
+needed: 16-bit elements take half the registers so.
 """
 
 from __future__ import annotations
@@ -76,6 +77,11 @@ class Element(NamedTuple):
     def width(self) -> int:
         """Elements of a packet."""
         return self.words * self.lanes
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Elements that one access may move: those of a packet, of half a packet if they are of 16 bits, or one."""
+        return (self.width, self.width // 2, 1) if self.lanes > 1 else (self.width, 1)
 
 
 ELEMENTS = {
@@ -267,11 +273,11 @@ def store(typing: Any, base: Any, index: Any, value: Any) -> Any:
     return signature(types.void, base, types.int64, real_type(base.dtype)), generate
 
 
-# -- a thread's share of memory at once: packets of 128 bits where they are aligned, else single elements
+# -- a thread's share of memory at once: packets where they are aligned, else single elements
 
 
 class Access(NamedTuple):
-    """How a thread reads and writes elements that lie side by side, ``width`` at once.
+    """How a thread reads and writes some elements that lie side by side, ``width``, at once.
 
     ``load(base, index, packets, p)`` and ``store(base, index, packets, p)`` move the elements from ``base[index]`` on;
     ``unpack(packets, p, values, v)`` and ``pack(values, v, packets, p)`` turn the packet into numbers and back.
@@ -279,7 +285,6 @@ class Access(NamedTuple):
     its elements are ``values[v : v + width]``.
     """
 
-    width: int
     words: int
     word: Any
     real: Any
@@ -290,9 +295,9 @@ class Access(NamedTuple):
 
 
 @cache
-def access(name: str, aligned: bool) -> Access:
-    """Access to elements of a type, by packets if they are ``aligned`` to 16 bytes, else one by one."""
-    return packets_of(name) if aligned else elements_of(name)
+def access(name: str, width: int) -> Access:
+    """Access to so many elements of a type at once, one of its ``widths``; they are aligned to as many bytes."""
+    return packets_of(name, width) if width > 1 else elements_of(name)
 
 
 def elements_of(name: str) -> Access:
@@ -315,14 +320,14 @@ def elements_of(name: str) -> Access:
     def pack(values: Any, place: Any, packets: Any, packet: Any) -> None:
         packets[packet] = values[place]
 
-    return Access(1, 1, real, real, load_element, store_element, unpack, pack)
+    return Access(1, real, real, load_element, store_element, unpack, pack)
 
 
-def packets_of(name: str) -> Access:
-    """Access to 16 bytes at a time."""
+def packets_of(name: str, width: int) -> Access:
+    """Access to 16 bytes at a time, or 8."""
     kind = ELEMENTS[name]
-    words, width, lanes = kind.words, kind.width, kind.lanes
-    letters = f"v{words}.b{128 // words}"
+    lanes, words, bits = kind.lanes, width // kind.lanes, 8 * np.dtype(kind.word).itemsize
+    letters = f"v{words}.b{bits}"
 
     def _load_packet(base: Any, index: Any, packets: Any, packet: Any) -> None:
         packets[packet * words : (packet + 1) * words] = window(base, index, width).view(kind.word)
@@ -333,7 +338,7 @@ def packets_of(name: str) -> Access:
             base, index, array, packet = arguments
             outputs = ", ".join(f"${word}" for word in range(words))
             text = f"ld.global.L1::no_allocate.{letters} {{{outputs}}}, [${words}];"
-            integer = ir.IntType(128 // words)
+            integer = ir.IntType(bits)
             packed = assembly(builder, text, ir.LiteralStructType([integer] * words), address(builder, base, index))
             start = builder.mul(packet, LONG(words))
             for word, slot in enumerate(slots(context, builder, packets, array, start, words)):
@@ -392,7 +397,7 @@ def packets_of(name: str) -> Access:
 
         return signature(types.void, values, types.int64, packets, types.int64), generate
 
-    return Access(width, words, kind.word, kind.real, load_packet, store_packet, unpack, pack)
+    return Access(words, kind.word, kind.real, load_packet, store_packet, unpack, pack)
 
 
 # -- dynamic shared memory, whose size the launch says: every array of it begins at the same place, aligned to 16 bytes

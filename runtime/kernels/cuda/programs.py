@@ -22,42 +22,43 @@ def programs() -> Iterator[Program]:
     """Make them, in the order of a table."""
     for element in ELEMENTS:
         number = "f64" if element == "f64" else "f32"
-        for aligned in (True, False):
-            yield from of_features(element, number, aligned)
-            yield from of_rows(element, number, aligned)
+        for width in ELEMENTS[element].widths:
+            yield from of_features(element, number, width)
+        for width in (ELEMENTS[element].width, 1):
+            yield from of_rows(element, number, width)
         yield from of_planes(element, number)
     for real in ("f32", "f64"):
         yield from (forward.moments(real, 1 << power) for power in range(5, LARGEST.bit_length()))
 
 
-def of_features(element: str, number: str, aligned: bool) -> Iterator[Program]:
+def of_features(element: str, number: str, width: int) -> Iterator[Program]:
     """Channels first, with vectors of a type."""
     vectors = (number,) * 4
     for threads, unroll, cluster in residents((*choose.SMALL, *choose.LARGE), choose.LARGE):
-        yield forward.resident(element, vectors, aligned, cluster, unroll, threads)
-        yield resident(element, number, aligned, cluster, unroll // 2, threads)
+        yield forward.resident(element, vectors, width, cluster, unroll, threads)
+        yield resident(element, number, width, cluster, unroll // 2, threads)
     for threads, unroll in choose.SPLIT:
-        yield forward.statistics(element, aligned, unroll, threads)
-        yield forward.inference(element, vectors, aligned, unroll, threads)
-        yield forward.normalize(element, vectors, aligned, unroll, threads)
-        yield from (sums(element, number, aligned, evaluation, unroll, threads) for evaluation in (False, True))
-        yield gradient(element, number, aligned, unroll, threads)
+        yield forward.statistics(element, width, unroll, threads)
+        yield forward.inference(element, vectors, width, unroll, threads)
+        yield forward.normalize(element, vectors, width, unroll, threads)
+        yield from (sums(element, number, width, evaluation, unroll, threads) for evaluation in (False, True))
+        yield gradient(element, number, width, unroll, threads)
 
 
-def of_rows(element: str, number: str, aligned: bool) -> Iterator[Program]:
+def of_rows(element: str, number: str, width: int) -> Iterator[Program]:
     """Channels last, with vectors of a type."""
     vectors = (number,) * 4
     for threads, unroll, cluster in residents((choose.SPLIT[0], choose.ROWS), (choose.ROWS,)):
-        yield columns.resident(element, vectors, aligned, cluster, unroll, threads)
-        yield columns_backward.resident(element, number, aligned, cluster, unroll // 2, threads)
+        yield columns.resident(element, vectors, width, cluster, unroll, threads)
+        yield columns_backward.resident(element, number, width, cluster, unroll // 2, threads)
     for threads, unroll in choose.SPLIT:
-        yield columns.statistics(element, aligned, unroll, threads)
-        yield columns.moments(element, aligned, threads)
-        yield columns.inference(element, vectors, aligned, unroll, threads)
-        yield columns.normalize(element, vectors, aligned, unroll, threads)
+        yield columns.statistics(element, width, unroll, threads)
+        yield columns.moments(element, width, threads)
+        yield columns.inference(element, vectors, width, unroll, threads)
+        yield columns.normalize(element, vectors, width, unroll, threads)
         for evaluation in (False, True):
-            yield columns_backward.sums(element, number, aligned, evaluation, unroll, threads)
-        yield columns_backward.gradient(element, number, aligned, unroll, threads)
+            yield columns_backward.sums(element, number, width, evaluation, unroll, threads)
+        yield columns_backward.gradient(element, number, width, unroll, threads)
 
 
 def of_planes(element: str, number: str) -> Iterator[Program]:

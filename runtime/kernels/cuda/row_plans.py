@@ -24,7 +24,7 @@ class Shape(NamedTuple):
     kind: str
     rows: int
     features: int
-    aligned: bool
+    width: int
     columns: int  # pieces of a row
 
 
@@ -33,17 +33,18 @@ def shape_of(*arrays: Array) -> Shape:
     rows, features, _ = arrays[0].shape
     kind = letter(arrays[0])
     width = ELEMENTS[kind].width
-    aligned = not features % width and not any(one.pointer % 16 or steps(one)[0] % width for one in arrays)
-    return Shape(kind, rows, features, aligned, features // width if aligned else features)
+    if features % width or any(one.pointer % 16 or steps(one)[0] % width for one in arrays):
+        width = 1
+    return Shape(kind, rows, features, width, features // width)
 
 
 def statistics(x: Array) -> Plan:
     """Pointers are x, mean and M2."""
-    here, (kind, rows, features, aligned, pieces) = gpu(x.device), shape_of(x)
-    _, threads, unroll, _, slices, shift = choose.split_rows(rows, pieces, here, columns.slab_limit(aligned))
+    here, (kind, rows, features, width, pieces) = gpu(x.device), shape_of(x)
+    _, threads, unroll, _, slices, shift = choose.split_rows(rows, pieces, here, columns.slab_limit(width))
     slabs, pitch, sizes = -(-pieces >> shift), steps(x)[0], (rows, features, shift, slices)
-    first = here.launcher(columns.statistics(kind, aligned, unroll, threads), (slabs, slices))
-    second = here.launcher(columns.moments(kind, aligned, threads), (slabs,), serialized=True)
+    first = here.launcher(columns.statistics(kind, width, unroll, threads), (slabs, slices))
+    second = here.launcher(columns.moments(kind, width, threads), (slabs,), serialized=True)
     memory = workspace(x, 3 * slices * features)
 
     def plan(allocate: Allocate, stream: int, pointers: Sequence[int]) -> None:
@@ -57,19 +58,19 @@ def statistics(x: Array) -> Plan:
 
 def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool, tracked: bool = False) -> Plan:
     """Pointers are x, y, weight, bias, running mean and variance, counter, mean and 1 / standard deviation."""
-    here, (kind, rows, features, aligned, pieces) = gpu(x.device), shape_of(x, y)
+    here, (kind, rows, features, width, pieces) = gpu(x.device), shape_of(x, y)
     kinds = letters(vectors)
     real, moving = number(kind), number(*kinds[2:])
     given = flags((*vectors, unbiased or None, tracked or None), STEP)
     x_pitch, y_pitch = steps(x)[0], steps(y)[0]
 
     def resident(choice: choose.Choice) -> Program:
-        return columns.resident(kind, kinds, aligned, choice.cluster, choice.unroll, choice.threads)
+        return columns.resident(kind, kinds, width, choice.cluster, choice.unroll, choice.threads)
 
     def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
 
-    choice = choose.rows(rows, pieces, here, columns.slab_limit(aligned), fits)
+    choice = choose.rows(rows, pieces, here, columns.slab_limit(width), fits)
     kernel, threads, unroll, cluster, slices, shift = choice
     slabs, sizes = -(-pieces >> shift), (rows, features, shift, slices)
     if kernel == "resident":
@@ -83,8 +84,8 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
             )  # fmt: skip
 
         return plan
-    first = here.launcher(columns.statistics(kind, aligned, unroll, threads), (slabs, slices))
-    program = columns.normalize(kind, kinds, aligned, unroll, threads)
+    first = here.launcher(columns.statistics(kind, width, unroll, threads), (slabs, slices))
+    program = columns.normalize(kind, kinds, width, unroll, threads)
     second = here.launcher(program, (slabs, slices), serialized=True)
     memory = workspace(x, 3 * slices * features)
 
@@ -102,10 +103,10 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
 
 def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     """Pointers are x, y, mean, variance, weight and bias."""
-    here, (kind, rows, features, aligned, pieces) = gpu(x.device), shape_of(x, y)
+    here, (kind, rows, features, width, pieces) = gpu(x.device), shape_of(x, y)
     real, given = number(kind), flags(vectors[2:], (WEIGHT, BIAS))
-    _, threads, unroll, _, slices, shift = choose.split_rows(rows, pieces, here, columns.slab_limit(aligned))
-    program = columns.inference(kind, letters(vectors), aligned, unroll, threads)
+    _, threads, unroll, _, slices, shift = choose.split_rows(rows, pieces, here, columns.slab_limit(width))
+    program = columns.inference(kind, letters(vectors), width, unroll, threads)
     run = here.launcher(program, (-(-pieces >> shift), slices))
     x_pitch, y_pitch, sizes = steps(x)[0], steps(y)[0], (rows, features, shift, slices)
 
@@ -119,15 +120,15 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
 def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch: bool) -> Plan:
     """Pointers are x, dy, dx, mean, 1 / standard deviation, weight, dweight and dbias."""
     arrays = (x, dy) if dx is None else (x, dy, dx)
-    here, (kind, rows, features, aligned, pieces) = gpu(x.device), shape_of(*arrays)
+    here, (kind, rows, features, width, pieces) = gpu(x.device), shape_of(*arrays)
     (weights,) = letters([weight])
     pitches = [0 if one is None else steps(one)[0] for one in (x, dy, dx)]
     written = 0 if dx is None else INPUT
     given = flags([weight], [WEIGHT]) | (BATCH if batch else 0)
-    limit = columns.slab_limit(aligned)
+    limit = columns.slab_limit(width)
 
     def resident(choice: choose.Choice) -> Program:
-        return columns_backward.resident(kind, weights, aligned, choice.cluster, choice.unroll, choice.threads)
+        return columns_backward.resident(kind, weights, width, choice.cluster, choice.unroll, choice.threads)
 
     def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
@@ -138,9 +139,9 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     if kernel == "resident":
         first, run = None, here.launcher(resident(choice), (slabs * cluster,))
     else:
-        program = columns_backward.sums(kind, weights, aligned, not batch, unroll, threads)
+        program = columns_backward.sums(kind, weights, width, not batch, unroll, threads)
         first = here.launcher(program, (slabs, slices))
-        program = columns_backward.gradient(kind, weights, aligned, unroll, threads)
+        program = columns_backward.gradient(kind, weights, width, unroll, threads)
         run = here.launcher(program, (slabs, slices if batch and written else 1), serialized=True)
     memory = workspace(x, 0 if first is None else 4 * slices * features)
 
