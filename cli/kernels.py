@@ -148,7 +148,7 @@ def problems_of(program: Program, found: Sequence[Facts]) -> Iterator[str]:
         arrays = 0 if "moments" in kernel else 2 if "backward" in kernel else 1
         if wide and facts.loads < unroll * arrays:
             yield f"has {facts.loads} loads of packets, expected {unroll * arrays}"
-        if wide and WRITING.search(kernel) and facts.stores < (1 if kernel == "planes" else unroll):
+        if wide and WRITING.search(kernel) and facts.stores < (1 if kernel.startswith("planes") else unroll):
             yield f"has {facts.stores} stores of packets, expected {unroll}"
 
 

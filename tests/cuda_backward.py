@@ -10,7 +10,9 @@ import pytest
 import cuda_cases as cases
 import simulator
 from cuda_cases import Array, all_elements
+from normspec.runtime.kernels.cuda import planes_backward
 from normspec.runtime.kernels.cuda.features_backward import SIZE, gradient, resident, sums
+from normspec.runtime.kernels.cuda.planes import group_of
 from normspec.runtime.kernels.cuda.program import INPUT
 
 simulator.install()
@@ -27,7 +29,14 @@ LAYOUTS = [
 ]
 SHAPES = [(1, 1, 1), (3, 2, 48), (5, 3, 7), (2, 1, 300)]
 WAYS: list[dict[str, int]] = [{"slices": 3}, {"unroll": 24}, {"cluster": 4, "unroll": 6}]
-all_ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: "_".join(f"{key}{value}" for key, value in way.items()))
+PLANES: list[dict[str, int]] = [{"planes": 1}, {"planes": 1, "cluster": 4}]
+
+
+def ways(some: list[dict[str, int]]) -> Any:
+    return pytest.mark.parametrize("way", some, ids=lambda way: "_".join(f"{key}{value}" for key, value in way.items()))
+
+
+of_any_layout, all_ways = ways(WAYS), ways(WAYS + PLANES)
 both_modes = pytest.mark.parametrize("batch", [True, False], ids=["training", "evaluation"])
 
 
@@ -42,11 +51,12 @@ def differentiate(
     *,
     element: str,
     slices: int = 0,
+    planes: int = 0,
     cluster: int = 1,
     unroll: int = 2,
 ) -> tuple[Array, Array]:
-    """dweight and dbias: by ``slices`` in two launches, or in a cluster of blocks at once."""
-    width = cases.width_of(element, x, dy, *([] if dx is None else [dx]))
+    """dweight and dbias: by ``slices`` in two launches, or by a cluster of blocks, of small ``planes`` or not."""
+    width = 1 if planes else cases.width_of(element, x, dy, *([] if dx is None else [dx]))
     outer, features, inner = x.shape
     dweight, dbias = cases.aligned((2, features), np.float64)
     partial = cases.aligned((features * slices * SIZE,), cases.arithmetic(element))
@@ -57,7 +67,13 @@ def differentiate(
         arguments += [cases.pointer(view), *cases.strides(view, width)]
     vectors = mean, invstd, cases.absent(weight), partial, dweight, dbias
     arguments += [outer, inner // width, slices, *vectors]
-    if slices:
+    if planes:
+        group = group_of(element, inner)
+        room = 2 * x.itemsize * group * -(-outer // cluster) * inner
+        assert features % group == 0
+        program = planes_backward.planes(element, kind, group, cluster, unroll, 32 * group)
+        cases.run(program._replace(dynamic=room), (features // group * cluster, 1), *arguments, wanted)
+    elif slices:
         first = sums(element, kind, width, not batch, unroll, THREADS)
         second = gradient(element, kind, width, unroll, THREADS)
         cases.run(first, (features, slices), *arguments, wanted)
@@ -78,7 +94,7 @@ def slopes(shape: tuple[int, int, int], element: str, layout: Any = cases.contig
 
 
 @all_elements
-@all_ways
+@of_any_layout
 @both_modes
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_backward(shape: tuple[int, int, int], batch: bool, way: dict[str, int], element: str) -> None:
@@ -87,6 +103,25 @@ def test_backward(shape: tuple[int, int, int], batch: bool, way: dict[str, int],
     statistics = cases.backward_statistics(x, batch)
     vectors = differentiate(x, dy, dx, *statistics, weight, batch, element=element, **way)
     cases.check_gradients(x, dy, dx, *vectors, *statistics, weight, batch, element)
+
+
+@all_elements
+@ways(PLANES)
+@both_modes
+@pytest.mark.parametrize("shape", [(5, 8, 7), (3, 16, 49), (40, 8, 3), (1, 8, 1)], ids=str)
+def test_small_planes(shape: tuple[int, int, int], batch: bool, way: dict[str, int], element: str) -> None:
+    test_backward(shape, batch, way, element)
+
+
+@pytest.mark.parametrize("way", PLANES)
+def test_small_planes_of_a_part_of_the_features(way: dict[str, int]) -> None:
+    arrays = [cases.contiguous((3, 16, 9), np.float32) for _ in range(3)]
+    x, dy, dx = (array[:, 4:12] for array in arrays)
+    x[...], dy[...] = slopes(x.shape, "f32")
+    statistics = cases.backward_statistics(x, True)
+    vectors = differentiate(x, dy, dx, *statistics, None, True, element="f32", **way)
+    cases.check_gradients(x, dy, dx, *vectors, *statistics, None, True, "f32")
+    assert np.isfinite(arrays[2]).sum() == x.size, "written beside dx"
 
 
 def test_more_slices_than_a_warp_has_lanes() -> None:
@@ -110,7 +145,7 @@ def test_any_strides(way: dict[str, int], layout: Any, batch: bool, element: str
     assert np.isfinite(memory.astype(float)).sum() == x.size, "written beside dx"
 
 
-@all_ways
+@of_any_layout
 def test_layouts_may_differ(way: dict[str, int]) -> None:
     x, dy = slopes((4, 3, 32), "f32")
     x, dy = cases.filled(cases.padded, x), cases.filled(cases.channels_last, dy)
@@ -186,7 +221,7 @@ def test_what_is_not_finite_stays_in_its_feature(where: str, value: float, way: 
     (x if where == "x" else dy)[3, 1, 20] = value
     dx = cases.contiguous(x.shape, x.dtype)
     dweight, dbias = differentiate(x, dy, dx, *statistics, None, True, element="f32", **way)
-    assert np.isnan(dx[:, 1].astype(float)).all()
+    assert not np.isfinite(dx[:, 1].astype(float)).any()
     assert np.isfinite(dx[:, ::2].astype(float)).all()
     np.testing.assert_array_equal(np.isfinite(dweight), [True, False, True])
     np.testing.assert_array_equal(np.isfinite(dbias), [True, where == "x", True])

@@ -110,17 +110,21 @@ def resident(cluster: int, threads: int = THREADS) -> Kernel:
     return train
 
 
-def small_planes(element: str, x: Array, y: Array, options: Options) -> Trained:
-    outer, feature, inner = x.shape
-    group = planes.group_of(element, inner)
-    room = planes.room_for(element, group, outer, inner)
-    assert room is not None
-    assert feature % group == 0
+def small_planes(cluster: int) -> Kernel:
+    """Groups of features in shared memory."""
 
-    def program(kinds: Any, width: int) -> Program:
-        return planes.planes(element, kinds, group, room, UNROLL, 32 * group)
+    def train(element: str, x: Array, y: Array, options: Options) -> Trained:
+        outer, feature, inner = x.shape
+        group = planes.group_of(element, inner)
+        room = x.itemsize * group * -(-outer // cluster) * inner
+        assert feature % group == 0
 
-    return launched(program, (feature // group, 1), element, x, y, options, width=1)
+        def program(kinds: Any, width: int) -> Program:
+            return planes.planes(element, kinds, group, cluster, UNROLL, 32 * group)._replace(dynamic=room)
+
+        return launched(program, (feature // group * cluster, 1), element, x, y, options, width=1)
+
+    return train
 
 
 def launched(
@@ -397,36 +401,43 @@ def test_every_bfloat16_is_read_and_written() -> None:
     np.testing.assert_array_equal(y.astype(float), expected.astype(float))
 
 
+all_clusters = pytest.mark.parametrize("cluster", [1, 4], ids="k{}".format)
+
+
 @all_elements
+@all_clusters
 @pytest.mark.parametrize("shape", [(3, 8, 7), (1, 16, 1), (5, 8, 49), (2, 8, 12)], ids=str)
-def test_small_planes(shape: tuple[int, int, int], element: str) -> None:
+def test_small_planes(shape: tuple[int, int, int], cluster: int, element: str) -> None:
     options = {**given(shape[1]), "tracked": True}
     for offset in (3.0, 1e4 if element == "f32" else 10):
         x = cases.data(shape, element, offset)
-        check(train(small_planes, element, x, **options), x, element, **options)
+        check(train(small_planes(cluster), element, x, **options), x, element, **options)
 
 
-def test_small_planes_of_a_part_of_the_features() -> None:
+@all_clusters
+def test_small_planes_of_a_part_of_the_features(cluster: int) -> None:
     """Rows are contiguous, the stride between them is longer; y may be x."""
     whole = cases.filled(cases.contiguous, cases.data((3, 16, 9), "f32"))
     x = whole[:, 4:12].copy()
     part = whole[:, 4:12]
-    check(small_planes("f32", part, part, Options()), x, "f32")
+    check(small_planes(cluster)("f32", part, part, Options()), x, "f32")
     np.testing.assert_array_equal(whole[:, :4], cases.data((3, 16, 9), "f32")[:, :4])
     np.testing.assert_array_equal(whole[:, 12:], cases.data((3, 16, 9), "f32")[:, 12:])
 
 
-def test_small_planes_one_far_element_spoils_nothing() -> None:
+@all_clusters
+def test_small_planes_one_far_element_spoils_nothing(cluster: int) -> None:
     x = cases.data((40, 4, 9), "f32", offset=1e4)
     x[0, :, 0] = 0
-    check(train(small_planes, "f32", x), x, "f32")
+    check(train(small_planes(cluster), "f32", x), x, "f32")
 
 
 @all_elements
-def test_small_planes_constant_or_not_finite(element: str) -> None:
+@all_clusters
+def test_small_planes_constant_or_not_finite(cluster: int, element: str) -> None:
     x = cases.data((3, 8, 5), element)
     x[:, 1], x[2, 3, 4], x[0, 0, 0] = 0.1, np.nan, np.inf
-    result = train(small_planes, element, x, **given(8))
+    result = train(small_planes(cluster), element, x, **given(8))
     bias = given(8)["bias"].astype(x.dtype)
     np.testing.assert_array_equal(result.y[:, 1], np.full((3, 5), bias[1]))
     assert np.isnan(result.y[:, [0, 3]].astype(float)).all()

@@ -26,7 +26,7 @@ def test_names_say_what_programs_do():
         "columns_resident_clusters",
         "bf16",
     )
-    assert kernels.parsed("planes_f16_f32_g4_s8192_u4_t256")[2]
+    assert kernels.parsed("planes_f16_f32_g4_u4_t256")[2]
 
 
 def test_a_good_program_has_no_problem():

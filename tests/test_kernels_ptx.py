@@ -50,7 +50,7 @@ def resident(element: str, cluster: int) -> Program:
 
 
 def small_planes(element: str) -> Program:
-    return planes.planes(element, VECTORS, planes.group_of(element, 49), planes.ROOMS[0])
+    return planes.planes(element, VECTORS, planes.group_of(element, 49))
 
 
 PROGRAMS = [

@@ -10,11 +10,11 @@ from ..report import place
 from ..rows import Row, combinations
 from .warm import programs
 
-H200 = {"capability": (9, 0), "multiprocessors": 132, "clusters": 16, "shared": 232448}
+H200 = {"capability": (9, 0), "multiprocessors": 132, "clusters": 16, "room": 56064}
 BANDWIDTH = 4.3e12  # bytes a second of a copy, guessed from the 4.8 of the data sheet
 SHAPES = (
     (32, 64, 112, 112), (32, 256, 56, 56), (32, 512, 28, 28), (32, 1024, 14, 14), (32, 2048, 7, 7), (256, 64, 112, 112),
-    (256, 256, 56, 56), (256, 1024, 14, 14), (8, 32, 512, 512), (4, 64, 32, 64, 64), (4096, 1024),
+    (256, 256, 56, 56), (256, 1024, 14, 14), (256, 2048, 7, 7), (8, 32, 512, 512), (4, 64, 32, 64, 64), (4096, 1024),
 )  # fmt: skip
 PASSES = {
     "training": (2, 3),
@@ -40,12 +40,11 @@ def prediction(row: Row) -> list[str]:
     """The kernel with its blocks a cluster, its time, and that of kernels that keep nothing on chip."""
     found = [one for one in programs([row], H200) if ("backward" in one.name) == (row.mode == "backward")]
     least, most = PASSES[row.mode]
-    if any("planes" in one.name for one in found):
-        return ["planes", time(row, least), time(row, most)]
-    resident = [one for one in found if "resident" in one.name]
-    if not resident:
-        return ["split", time(row, most), time(row, most)]
-    return [f"resident, {resident[0].cluster}", time(row, least), time(row, most)]
+    for kernel in ("planes", "resident"):
+        for one in found:
+            if kernel in one.name:
+                return [f"{kernel}, {one.cluster}", time(row, least), time(row, most)]
+    return ["split", time(row, most), time(row, most)]
 
 
 def time(row: Row, passes: int) -> str:

@@ -6,12 +6,14 @@ feature, or a slab of some pieces of every row, on chip; T is the bytes of x:
 ==========  ===============================================================  ===================  =======
 kernel      what it needs                                                    launches             moves
 ==========  ===============================================================  ===================  =======
-planes      rows of single elements, a group of features whose rows are      1                    2T
-            packets together, and room for it in shared memory
+planes      rows of single elements, groups of features whose rows are       1                    2T
+            packets together, and room for them in shared memory
 resident    no more pieces than a cluster of blocks holds in registers       1                    2T
 split       nothing                                                          2                    2T – 3T
 ==========  ===============================================================  ===================  =======
 
+- Groups of small planes: the smallest cluster whose blocks take a quarter of a multiprocessor's shared memory; it is
+  made larger like those below.
 - The smallest of ``SMALL`` and ``LARGE`` blocks, alone or in clusters of 2, 4, 8 or 16 (compute capability 9.0), that
   holds a feature, is taken; a cluster is made larger while multiprocessors are without work and its threads have some.
   The GPU is asked whether it has room for one such cluster; if it has not, the next choice is tried.
@@ -60,6 +62,20 @@ def features(number: int, pieces: int, gpu: Any, fits: Fits, arrays: int = 1) ->
 def rows(number: int, pieces: int, gpu: Any, limit: int, fits: Fits, arrays: int = 1) -> Choice:
     """Choose for so many rows of so many pieces, of which a slab may have so many."""
     return _rules["rows"](number, pieces, gpu, limit, fits, arrays)
+
+
+def groups(number: int, most: int, gpu: Any, fits: Callable[[int], bool]) -> int | None:
+    """Blocks of a cluster for each of so many groups of small planes, or None if none fits.
+
+    The smallest is made larger, up to ``most`` blocks, while multiprocessors are without work.
+    """
+    chosen = None
+    for cluster in _clusters(gpu):
+        if chosen and (number * chosen >= BUSY * gpu.multiprocessors or cluster > most):
+            break
+        if fits(cluster):
+            chosen = cluster
+    return chosen
 
 
 def split(number: int, pieces: int, gpu: Any) -> Choice:

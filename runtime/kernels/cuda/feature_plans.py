@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from . import choose, features_backward, forward, planes
+from . import choose, features_backward, forward, planes, planes_backward
 from .device import gpu
 from .operands import STEP, Allocate, Array, Plan, flags, letter, letters, number, numbers, steps, workspace
 from .primitives import ELEMENTS, PACKET
 from .program import BATCH, BIAS, INPUT, WEIGHT, Program
-
-PORTIONS = 4  # of shared memory of a multiprocessor, that small planes of a block should leave room for
 
 
 def statistics(x: Array) -> Plan:
@@ -42,9 +40,9 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
     width = packet(x, y)
     real, moving = number(kind), number(*kinds[2:])
     given = flags((*vectors, unbiased or None, tracked or None), STEP)
-    small = small_planes(x, y) if width == 1 else None
+    small = small_planes(lambda *shape: planes.planes(kind, kinds, *shape), 1, x, y) if width == 1 else None
     if small is not None:
-        program, grid, pieces = planes.planes(kind, kinds, *small), (feature // small[0],), inner
+        (program, grid), pieces = small, inner
     else:
         pieces = inner // width
 
@@ -125,9 +123,14 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
 
+    small = None
+    if width == 1:
+        small = small_planes(lambda *shape: planes_backward.planes(kind, weights, *shape), 2, *arrays)
     choice = choose.features(feature, total, here, fits, 2) if batch else choose.split(feature, total, here)
     kernel, threads, unroll, cluster, slices, _ = choice
-    if kernel == "resident":
+    if small is not None:
+        first, run = None, here.launcher(*small)
+    elif kernel == "resident":
         first, run = None, here.launcher(resident(choice), (feature * cluster,))
     else:
         program = features_backward.sums(kind, weights, width, not batch, unroll, threads)
@@ -169,17 +172,35 @@ def has_packets(x: Array, width: int) -> bool:
     return inner == 1 and whole and not x.pointer % (PACKET * width // ELEMENTS[letter(x)].width)
 
 
-def small_planes(x: Array, y: Array) -> tuple[int, int] | None:
-    """Features of a group and bytes of shared memory, if groups of features can be moved by packets."""
-    outer, feature, inner = x.shape
-    kind = letter(x)
+def small_planes(
+    make: Callable[[int, int], Program], kept: int, *arrays: Array
+) -> tuple[Program, tuple[int, ...]] | None:
+    """Program and grid for groups of features that are moved by packets, ``kept`` arrays of them in shared memory.
+
+    None if there are no such groups or if they have no room. The program is made for a group and a cluster.
+    """
+    outer, feature, inner = arrays[0].shape
+    kind, here = letter(arrays[0]), gpu(arrays[0].device)
     group, width = planes.group_of(kind, inner), ELEMENTS[kind].width
-    room = planes.room_for(kind, group, outer, inner)
-    if feature % group or room is None or room * PORTIONS > gpu(x.device).shared:
+    if feature % group or not all(side_by_side(one) and not one.pointer % PACKET for one in arrays):
         return None
-    for one in (x, y):
-        outer_step, feature_step, inner_step = steps(one)
-        side_by_side = feature_step == inner * (feature > 1) and inner_step == (inner > 1)
-        if not side_by_side or one.pointer % 16 or outer_step % width:
-            return None
-    return group, room
+
+    def program(cluster: int) -> Program | None:
+        room = kept * group * -(-outer // cluster) * inner * arrays[0].dtype.itemsize
+        return make(group, cluster)._replace(dynamic=room) if room <= here.room else None
+
+    def fits(cluster: int) -> bool:
+        made = program(cluster)
+        return made is not None and here.fits(made)
+
+    most = min(outer, outer * inner * group // (width * planes.THREADS))
+    cluster = choose.groups(feature // group, most, here, fits)
+    made = None if cluster is None else program(cluster)
+    return None if made is None else (made, (feature // group * made.cluster,))
+
+
+def side_by_side(x: Array) -> bool:
+    """Are a row's elements of all features contiguous, and rows whole packets apart?"""
+    outer, feature, inner = steps(x)
+    _, features, length = x.shape
+    return feature == length * (features > 1) and inner == (length > 1) and not outer % ELEMENTS[letter(x)].width

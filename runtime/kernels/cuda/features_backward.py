@@ -103,9 +103,13 @@ def gradients(real: Any) -> Gradients:
 
 
 @cache
-def trees(real: Any, threads: int) -> tuple[Any, Any]:
-    """Build the device functions that merge the samples of a block's threads, and of a cluster's blocks."""
-    combine, warps, slots = gradients(real).combine, threads // LANES, SIZE * threads // LANES
+def trees(real: Any, threads: int, teams: int = 1) -> tuple[Any, Any]:
+    """Build the device functions that merge the samples of a block's threads, and of a cluster's blocks.
+
+    A block may be some teams, as for ``reduction``.
+    """
+    combine = gradients(real).combine
+    warps, slots, numbers = threads // LANES, SIZE * threads // LANES, SIZE * teams
 
     @device
     def merge_lanes(sample: Cosample, lanes: Integer) -> Cosample:
@@ -149,20 +153,21 @@ def trees(real: Any, threads: int) -> tuple[Any, Any]:
     @device
     def merge_cluster(sample: Cosample, blocks: Integer) -> Cosample:
         """Merge the samples of a cluster's blocks, for every thread, which then waits for the cluster at its end."""
-        shared = cuda.shared.array(SIZE, real)
+        shared = cuda.shared.array(numbers, real)
         lane = cuda.threadIdx.x % LANES
-        if cuda.threadIdx.x == 0:
-            write_cosample(shared, 0, sample)
+        place = SIZE * (cuda.threadIdx.x // threads) if teams > 1 else 0
+        if cuda.threadIdx.x % threads == 0:
+            write_cosample(shared, place, sample)
         cluster_arrive()
         cluster_wait()
         sample = Cosample(real(0), real(0), real(0), real(0), real(0))
         if lane < blocks:
             sample = Cosample(
-                read_peer(shared, 0, lane),
-                read_peer(shared, 1, lane),
-                read_peer(shared, 2, lane),
-                read_peer(shared, 3, lane),
-                read_peer(shared, 4, lane),
+                read_peer(shared, place, lane),
+                read_peer(shared, place + 1, lane),
+                read_peer(shared, place + 2, lane),
+                read_peer(shared, place + 3, lane),
+                read_peer(shared, place + 4, lane),
             )
         sample = merge_lanes(sample, blocks)
         cluster_leave()
@@ -235,6 +240,12 @@ class Slopes(NamedTuple):
     tilt: Number
 
 
+@device
+def through_statistics(x: Number, dy: Number, by: Slopes) -> Number:
+    """dx before it is scaled, where mean and variance depend on x."""
+    return (dy - by.offset) - fma(x - by.mean, by.tilt, by.rest)
+
+
 @cache
 def differentiator(element: str, width: int) -> Any:
     """Build the device function that turns a packet of dy into one of dx."""
@@ -249,7 +260,7 @@ def differentiator(element: str, width: int) -> Any:
         if flags & BATCH:
             unpack(xs, packet, x, 0)
             for item in range(width):
-                dy[item] = (dy[item] - by.offset) - fma(x[item] - by.mean, by.tilt, by.rest)
+                dy[item] = through_statistics(x[item], dy[item], by)
         for item in range(width):
             dy[item] *= by.scale
         pack(dy, 0, dys, packet)

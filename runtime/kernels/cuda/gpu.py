@@ -26,6 +26,8 @@ _ON_DEVICE = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE, driver.CUmemorytype.CU_ME
 _KERNEL = driver.CUfunction_attribute
 _SHARED = _KERNEL.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
 _CLUSTER = _KERNEL.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
+PORTIONS = 4  # of the shared memory of a multiprocessor, for blocks that take much of it
+RESERVED = 2048  # bytes of a portion that are the system's or that kernels declare
 PORTABLE = 8  # blocks of a cluster, likewise
 LARGEST = {(9, 0): 16, (10, 0): 16, (10, 3): 16}  # blocks of a cluster, by compute capability
 
@@ -45,8 +47,8 @@ class Gpu:
         Compute capability, (9, 0) for Hopper.
     multiprocessors : int
         Their number.
-    shared : int
-        Bytes of shared memory that a block can have.
+    room : int
+        Bytes of dynamic shared memory that a block can have and leave as much to some others.
     clusters : int
         Blocks that a cluster can have; 1 where there are no clusters.
     """
@@ -58,13 +60,13 @@ class Gpu:
             facts = self._device.properties
             self.capability = tuple(self._device.compute_capability)
             self.multiprocessors = int(facts.multiprocessor_count)
-            self.shared = int(facts.max_shared_memory_per_block_optin)
+            self.room = int(facts.max_shared_memory_per_block_optin) // PORTIONS - RESERVED
             self.clusters = LARGEST.get(self.capability, PORTABLE) if self.capability >= (9, 0) else 1
             self.name = str(self._device.name)
             self._memory = self._device.memory_resource
         self._streams: dict[int, Stream] = {}
         self._kernels: dict[str, Any] = {}
-        self._fits: dict[tuple[str, int], bool] = {}
+        self._fits: dict[tuple[str, int, int], bool] = {}
         self._lock = threading.Lock()
 
     @staticmethod
@@ -168,7 +170,7 @@ class Gpu:
         """
         if program.cluster == 1:
             return True
-        key = program.name, program.cluster
+        key = program.name, program.cluster, program.dynamic
         if key not in self._fits:
             config, occupancy = _config(program, (program.cluster,)), self._load(program).occupancy
             with self.current(), suppress(CUDAError):  # which says that no such cluster can ever be
@@ -188,7 +190,7 @@ class Gpu:
         except CUDAError:  # a file whose checksum is right and that this driver does not take
             kernel = _kernel(cache.rebuilt(program, self.capability), program.name)
         if program.dynamic:  # beyond 48 KB together with what the kernel itself declares
-            _check(driver.cuKernelSetAttribute(_SHARED, program.dynamic, kernel.handle, self.index))
+            _check(driver.cuKernelSetAttribute(_SHARED, self.room, kernel.handle, self.index))
         if program.cluster > 1 and self.clusters > PORTABLE:
             _check(driver.cuKernelSetAttribute(_CLUSTER, 1, kernel.handle, self.index))
         return kernel

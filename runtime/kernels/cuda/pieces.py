@@ -2,8 +2,8 @@
 
 ``x`` is (outer, feature, inner). A thread moves a *piece* at once: a packet of 16 or 8 bytes where an array's base,
 strides and ``inner`` allow, else one element. Kernels get ``inner`` in pieces, and strides in elements, that of
-``inner`` from piece to piece. A feature's ``outer * inner`` pieces are numbered row by row; a block works on a slice of them, side by
-side: its threads move neighbouring pieces, and then each goes on by as many as there are threads.
+``inner`` from piece to piece. A feature's ``outer * inner`` pieces are numbered row by row; a block works on a slice of
+them, side by side: its threads move neighbouring pieces, and then each goes on by as many as there are threads.
 """
 
 from __future__ import annotations

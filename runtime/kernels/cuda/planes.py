@@ -1,7 +1,8 @@
 """The training forward of small planes: rows of a feature that are no whole packets, as those of 7 × 7 images.
 
-Some features side by side make rows that are one. A block takes such a group into shared memory, by packets, and works
-on its single elements there.
+Some features side by side, a *group*, make rows that are whole packets. A block takes a group, or a cluster of blocks
+some rows each, into shared memory by packets, and works on its single elements there: a *team* of its threads on each
+feature.
 """
 
 from __future__ import annotations
@@ -12,12 +13,25 @@ from typing import Any
 
 import numpy as np
 
-from .forward import Vectors, affine, committed, name_of, training
-from .pieces import SIZES, STRIDES, Integer, Number, Pointer, advance, walk_by, walk_from
+from .forward import Vectors, affine, committed, kept, name_of, training
+from .pieces import (
+    SIZES,
+    STRIDES,
+    Integer,
+    Number,
+    Pointer,
+    Walk,
+    advance,
+    position,
+    slice_bounds,
+    walk_by,
+    walk_from,
+)
 from .primitives import (
     ELEMENTS,
     LANES,
     access,
+    cluster_wait,
     cuda,
     device,
     dynamic_shared,
@@ -33,43 +47,29 @@ from .primitives import (
 from .program import Program
 from .reduction import reduction
 
-ROOMS = tuple(kilobytes << 10 for kilobytes in (8, 16, 32, 48, 72, 112, 224))
+THREADS = 256  # of a block
 
 
 def group_of(element: str, inner: int) -> int:
-    """Features that a block takes: the fewest whose rows together are a multiple of 16 bytes."""
+    """Features of a group: the fewest whose rows together are whole packets."""
     width = ELEMENTS[element].width
     return width // math.gcd(width, inner)
 
 
-def room_for(element: str, group: int, outer: int, inner: int) -> int | None:
-    """Bytes of shared memory for a group, of few sizes; None if there is not so much."""
-    size = group * outer * inner * ELEMENTS[element].dtype().itemsize
-    return next((room for room in ROOMS if size <= room), None)
+def title(kernel: str, element: str, vectors: tuple[str, ...], group: int, unroll: int, threads: int) -> str:
+    """Name a program."""
+    return name_of(kernel, element, vectors, f"g{group}", f"u{unroll}", f"t{threads}")
 
 
 @cache
-def planes(element: str, vectors: Vectors, group: int, room: int, unroll: int = 4, threads: int = 256) -> Program:
-    """Normalize by the statistics of x, and commit them; ``vectors`` as for ``forward.normalize``.
-
-    ``x`` and ``y`` are contiguous in feature and inner, at addresses and with strides of outer that are multiples of 16
-    bytes, and ``inner`` is in elements. A block takes ``group`` features, see ``group_of``, and ``room`` bytes of
-    shared memory hold them: x is read once and y written once, 2T, in one launch. The grid is (feature / group,), which
-    must be whole, and ``threads`` are a multiple of 32 for each feature of a group.
-    """
-    width, team = ELEMENTS[element].width, threads // group
-    kind = access(element, width)
-    packed, word, real = unroll * kind.words, kind.word, kind.real
-    load_piece, store_piece, storage = kind.load, kind.store, ELEMENTS[element].dtype
-    functions = reduction(real, team)
-    sum_warp, sum_team, centred = functions.sum_warp, functions.sum_block, functions.centred
-    (parameters, affine_map), commit = affine(real), training(real)
-    warps, sums, team_warps = threads // LANES, 3 * threads // LANES, team // LANES
-    chunk = unroll * threads
+def mover(element: str, unroll: int, threads: int) -> tuple[Any, Any]:
+    """Build the device functions that copy rows of a group to and from shared memory, where they have no gaps."""
+    kind = access(element, ELEMENTS[element].width)
+    packed, word, load_piece, store_piece = unroll * kind.words, kind.word, kind.load, kind.store
 
     @device
-    def into_shared(x: Pointer, walk: Any, pieces: Integer, shared: Any) -> None:
-        """Copy a group's rows, one after the other."""
+    def into_shared(x: Pointer, walk: Walk, pieces: Integer, shared: Any, origin: Integer) -> None:
+        """Copy to the shared packets from ``origin`` on."""
         packets = cuda.local.array(packed, word)
         place = np.int64(cuda.threadIdx.x)
         while place < pieces:
@@ -79,19 +79,43 @@ def planes(element: str, vectors: Vectors, group: int, room: int, unroll: int = 
                 walk = advance(walk)
             for u in range(unroll):
                 if place + u * threads < pieces:
-                    share(packets, u, shared, place + u * threads)
-            place += chunk
+                    share(packets, u, shared, origin + place + u * threads)
+            place += unroll * threads
 
     @device
-    def from_shared(shared: Any, pieces: Integer, y: Pointer, walk: Any) -> None:
+    def from_shared(shared: Any, origin: Integer, pieces: Integer, y: Pointer, walk: Walk) -> None:
         """Copy them back."""
         packets = cuda.local.array(packed, word)
         place = np.int64(cuda.threadIdx.x)
         while place < pieces:
-            fetch(shared, place, packets, 0)
+            fetch(shared, origin + place, packets, 0)
             store_piece(y, walk.offset, packets, 0)
             walk = advance(walk)
             place += threads
+
+    return into_shared, from_shared
+
+
+@cache
+def planes(
+    element: str, vectors: Vectors, group: int, cluster: int = 1, unroll: int = 4, threads: int = THREADS
+) -> Program:
+    """Normalize by the statistics of x, and commit them; ``vectors`` as for ``forward.normalize``.
+
+    ``x`` and ``y`` are contiguous in feature and inner, at addresses and with strides of outer that are multiples of 16
+    bytes, and ``inner`` is in elements. A group of features, see ``group_of``, is kept in dynamic shared memory, some
+    rows by each block of a cluster: x is read once and y written once, 2T, in one launch. The grid is
+    (feature / group * cluster,), and ``threads`` are a multiple of 32 for each feature of a group.
+    """
+    if cluster > 2:
+        return planes(element, vectors, group, 2, unroll, threads)._replace(cluster=cluster)
+    width, team, clustered = ELEMENTS[element].width, threads // group, cluster > 1
+    word, real, storage = ELEMENTS[element].word, ELEMENTS[element].real, ELEMENTS[element].dtype
+    functions, (into_shared, from_shared) = reduction(real, team, group), mover(element, unroll, threads)
+    sum_warp, sum_team, centred = functions.sum_warp, functions.sum_block, functions.centred
+    merge_cluster = functions.merge_cluster
+    (parameters, affine_map), commit = affine(real), training(real)
+    warps, sums, team_warps = threads // LANES, 3 * threads // LANES, team // LANES
 
     def kernel(
         x: Pointer,
@@ -120,13 +144,15 @@ def planes(element: str, vectors: Vectors, group: int, room: int, unroll: int = 
         partial = cuda.shared.array(sums, real)
         thread = np.int64(cuda.threadIdx.x)
         member, lane = thread // team, thread % team
-        feature, start = np.int64(cuda.blockIdx.x) * group + member, np.int64(cuda.blockIdx.x) * group * inner
+        index, rank, blocks = position(clustered)
+        first, end = slice_bounds(outer, blocks, rank)
+        feature, start, row = index * group + member, index * group * inner, group * inner // width
+        pieces, size = (end - first) * row, (end - first) * inner
         gain, offset = parameters(weight, bias, feature, flags)
-        row = group * inner // width
-        into_shared(x, walk_from(thread, start, row, x_outer, width), outer * row, shared)
+        into_shared(x, walk_from(thread, start + first * x_outer, row, x_outer, width), pieces, shared, np.int64(0))
         cuda.syncthreads()
 
-        size, count = outer * inner, real(outer * inner)
+        count = real(size)
         begin = walk_by(team, lane, member * inner, inner, group * inner, 1)
         pivot = load(elements, member * inner)
         total = real(0)
@@ -150,6 +176,8 @@ def planes(element: str, vectors: Vectors, group: int, room: int, unroll: int = 
         cuda.syncthreads()
         total = sum_team(partial, warps + member * team_warps)
         sample = centred(count, pivot, total, sum_team(partial, 2 * warps + member * team_warps))
+        if clustered:
+            sample = merge_cluster(sample, blocks)
 
         invstd = reciprocal_root(sample.m2 * reciprocal(sample.count) + epsilon)
         to = affine_map(sample.mean, sample.residue, invstd, gain, offset)
@@ -158,11 +186,13 @@ def planes(element: str, vectors: Vectors, group: int, room: int, unroll: int = 
             store(elements, walk.offset, fma(load(elements, walk.offset) - to.mean, to.scale, to.shift))
             walk = advance(walk)
         cuda.syncthreads()
-        from_shared(shared, outer * row, y, walk_from(thread, start, row, y_outer, width))
-        if lane == 0:
+        from_shared(shared, np.int64(0), pieces, y, walk_from(thread, start + first * y_outer, row, y_outer, width))
+        if rank == 0 and lane == 0:
             commit(sample, invstd, feature, running_mean, running_var, tracked, means, invstds, keep, rate, flags)
+        if clustered:
+            cluster_wait()
 
     data = (pointer(element), *STRIDES)
     signature = (*data, *data, *SIZES, *committed(element, vectors))
-    name = name_of("planes", element, vectors, f"g{group}", f"s{room}", f"u{unroll}", f"t{threads}")
-    return Program(name, kernel, signature, threads, dynamic=room)
+    name = title(kept("planes", cluster), element, vectors, group, unroll, threads)
+    return Program(name, kernel, signature, threads, cluster=cluster)

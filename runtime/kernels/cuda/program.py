@@ -14,7 +14,7 @@ WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, TRACKED, UNBIASED, BATCH, INPUT = (1 <<
 class Program(NamedTuple):
     """A specialised kernel; the blocks of a cluster are neighbours along the grid's first axis.
 
-    Programs of one name have the same machine code, whatever their clusters.
+    Programs of one name have the same machine code, whatever their clusters and their dynamic shared memory.
     """
 
     name: str  # unique, and a C identifier

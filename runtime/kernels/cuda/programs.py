@@ -1,15 +1,14 @@
 """Every program that ``plans`` may launch, for checks: the rules of ``choose`` as lists.
 
 Vectors are listed as float64 beside float64 inputs, else as float32. Those of other dtypes make further programs of the
-same kernels, which differ in conversions once a block; blocks of small planes with another size of shared memory make
-programs that do not differ at all.
+same kernels, which differ in conversions once a block.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import choose, columns, columns_backward, forward, planes
+from . import choose, columns, columns_backward, forward, planes, planes_backward
 from .features_backward import gradient, resident, sums
 from .primitives import ELEMENTS
 from .program import Program
@@ -63,10 +62,11 @@ def of_rows(element: str, number: str, width: int) -> Iterator[Program]:
 
 def of_planes(element: str, number: str) -> Iterator[Program]:
     """Small planes, with vectors of a type."""
-    group = 1
-    while group < ELEMENTS[element].width:
-        group *= 2
-        yield planes.planes(element, (number,) * 4, group, planes.ROOMS[0])
+    width, packet = ELEMENTS[element].width, ELEMENTS[element].widths[-2]  # elements of the largest and the smallest
+    for group in (width >> power for power in range(packet.bit_length() - 1)):
+        for cluster in CLUSTERS:
+            yield planes.planes(element, (number,) * 4, group, cluster)
+            yield planes_backward.planes(element, number, group, cluster)
 
 
 def residents(

@@ -73,9 +73,12 @@ class Reduction(NamedTuple):
 
 
 @cache
-def reduction(real: Any, threads: int) -> Reduction:
-    """Build the functions that compute in a type, ``numpy.float32`` or ``numpy.float64``, for blocks of a size."""
-    warps, slots = threads // LANES, 4 * threads // LANES
+def reduction(real: Any, threads: int, teams: int = 1) -> Reduction:
+    """Build the functions that compute in a type, ``numpy.float32`` or ``numpy.float64``, for blocks of a size.
+
+    A block may be some teams, of so many threads each, that have a sample of their own; ``merge_block`` is for one.
+    """
+    warps, slots, numbers = threads // LANES, 4 * threads // LANES, 4 * teams
 
     @device
     def combine(sample: Sample, count: Number, distance: Number, m2: Number) -> Sample:
@@ -127,19 +130,20 @@ def reduction(real: Any, threads: int) -> Reduction:
 
         Until then its peers may read the block's shared memory.
         """
-        shared = cuda.shared.array(4, real)
+        shared = cuda.shared.array(numbers, real)
         lane = cuda.threadIdx.x % LANES
-        if cuda.threadIdx.x == 0:
-            write_sample(shared, 0, sample)
+        place = 4 * (cuda.threadIdx.x // threads) if teams > 1 else 0
+        if cuda.threadIdx.x % threads == 0:
+            write_sample(shared, place, sample)
         cluster_arrive()
         cluster_wait()
         sample = Sample(real(0), real(0), real(0), real(0))
         if lane < blocks:
             sample = Sample(
-                read_peer(shared, 0, lane),
-                read_peer(shared, 1, lane),
-                read_peer(shared, 2, lane),
-                read_peer(shared, 3, lane),
+                read_peer(shared, place, lane),
+                read_peer(shared, place + 1, lane),
+                read_peer(shared, place + 2, lane),
+                read_peer(shared, place + 3, lane),
             )
         sample = broadcast(merge_lanes(sample, blocks))
         cluster_leave()
