@@ -12,7 +12,6 @@ import simulator
 from cuda_cases import Array, all_elements
 from normspec.runtime.kernels.cuda import planes_backward
 from normspec.runtime.kernels.cuda.features_backward import SIZE, gradient, resident, sums
-from normspec.runtime.kernels.cuda.planes import group_of
 from normspec.runtime.kernels.cuda.program import INPUT
 
 simulator.install()
@@ -68,11 +67,10 @@ def differentiate(
     vectors = mean, invstd, cases.absent(weight), partial, dweight, dbias
     arguments += [outer, inner // width, slices, *vectors]
     if planes:
-        group = group_of(element, inner)
-        room = 2 * x.itemsize * group * -(-outer // cluster) * inner
+        group, unroll, threads = cases.planes_shape(element, outer, inner, cluster)
         assert features % group == 0
-        program = planes_backward.planes(element, kind, group, cluster, unroll, 32 * group)
-        cases.run(program._replace(dynamic=room), (features // group * cluster, 1), *arguments, wanted)
+        program = planes_backward.planes(element, kind, group, cluster, unroll, threads)
+        cases.run(program, (features // group * cluster, 1), *arguments, wanted)
     elif slices:
         first = sums(element, kind, width, not batch, unroll, THREADS)
         second = gradient(element, kind, width, unroll, THREADS)
@@ -108,14 +106,14 @@ def test_backward(shape: tuple[int, int, int], batch: bool, way: dict[str, int],
 @all_elements
 @ways(PLANES)
 @both_modes
-@pytest.mark.parametrize("shape", [(5, 8, 7), (3, 16, 49), (40, 8, 3), (1, 8, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(5, 8, 7), (3, 16, 49), (40, 8, 21), (1, 8, 1)], ids=str)
 def test_small_planes(shape: tuple[int, int, int], batch: bool, way: dict[str, int], element: str) -> None:
     test_backward(shape, batch, way, element)
 
 
 @pytest.mark.parametrize("way", PLANES)
 def test_small_planes_of_a_part_of_the_features(way: dict[str, int]) -> None:
-    arrays = [cases.contiguous((3, 16, 9), np.float32) for _ in range(3)]
+    arrays = [cases.contiguous((70, features, 9), np.float32) for features in (16, 12, 20)]
     x, dy, dx = (array[:, 4:12] for array in arrays)
     x[...], dy[...] = slopes(x.shape, "f32")
     statistics = cases.backward_statistics(x, True)

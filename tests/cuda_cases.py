@@ -156,6 +156,15 @@ def width_of(element: str, *arrays: Array) -> int:
     return 1
 
 
+def planes_shape(element: str, outer: int, inner: int, cluster: int) -> tuple[int, int, int]:
+    """Features of a group of small planes, rows of a thread, and threads of a block, of which a warp is not needed."""
+    from normspec.runtime.kernels.cuda.planes import columns_of, group_of
+
+    group, columns = group_of(element, inner), columns_of(element, inner)
+    threads = 32 * (1 + max(group, -(-columns // 32)))
+    return group, -(-outer // (cluster * (threads // columns))), threads
+
+
 def absent(vector: Array | None) -> Array:
     """An optional vector: where there is none, any pointer will do."""
     return np.full(0, np.nan, np.float32) if vector is None else vector

@@ -111,16 +111,15 @@ def resident(cluster: int, threads: int = THREADS) -> Kernel:
 
 
 def small_planes(cluster: int) -> Kernel:
-    """Groups of features in shared memory."""
+    """Groups of features."""
 
     def train(element: str, x: Array, y: Array, options: Options) -> Trained:
         outer, feature, inner = x.shape
-        group = planes.group_of(element, inner)
-        room = x.itemsize * group * -(-outer // cluster) * inner
+        group, unroll, threads = cases.planes_shape(element, outer, inner, cluster)
         assert feature % group == 0
 
         def program(kinds: Any, width: int) -> Program:
-            return planes.planes(element, kinds, group, cluster, UNROLL, 32 * group)._replace(dynamic=room)
+            return planes.planes(element, kinds, group, cluster, unroll, threads)
 
         return launched(program, (feature // group * cluster, 1), element, x, y, options, width=1)
 
@@ -417,12 +416,14 @@ def test_small_planes(shape: tuple[int, int, int], cluster: int, element: str) -
 @all_clusters
 def test_small_planes_of_a_part_of_the_features(cluster: int) -> None:
     """Rows are contiguous, the stride between them is longer; y may be x."""
-    whole = cases.filled(cases.contiguous, cases.data((3, 16, 9), "f32"))
+    whole = cases.filled(cases.contiguous, cases.data((70, 16, 9), "f32"))
     x = whole[:, 4:12].copy()
     part = whole[:, 4:12]
     check(small_planes(cluster)("f32", part, part, Options()), x, "f32")
-    np.testing.assert_array_equal(whole[:, :4], cases.data((3, 16, 9), "f32")[:, :4])
-    np.testing.assert_array_equal(whole[:, 12:], cases.data((3, 16, 9), "f32")[:, 12:])
+    np.testing.assert_array_equal(whole[:, :4], cases.data((70, 16, 9), "f32")[:, :4])
+    np.testing.assert_array_equal(whole[:, 12:], cases.data((70, 16, 9), "f32")[:, 12:])
+    whole[:, 4:12] = x
+    check(small_planes(cluster)("f32", part, cases.contiguous(x.shape, x.dtype), Options()), x, "f32")
 
 
 @all_clusters

@@ -45,7 +45,7 @@ class Block:
 
     def __init__(self, function: Any, position: Shape, shape: Shape, arguments: tuple[Any, ...]) -> None:
         self.function, self.blockIdx = function, kernelapi.Dim3(*position)
-        self.shared: dict[Place | str, Array] = {}
+        self.shared: dict[Place, Array] = {}
         self.threads = [Thread(self, index, arguments) for index in np.ndindex(*shape)]
         self.cluster = [self]
 
@@ -150,10 +150,7 @@ def local_array(memory: Any, shape: Any, dtype: Any) -> Array:
 
 
 def shared_array(memory: Any, shape: Any, dtype: Any) -> Array:
-    shared: dict[Place | str, Array] = current().block.shared
-    if shape == 0:
-        size = memory._dynshared_size // 16 * 16
-        return shared.setdefault("dynamic", poisoned(size, np.uint8)).view(dtype)
+    shared: dict[Place, Array] = current().block.shared
     place = caller()
     if place not in shared:
         shared[place] = poisoned(shape, dtype)

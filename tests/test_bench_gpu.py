@@ -294,7 +294,7 @@ def test_the_summary_counts_the_goals(fake):
     assert "where a peer is faster: 1 of 2" in text
 
 
-H200 = {"capability": (9, 0), "multiprocessors": 132, "clusters": 16, "room": 56064}
+H200 = {"capability": (9, 0), "multiprocessors": 132, "clusters": 16}
 
 
 def test_what_the_rows_need_is_known_before():

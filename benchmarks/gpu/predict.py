@@ -10,7 +10,7 @@ from ..report import place
 from ..rows import Row, combinations
 from .warm import programs
 
-H200 = {"capability": (9, 0), "multiprocessors": 132, "clusters": 16, "room": 56064}
+H200 = {"capability": (9, 0), "multiprocessors": 132, "clusters": 16}
 BANDWIDTH = 4.3e12  # bytes a second of a copy, guessed from the 4.8 of the data sheet
 SHAPES = (
     (32, 64, 112, 112), (32, 256, 56, 56), (32, 512, 28, 28), (32, 1024, 14, 14), (32, 2048, 7, 7), (256, 64, 112, 112),

@@ -20,7 +20,7 @@ from normspec.runtime.kernels.cuda.program import Program
 from ..machine import cores
 from ..rows import Row
 
-FACTS = ("capability", "multiprocessors", "clusters", "room")
+FACTS = ("capability", "multiprocessors", "clusters")
 
 
 class Collector:

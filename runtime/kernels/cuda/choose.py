@@ -6,14 +6,13 @@ feature, or a slab of some pieces of every row, on chip; T is the bytes of x:
 ==========  ===============================================================  ===================  =======
 kernel      what it needs                                                    launches             moves
 ==========  ===============================================================  ===================  =======
-planes      rows of single elements, groups of features whose rows are       1                    2T
-            packets together, and room for them in shared memory
+planes      rows of single elements; groups of features whose rows are       1                    2T
+            packets together, for which a cluster has threads and registers
 resident    no more pieces than a cluster of blocks holds in registers       1                    2T
 split       nothing                                                          2                    2T – 3T
 ==========  ===============================================================  ===================  =======
 
-- Groups of small planes: the smallest cluster whose blocks take a quarter of a multiprocessor's shared memory; it is
-  made larger like those below.
+- Groups of small planes: ``PLANES`` blocks, in the smallest cluster that holds one, made larger like those below.
 - The smallest of ``SMALL`` and ``LARGE`` blocks, alone or in clusters of 2, 4, 8 or 16 (compute capability 9.0), that
   holds a feature, is taken; a cluster is made larger while multiprocessors are without work and its threads have some.
   The GPU is asked whether it has room for one such cluster; if it has not, the next choice is tried.
@@ -33,6 +32,8 @@ from typing import Any, NamedTuple
 SMALL = ((32, 4), (128, 4))  # threads of a block, and pieces that each can keep in registers
 LARGE = ((256, 8), (256, 16), (512, 16))  # the first two leave room for other blocks, to load while these store
 SPLIT = ((32, 4), (256, 4))  # threads of a block that goes through a slice, and pieces that each has on their way
+PLANES = (256, 8)  # threads of a block on small planes, and packets that each can keep in registers
+NARROWEST = 16  # packets of a row of small planes: of fewer, a warp would have sums for few of its lanes
 ROWS = (256, 8)  # threads of a block on rows, and pieces that each can keep in registers
 WAVES = 4  # blocks a multiprocessor, of what is split
 BUSY = 2  # blocks a multiprocessor, that clusters are made larger for
@@ -42,7 +43,7 @@ MERGED = 256  # slices of rows, at most: every block merges them again
 class Choice(NamedTuple):
     """Kernels and their shape."""
 
-    kernel: str  # "resident" or "split"
+    kernel: str  # "planes", "resident" or "split"
     threads: int  # of a block
     unroll: int  # pieces of a thread at once
     cluster: int = 1  # blocks of a cluster
@@ -51,31 +52,25 @@ class Choice(NamedTuple):
 
 
 Fits = Callable[[Choice], bool]  # is there room for it on the GPU?
-Rule = Callable[..., Choice]
+Rule = Callable[..., Any]  # a choice; of planes, maybe None
 
 
 def features(number: int, pieces: int, gpu: Any, fits: Fits, arrays: int = 1) -> Choice:
     """Choose for so many features of so many pieces, and so many arrays to keep on chip."""
-    return _rules["features"](number, pieces, gpu, fits, arrays)
+    choice: Choice = _rules["features"](number, pieces, gpu, fits, arrays)
+    return choice
 
 
 def rows(number: int, pieces: int, gpu: Any, limit: int, fits: Fits, arrays: int = 1) -> Choice:
     """Choose for so many rows of so many pieces, of which a slab may have so many."""
-    return _rules["rows"](number, pieces, gpu, limit, fits, arrays)
+    choice: Choice = _rules["rows"](number, pieces, gpu, limit, fits, arrays)
+    return choice
 
 
-def groups(number: int, most: int, gpu: Any, fits: Callable[[int], bool]) -> int | None:
-    """Blocks of a cluster for each of so many groups of small planes, or None if none fits.
-
-    The smallest is made larger, up to ``most`` blocks, while multiprocessors are without work.
-    """
-    chosen = None
-    for cluster in _clusters(gpu):
-        if chosen and (number * chosen >= BUSY * gpu.multiprocessors or cluster > most):
-            break
-        if fits(cluster):
-            chosen = cluster
-    return chosen
+def planes(number: int, rows: int, columns: int, gpu: Any, fits: Fits, arrays: int = 1) -> Choice | None:
+    """Choose for so many groups of small planes, of so many rows of packets, or None: they are features like others."""
+    choice: Choice | None = _rules["planes"](number, rows, columns, gpu, fits, arrays)
+    return choice
 
 
 def split(number: int, pieces: int, gpu: Any) -> Choice:
@@ -108,15 +103,26 @@ def features_by_size(number: int, pieces: int, gpu: Any, fits: Fits, arrays: int
     for threads, unroll, cluster in shapes:
         choice = Choice("resident", threads, unroll // arrays, cluster)
         if pieces <= cluster * threads * (unroll // arrays) and fits(choice):
-            return _spread(choice, number, pieces, gpu, fits) if (threads, unroll) in LARGE else choice
+            return _spread(choice, number, pieces // threads, gpu, fits) if (threads, unroll) in LARGE else choice
     return split(number, pieces, gpu)
 
 
-def _spread(choice: Choice, number: int, pieces: int, gpu: Any, fits: Fits) -> Choice:
-    """Make a cluster larger while multiprocessors are without work and its threads have some."""
+def planes_by_size(number: int, rows: int, columns: int, gpu: Any, fits: Fits, arrays: int) -> Choice | None:
+    """The rule for small planes."""
+    threads, unroll = PLANES
+    ranks = threads // columns if columns >= NARROWEST else 0
+    for cluster in _clusters(gpu):
+        choice = Choice("planes", threads, unroll // arrays, cluster)
+        if rows <= cluster * ranks * choice.unroll and fits(choice):
+            return _spread(choice, number, rows // ranks, gpu, fits)
+    return None
+
+
+def _spread(choice: Choice, number: int, most: int, gpu: Any, fits: Fits) -> Choice:
+    """Make a cluster larger while multiprocessors are without work, up to so many blocks as have some."""
     while number * choice.cluster < BUSY * gpu.multiprocessors:
         larger = choice._replace(cluster=2 * choice.cluster)
-        if larger.cluster > gpu.clusters or pieces < larger.cluster * choice.threads or not fits(larger):
+        if larger.cluster > min(most, gpu.clusters) or not fits(larger):
             break
         choice = larger
     return choice
@@ -141,7 +147,7 @@ def _clusters(gpu: Any) -> list[int]:
 
 @contextmanager
 def forced(choice: Choice | Rule, layout: str) -> Iterator[None]:
-    """Put a choice, or a rule, in place of the rule for "features" or "rows"."""
+    """Put a choice, or a rule, in place of the rule for "features", "planes" or "rows"."""
     before = _rules[layout]
     _rules[layout] = choice if callable(choice) else lambda *_: choice
     try:
@@ -150,4 +156,4 @@ def forced(choice: Choice | Rule, layout: str) -> Iterator[None]:
         _rules[layout] = before
 
 
-_rules: dict[str, Rule] = {"features": features_by_size, "rows": rows_by_size}
+_rules: dict[str, Rule] = {"features": features_by_size, "planes": planes_by_size, "rows": rows_by_size}

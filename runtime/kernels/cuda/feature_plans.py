@@ -11,6 +11,8 @@ from .operands import STEP, Allocate, Array, Plan, flags, letter, letters, numbe
 from .primitives import ELEMENTS, PACKET
 from .program import BATCH, BIAS, INPUT, WEIGHT, Program
 
+Make = Callable[[int, int, int, int], Program]
+
 
 def statistics(x: Array) -> Plan:
     """Pointers are x, mean and M2."""
@@ -172,31 +174,22 @@ def has_packets(x: Array, width: int) -> bool:
     return inner == 1 and whole and not x.pointer % (PACKET * width // ELEMENTS[letter(x)].width)
 
 
-def small_planes(
-    make: Callable[[int, int], Program], kept: int, *arrays: Array
-) -> tuple[Program, tuple[int, ...]] | None:
-    """Program and grid for groups of features that are moved by packets, ``kept`` arrays of them in shared memory.
+def small_planes(make: Make, number: int, *arrays: Array) -> tuple[Program, tuple[int, ...]] | None:
+    """Program and grid for groups of features that are moved by packets, so many arrays of them kept on chip.
 
-    None if there are no such groups or if they have no room. The program is made for a group and a cluster.
+    None if there are no such groups, or no room for them. The program is made of group, cluster, unroll and threads.
     """
     outer, feature, inner = arrays[0].shape
     kind, here = letter(arrays[0]), gpu(arrays[0].device)
-    group, width = planes.group_of(kind, inner), ELEMENTS[kind].width
+    group, columns = planes.group_of(kind, inner), planes.columns_of(kind, inner)
     if feature % group or not all(side_by_side(one) and not one.pointer % PACKET for one in arrays):
         return None
 
-    def program(cluster: int) -> Program | None:
-        room = kept * group * -(-outer // cluster) * inner * arrays[0].dtype.itemsize
-        return make(group, cluster)._replace(dynamic=room) if room <= here.room else None
+    def program(choice: choose.Choice) -> Program:
+        return make(group, choice.cluster, choice.unroll, choice.threads)
 
-    def fits(cluster: int) -> bool:
-        made = program(cluster)
-        return made is not None and here.fits(made)
-
-    most = min(outer, outer * inner * group // (width * planes.THREADS))
-    cluster = choose.groups(feature // group, most, here, fits)
-    made = None if cluster is None else program(cluster)
-    return None if made is None else (made, (feature // group * made.cluster,))
+    choice = choose.planes(feature // group, outer, columns, here, lambda choice: here.fits(program(choice)), number)
+    return None if choice is None else (program(choice), (feature // group * choice.cluster,))
 
 
 def side_by_side(x: Array) -> bool:

@@ -23,11 +23,7 @@ _ATTRIBUTES = [
     _POINTER.CU_POINTER_ATTRIBUTE_RANGE_SIZE,
 ]
 _ON_DEVICE = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE, driver.CUmemorytype.CU_MEMORYTYPE_UNIFIED
-_KERNEL = driver.CUfunction_attribute
-_SHARED = _KERNEL.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-_CLUSTER = _KERNEL.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
-PORTIONS = 4  # of the shared memory of a multiprocessor, for blocks that take much of it
-RESERVED = 2048  # bytes of a portion that are the system's or that kernels declare
+_CLUSTER = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
 PORTABLE = 8  # blocks of a cluster, likewise
 LARGEST = {(9, 0): 16, (10, 0): 16, (10, 3): 16}  # blocks of a cluster, by compute capability
 
@@ -47,8 +43,6 @@ class Gpu:
         Compute capability, (9, 0) for Hopper.
     multiprocessors : int
         Their number.
-    room : int
-        Bytes of dynamic shared memory that a block can have and leave as much to some others.
     clusters : int
         Blocks that a cluster can have; 1 where there are no clusters.
     """
@@ -60,13 +54,12 @@ class Gpu:
             facts = self._device.properties
             self.capability = tuple(self._device.compute_capability)
             self.multiprocessors = int(facts.multiprocessor_count)
-            self.room = int(facts.max_shared_memory_per_block_optin) // PORTIONS - RESERVED
             self.clusters = LARGEST.get(self.capability, PORTABLE) if self.capability >= (9, 0) else 1
             self.name = str(self._device.name)
             self._memory = self._device.memory_resource
         self._streams: dict[int, Stream] = {}
         self._kernels: dict[str, Any] = {}
-        self._fits: dict[tuple[str, int, int], bool] = {}
+        self._fits: dict[tuple[str, int], bool] = {}
         self._lock = threading.Lock()
 
     @staticmethod
@@ -170,7 +163,7 @@ class Gpu:
         """
         if program.cluster == 1:
             return True
-        key = program.name, program.cluster, program.dynamic
+        key = program.name, program.cluster
         if key not in self._fits:
             config, occupancy = _config(program, (program.cluster,)), self._load(program).occupancy
             with self.current(), suppress(CUDAError):  # which says that no such cluster can ever be
@@ -189,8 +182,6 @@ class Gpu:
             kernel = _kernel(cache.cubin(program, self.capability), program.name)
         except CUDAError:  # a file whose checksum is right and that this driver does not take
             kernel = _kernel(cache.rebuilt(program, self.capability), program.name)
-        if program.dynamic:  # beyond 48 KB together with what the kernel itself declares
-            _check(driver.cuKernelSetAttribute(_SHARED, self.room, kernel.handle, self.index))
         if program.cluster > 1 and self.clusters > PORTABLE:
             _check(driver.cuKernelSetAttribute(_CLUSTER, 1, kernel.handle, self.index))
         return kernel
@@ -202,7 +193,6 @@ def _config(program: Program, grid: tuple[int, ...], serialized: bool = False) -
         grid=(x // program.cluster, *others, 1)[:3],
         cluster=program.cluster if program.cluster > 1 else None,
         block=program.threads,
-        shmem_size=program.dynamic,
         programmatic_stream_serialization=serialized,
     )
 

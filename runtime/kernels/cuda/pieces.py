@@ -18,6 +18,7 @@ from .primitives import cluster_size, cuda, device, divide
 Number = Any
 Integer = Any  # 64 bits, on the device
 Pointer = Any
+Array = Any  # local or shared
 
 STRIDES = (types.int64,) * 3  # of outer, feature and inner
 SIZES = (types.int64,) * 2  # outer and inner

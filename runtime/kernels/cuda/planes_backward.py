@@ -3,48 +3,33 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import numpy as np
 
-from .features_backward import Cosample, finisher, gradients, parameters, through_statistics, trees
+from .features_backward import Cosample, Slopes, finisher, gradients, parameters, through_statistics, trees
 from .forward import kept
-from .pieces import Integer, Number, Pointer, advance, position, slice_bounds, walk_by, walk_from
-from .planes import THREADS, mover, title
-from .primitives import ELEMENTS, LANES, cluster_wait, cuda, device, dynamic_shared, fma, load, reciprocal, store
+from .pieces import Integer, Pointer, position
+from .planes import BLOCKS, functions_of, title
+from .primitives import ELEMENTS, LANES, access, cluster_wait, cuda, fma, load, reciprocal
 from .program import BATCH, INPUT, Program
-from .reduction import reduction, two_sum
+from .reduction import two_sum
 
 
 @cache
-def cocentred(real: Any) -> Any:
-    """Build the device function that makes a sample of sums of ``dy`` about a pivot near its mean, and of x."""
-
-    @device
-    def make(count: Number, pivot: Number, total: Number, centers: Number, product: Number) -> Cosample:
-        part = reciprocal(count)
-        slope, residue = two_sum(pivot, total * part)
-        center = centers * part
-        return Cosample(count, slope, residue, center, product - total * center)
-
-    return make
-
-
-@cache
-def planes(element: str, weight: str, group: int, cluster: int = 1, unroll: int = 4, threads: int = THREADS) -> Program:
+def planes(element: str, weight: str, group: int, cluster: int = 1, unroll: int = 4, threads: int = 256) -> Program:
     """Write dweight, dbias and, if flags have INPUT, dx.
 
-    Arrays are as for the forward pass, and dynamic shared memory holds a block's rows of x and of dy: 3T, in one
-    launch. The grid is (feature / group * cluster,).
+    Arrays are as for the forward pass, and a group of x and dy is kept on chip: 3T, in one launch. The grid is
+    (feature / group * cluster,).
     """
     if cluster > 2:
         return planes(element, weight, group, 2, unroll, threads)._replace(cluster=cluster)
-    width, team, clustered = ELEMENTS[element].width, threads // group, cluster > 1
-    word, real, storage = ELEMENTS[element].word, ELEMENTS[element].real, ELEMENTS[element].dtype
-    functions, (into_shared, from_shared) = reduction(real, team), mover(element, unroll, threads)
-    sum_warp, sum_team, sample_of = functions.sum_warp, functions.sum_block, cocentred(real)
-    (_, merge_cluster), finish, given = trees(real, team, group), finisher(real), gradients(real).given
-    warps, sums, team_warps = threads // LANES, 4 * threads // LANES, team // LANES
+    width, clustered = ELEMENTS[element].width, cluster > 1
+    kind, (locate, spread, leave, collect) = access(element, width), functions_of(element, group, threads)
+    packed, word, real, load_piece, store_piece = unroll * kind.words, kind.word, kind.real, kind.load, kind.store
+    unpack, pack, given, finish = kind.unpack, kind.pack, gradients(real).given, finisher(real)
+    _, merge_cluster = trees(real, LANES, threads // LANES)
+    slots, lines = 2 * width * threads, 5 * group
 
     def kernel(
         x: Pointer,
@@ -70,65 +55,112 @@ def planes(element: str, weight: str, group: int, cluster: int = 1, unroll: int 
         dbias: Pointer,
         flags: Integer,
     ) -> None:
-        shared, elements = dynamic_shared(word), dynamic_shared(storage)
-        sums_of_warps = cuda.shared.array(sums, real)
-        thread = np.int64(cuda.threadIdx.x)
-        member, lane = thread // team, thread % team
+        xs, dys = cuda.local.array(packed, word), cuda.local.array(packed, word)
+        values, slopes = cuda.local.array(width, real), cuda.local.array(width, real)
+        centers, pivots = cuda.local.array(width, real), cuda.local.array(width, real)
+        totals, offsets, products = (
+            cuda.local.array(width, real),
+            cuda.local.array(width, real),
+            cuda.local.array(width, real),
+        )
+        scales, rests, tilts = (
+            cuda.local.array(width, real),
+            cuda.local.array(width, real),
+            cuda.local.array(width, real),
+        )
+        shared = cuda.shared.array(slots, real)
+        table = cuda.shared.array(lines, real)
         index, rank, blocks = position(clustered)
-        first, end = slice_bounds(outer, blocks, rank)
-        feature, start, row = index * group + member, index * group * inner, group * inner // width
-        pieces, size = (end - first) * row, (end - first) * inner
+        place = locate(outer, inner, blocks, rank)
+        origin, warp = index * group * inner, np.int64(cuda.threadIdx.x) // LANES
+        member: Integer = min(warp, group - 1)  # of the warp
+        feature, count = index * group + member, real(place.rows * inner)
         mean, _, _, _ = given(means, invstds, weight, feature, flags)
-        into_shared(x, walk_from(thread, start + first * x_outer, row, x_outer, width), pieces, shared, np.int64(0))
-        into_shared(dy, walk_from(thread, start + first * dy_outer, row, dy_outer, width), pieces, shared, pieces)
+        pivot = load(dy, origin + member * inner)
+        leader = cuda.threadIdx.x % LANES == 0
+        if leader:
+            table[member] = mean
+            table[group + member] = pivot
+        x_place = origin + place.start + place.row * x_outer
+        dy_place = origin + place.start + place.row * dy_outer
+        for u in range(unroll):
+            if u < place.turns:
+                load_piece(x, x_place, xs, u)
+                load_piece(dy, dy_place, dys, u)
+            x_place += place.ranks * x_outer
+            dy_place += place.ranks * dy_outer
         cuda.syncthreads()
 
-        count, slopes = real(size), pieces * width  # where dy begins
-        begin = walk_by(team, lane, member * inner, inner, group * inner, 1)
-        pivot = load(elements, slopes + member * inner)
-        total = real(0)
-        walk = begin
-        for _ in range(lane, size, team):
-            total += load(elements, slopes + walk.offset) - pivot
-            walk = advance(walk)
-        sum_warp(total, sums_of_warps, 0)
+        spread(table, 0, place, inner, centers)
+        spread(table, group, place, inner, pivots)
+        for item in range(width):
+            totals[item] = offsets[item] = real(0)
+        for u in range(unroll):
+            if u < place.turns:
+                unpack(xs, u, values, 0)
+                unpack(dys, u, slopes, 0)
+                for item in range(width):
+                    totals[item] += slopes[item] - pivots[item]
+                    offsets[item] += values[item] - centers[item]
+        leave(totals, shared, 0)
+        leave(offsets, shared, 1)
         cuda.syncthreads()
-        pivot += sum_team(sums_of_warps, member * team_warps) * reciprocal(count)
+        part = reciprocal(count)
+        center = collect(shared, 1, place, inner, member) * part
+        pivot += collect(shared, 0, place, inner, member) * part
+        if leader:
+            table[group + member] = pivot
+        cuda.syncthreads()
 
-        total = centers = product = real(0)
-        walk = begin
-        for _ in range(lane, size, team):
-            distance, center = load(elements, slopes + walk.offset) - pivot, load(elements, walk.offset) - mean
-            total += distance
-            centers += center
-            product = fma(distance, center, product)
-            walk = advance(walk)
-        sum_warp(total, sums_of_warps, warps)
-        sum_warp(centers, sums_of_warps, 2 * warps)
-        sum_warp(product, sums_of_warps, 3 * warps)
+        spread(table, group, place, inner, pivots)
+        for item in range(width):
+            totals[item] = products[item] = real(0)
+        for u in range(unroll):
+            if u < place.turns:
+                unpack(xs, u, values, 0)
+                unpack(dys, u, slopes, 0)
+                for item in range(width):
+                    distance = slopes[item] - pivots[item]
+                    totals[item] += distance
+                    products[item] = fma(distance, values[item] - centers[item], products[item])
+        leave(totals, shared, 0)
+        leave(products, shared, 1)
         cuda.syncthreads()
-        total = sum_team(sums_of_warps, warps + member * team_warps)
-        centers = sum_team(sums_of_warps, 2 * warps + member * team_warps)
-        product = sum_team(sums_of_warps, 3 * warps + member * team_warps)
-        sample = sample_of(count, pivot, total, centers, product)
+        total, product = collect(shared, 0, place, inner, member), collect(shared, 1, place, inner, member)
+        slope, residue = two_sum(pivot, total * part)
+        sample = Cosample(count, slope, residue, center, product - total * center)
         if clustered:
             sample = merge_cluster(sample, blocks)
 
-        committing = rank == 0 and lane == 0
+        committing = leader and rank == 0 and warp < group
         by = finish(sample, feature, committing, means, invstds, weight, dweight, dbias, flags)
+        if leader:
+            table[group + member] = by.offset
+            table[2 * group + member] = by.rest
+            table[3 * group + member] = by.tilt
+            table[4 * group + member] = by.scale
+        cuda.syncthreads()
         if flags & INPUT:
-            walk = begin
-            for _ in range(lane, size, team):
-                slope = load(elements, slopes + walk.offset)
-                if flags & BATCH:
-                    slope = through_statistics(load(elements, walk.offset), slope, by)
-                store(elements, slopes + walk.offset, slope * by.scale)
-                walk = advance(walk)
-            cuda.syncthreads()
-            to = walk_from(thread, start + first * dx_outer, row, dx_outer, width)
-            from_shared(shared, pieces, pieces, dx, to)
+            spread(table, group, place, inner, offsets)
+            spread(table, 2 * group, place, inner, rests)
+            spread(table, 3 * group, place, inner, tilts)
+            spread(table, 4 * group, place, inner, scales)
+            dx_place = origin + place.start + place.row * dx_outer
+            for u in range(unroll):
+                if u < place.turns:
+                    unpack(dys, u, slopes, 0)
+                    if flags & BATCH:
+                        unpack(xs, u, values, 0)
+                        for item in range(width):
+                            to = Slopes(centers[item], scales[item], offsets[item], rests[item], tilts[item])
+                            slopes[item] = through_statistics(values[item], slopes[item], to)
+                    for item in range(width):
+                        slopes[item] *= scales[item]
+                    pack(slopes, 0, dys, u)
+                    store_piece(dx, dx_place, dys, u)
+                dx_place += place.ranks * dx_outer
         if clustered:
             cluster_wait()
 
     name = title(kept("planes_backward", cluster), element, (weight,), group, unroll, threads)
-    return Program(name, kernel, parameters(element, weight), threads, cluster=cluster)
+    return Program(name, kernel, parameters(element, weight), threads, BLOCKS, cluster)

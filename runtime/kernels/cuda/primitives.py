@@ -400,68 +400,6 @@ def packets_of(name: str, width: int) -> Access:
     return Access(words, kind.word, kind.real, load_packet, store_packet, unpack, pack)
 
 
-# -- dynamic shared memory, whose size the launch says: every array of it begins at the same place, aligned to 16 bytes
-
-
-def _dynamic_shared(dtype: Any) -> Any:
-    return cuda.shared.array(0, dtype)
-
-
-def _aligned_dynamic_shared(dtype: Any) -> Any:
-    return cuda.shared.array(0, dtype, alignment=16)
-
-
-dynamic_shared = device(_dynamic_shared if SIMULATED else _aligned_dynamic_shared)
-
-
-def shared_packet(context: Any, builder: Any, kind: Any, array: Any, packet: Any, words: int) -> Any:
-    """Pointer to a packet in a shared array of words, as one vector."""
-    slot = slots(context, builder, kind, array, builder.mul(packet, LONG(words)), 1)[0]
-    return builder.bitcast(slot, ir.PointerType(ir.VectorType(slot.type.pointee, words)))
-
-
-def _share(packets: Any, packet: Any, shared: Any, place: Any) -> None:
-    words = PACKET // packets.itemsize
-    shared[place * words : (place + 1) * words] = packets[packet * words : (packet + 1) * words]
-
-
-@primitive(_share)
-def share(typing: Any, packets: Any, packet: Any, shared: Any, place: Any) -> Any:
-    """Put a packet into a shared array of words, as its packet ``place``."""
-    words = 8 * PACKET // packets.dtype.bitwidth
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source, packet, target, place = arguments
-        start = builder.mul(packet, LONG(words))
-        vector = ir.Constant(ir.VectorType(ir.IntType(packets.dtype.bitwidth), words), ir.Undefined)
-        for word, slot in enumerate(slots(context, builder, packets, source, start, words)):
-            vector = builder.insert_element(vector, builder.load(slot), WORD(word))
-        builder.store(vector, shared_packet(context, builder, shared, target, place, words), align=PACKET)
-        return context.get_dummy_value()
-
-    return signature(types.void, packets, types.int64, shared, types.int64), generate
-
-
-def _fetch(shared: Any, place: Any, packets: Any, packet: Any) -> None:
-    _share(shared, place, packets, packet)
-
-
-@primitive(_fetch)
-def fetch(typing: Any, shared: Any, place: Any, packets: Any, packet: Any) -> Any:
-    """Get a packet back."""
-    words = 8 * PACKET // packets.dtype.bitwidth
-
-    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        source, place, target, packet = arguments
-        vector = builder.load(shared_packet(context, builder, shared, source, place, words), align=PACKET)
-        start = builder.mul(packet, LONG(words))
-        for word, slot in enumerate(slots(context, builder, packets, target, start, words)):
-            builder.store(builder.extract_element(vector, WORD(word)), slot)
-        return context.get_dummy_value()
-
-    return signature(types.void, shared, types.int64, packets, types.int64), generate
-
-
 # -- arithmetic
 
 

@@ -14,7 +14,7 @@ WEIGHT, BIAS, RUNNING_MEAN, RUNNING_VAR, TRACKED, UNBIASED, BATCH, INPUT = (1 <<
 class Program(NamedTuple):
     """A specialised kernel; the blocks of a cluster are neighbours along the grid's first axis.
 
-    Programs of one name have the same machine code, whatever their clusters and their dynamic shared memory.
+    Programs of one name have the same machine code, whatever their clusters.
     """
 
     name: str  # unique, and a C identifier
@@ -23,7 +23,6 @@ class Program(NamedTuple):
     threads: int  # of a block, a multiple of 32
     minimum_blocks: int = 1  # that an SM should hold, for the register allocator
     cluster: int = 1  # blocks of a cluster
-    dynamic: int = 0  # bytes of dynamic shared memory
 
 
 def simulate(program: Program, grid: tuple[int, ...], *arguments: Any) -> None:
@@ -32,4 +31,4 @@ def simulate(program: Program, grid: tuple[int, ...], *arguments: Any) -> None:
     The simulator as numba ships it runs one block after another: it can do no cluster.
     """
     program.function.cluster = program.cluster  # type: ignore[attr-defined]  # the tests' simulator looks for it
-    cuda.jit(program.function)[grid, program.threads, 0, program.dynamic](*arguments)
+    cuda.jit(program.function)[grid, program.threads](*arguments)

@@ -68,6 +68,7 @@ class Reduction(NamedTuple):
     merge_lanes: Any
     merge_block: Any
     merge_cluster: Any
+    sum_lanes: Any
     sum_warp: Any
     sum_block: Any
 
@@ -150,13 +151,19 @@ def reduction(real: Any, threads: int, teams: int = 1) -> Reduction:
         return sample
 
     @device
-    def sum_warp(value: Number, shared: Array, place: Integer) -> None:
-        """Leave each warp's sum in ``shared[place : place + warps]``, for ``sum_block`` after a barrier."""
-        warp, lane = cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
+    def sum_lanes(value: Number) -> Number:
+        """Sum over a warp; every lane gets the result."""
         mask = LANES >> 1
         while mask > 0:
             value += shuffle_xor(value, mask)
             mask >>= 1
+        return value
+
+    @device
+    def sum_warp(value: Number, shared: Array, place: Integer) -> None:
+        """Leave each warp's sum in ``shared[place : place + warps]``, for ``sum_block`` after a barrier."""
+        warp, lane = cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
+        value = sum_lanes(value)
         if lane == 0:
             shared[place + warp] = value
 
@@ -168,7 +175,7 @@ def reduction(real: Any, threads: int, teams: int = 1) -> Reduction:
             total += shared[place + warp]
         return total
 
-    return Reduction(combine, centred, merge_lanes, merge_block, merge_cluster, sum_warp, sum_block)
+    return Reduction(combine, centred, merge_lanes, merge_block, merge_cluster, sum_lanes, sum_warp, sum_block)
 
 
 @device

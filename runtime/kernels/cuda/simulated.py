@@ -19,7 +19,7 @@ _blocks: weakref.WeakValueDictionary[int, npt.NDArray[Any]] = weakref.WeakValueD
 class SimulatedGpu:
     """What stands for a GPU: few multiprocessors, to keep grids small, and no clusters, unless a test adds them."""
 
-    capability, multiprocessors, room, clusters, name = (9, 0), 4, 54 << 10, 1, "the simulator"
+    capability, multiprocessors, clusters, name = (9, 0), 4, 1, "the simulator"
 
     def __init__(self, index: int) -> None:
         self.index = index
