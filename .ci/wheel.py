@@ -18,7 +18,7 @@ for name in names:
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:  # what is for other libraries needs them
-            if error.name not in ("torch", "jax", "cuda"):
+            if error.name not in ("torch", "jax", "cuda", "numba.cuda.np"):
                 raise
 from normspec.torch import nn
 import numpy as np

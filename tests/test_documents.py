@@ -8,6 +8,9 @@ import inspect
 import re
 import shlex
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +19,7 @@ from normspec.codegen.reader import SpecError
 from normspec.codegen.resolve import load
 from normspec.conformance.examples import run
 from normspec.runtime import DType
+from normspec.runtime.kernels import cuda
 from suite import CLASSES, ROOT, SEEDS
 
 PAGES = [
@@ -89,12 +93,16 @@ def test_the_signatures_of_a_page_are_those_of_the_code(path):
 
 
 QUICK = {"normspec doctor", "normspec list", "normspec show", "normspec warmup"}  # run here; all else runs in CI:
+OFFLINE = "python -m pip install --no-index --no-deps --no-build-isolation --editable ."
+ON_A_GPU = ("python tests/on_gpu.py ", "normspec bench-gpu ")
 ELSEWHERE = {  # a command, a file, and what in it runs the command
     "make demo": (".ci/run", "make demo"),
     "make test": (".ci/run", "make generate conformance test"),
     "make generate conformance test": (".ci/run", "make generate conformance test"),
     "pip install normspec": (".ci/wheel.py", 'run(python, "-m", "pip", "install", "--quiet", f"{wheel}'),
     "pip install normspec[cuda13]": (".ci/run", '--editable ".[cuda13,'),
+    OFFLINE: (".ci/run", OFFLINE.removeprefix("python ")),
+    "export CUDA_HOME=/usr/local/cuda": ("tests/on_gpu.py", '"/usr/local/cuda"'),
 }
 
 
@@ -107,9 +115,18 @@ def test_the_commands_of_a_page_run(path, capfd):
             if " ".join(words[:2]) in QUICK:
                 assert main(words[1:]) == 0, where
                 assert capfd.readouterr().out, where
+            elif line.startswith(ON_A_GPU):
+                assert cuda.available() or refused(words), where
             elif words:
                 file, text = ELSEWHERE[" ".join(words)]
                 assert text in (ROOT / file).read_text(encoding="utf-8"), where
+
+
+def refused(words):
+    """Has a command no more to complain of than a GPU or torch that are not there?"""
+    command = [Path(sys.executable).with_name(words[0]), *words[1:]]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    return done.returncode == 2 and re.search("CUDA is unavailable|needs torch", done.stderr)
 
 
 def test_every_block_of_a_page_is_of_a_kind_that_is_tried():

@@ -204,7 +204,7 @@ def test_no_memory_of_the_size_of_x_but_the_output(last):
         tracemalloc.stop()
     x.grad, saved = None, []
     with (
-        torch.profiler.profile(profile_memory=True) as profile,
+        torch.profiler.profile(profile_memory=True, acc_events=True) as profile,
         torch.autograd.graph.saved_tensors_hooks(lambda one: saved.append(one) or one, lambda one: one),
     ):
         mine(x).backward(dy)
@@ -532,8 +532,9 @@ class Network(torch.nn.Module):
         self.shared = torch.nn.BatchNorm2d(4, eps=1e-3, momentum=None)
         self.body = torch.nn.Sequential(torch.nn.Conv2d(4, 4, 1), self.shared, torch.nn.ReLU(), self.shared)
         self.head = torch.nn.ModuleDict(
-            {"flat": torch.nn.BatchNorm1d(4, affine=False), "deep": torch.nn.BatchNorm3d(4, bias=False)}
+            {"flat": torch.nn.BatchNorm1d(4, affine=False), "deep": torch.nn.BatchNorm3d(4)}
         )
+        self.head["deep"].bias = None
 
     def forward(self, x):
         x = self.body(x)

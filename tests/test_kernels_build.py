@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -23,7 +25,9 @@ def compiler():
         pytest.skip("the simulator compiles nothing")
     try:
         importlib.metadata.version("numba-cuda")
-        cuda.compile_ptx(lambda: None, (), cc=(9, 0))
+        from normspec.runtime.kernels.cuda.compiler import compile_ptx
+
+        compile_ptx(lambda: None, (), cc=(9, 0))
     except Exception as error:
         pytest.skip(f'needs numba-cuda with NVVM, pip install "normspec[cuda13]": {type(error).__name__}: {error}')
 
@@ -80,6 +84,21 @@ def test_the_launch_bound_is_in_the_ptx():
 
 def test_the_same_program_gives_the_same_code():
     assert build.build(program(double), (9, 0)) == build.build(program(double), (9, 0))
+
+
+WITHOUT_ROW_STACK = """
+import numpy
+if hasattr(numpy, "row_stack"):  # NumPy 2.5 has none
+    del numpy.row_stack
+    numpy.__all__.remove("row_stack")
+from normspec.runtime.kernels.cuda import build, forward
+assert "st.global" in build.written(forward.inference("f32", ("f32",) * 4, True))
+assert not hasattr(numpy, "row_stack")
+"""
+
+
+def test_what_numba_misses_in_numpy_does_not_stop_it():
+    subprocess.run([sys.executable, "-c", WITHOUT_ROW_STACK], check=True)
 
 
 def test_arithmetic_in_float64_is_found():

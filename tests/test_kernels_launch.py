@@ -49,3 +49,21 @@ def test_an_unfit_driver_is_told_apart(environment, change, said):
     result = python("-c", DESCRIBE, **environment, **change)
     assert result.returncode == 0, result.stderr
     assert f"unavailable: {said}" in result.stdout
+
+
+LACKING = """
+from cuda import pathfinder
+load = pathfinder.load_nvidia_dynamic_lib
+
+def search(name):
+    if name == "nvvm":
+        raise pathfinder.DynamicLibNotFoundError("No such file")
+    return load(name)
+
+pathfinder.load_nvidia_dynamic_lib = search
+"""
+
+
+def test_a_missing_part_of_the_compiler_is_named_with_what_to_do(environment):
+    result = python("-c", LACKING + DESCRIBE, **environment)
+    assert "unavailable: libnvvm is in no package here; if it is in a CUDA toolkit, set CUDA_HOME" in result.stdout

@@ -11,7 +11,6 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from numba import cuda
 
 from normspec.runtime.kernels.cuda import (
     build,
@@ -35,7 +34,9 @@ def compiler() -> None:
         pytest.skip("the simulator compiles nothing")
     try:
         importlib.metadata.version("numba-cuda")
-        cuda.compile_ptx(lambda: None, (), cc=(9, 0))
+        from normspec.runtime.kernels.cuda.compiler import compile_ptx
+
+        compile_ptx(lambda: None, (), cc=(9, 0))
     except Exception as error:
         pytest.skip(f'needs numba-cuda with NVVM, pip install "normspec[cuda13]": {type(error).__name__}: {error}')
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 
 import on_gpu
 import pytest
 
+import stub
 from normspec.runtime.kernels import cuda
 
 
@@ -21,14 +24,75 @@ def test_every_tool_is_run_over_the_kernels():
 
 
 def test_one_failure_or_a_missing_tool_fails_all(capsys):
-    def call(command):
-        return int("cuda_conformance.py" in command)
+    def call(step):
+        return int(step.name == "conformance")
 
     assert on_gpu.run(on_gpu.steps("x"), call) == 1
     assert "conformance      FAILED" in capsys.readouterr().out
-    assert on_gpu.run(on_gpu.steps("x"), lambda command: 0) == 0
-    assert on_gpu.run(on_gpu.steps(None), lambda command: 0) == 1
+    assert on_gpu.run(on_gpu.steps("x"), lambda step: 0) == 0
+    assert on_gpu.run(on_gpu.steps(None), lambda step: 0) == 1
     assert "memcheck         not run: compute-sanitizer" in capsys.readouterr().out
+
+
+def test_the_steps_have_the_names_that_choose_them():
+    assert tuple(step.name for step in on_gpu.steps("x")) == on_gpu.NAMES
+    done = subprocess.run([sys.executable, on_gpu.__file__, "nothing"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert (
+        "expected kernels, conformance, torch, memcheck, racecheck, initcheck, synccheck, found nothing" in done.stderr
+    )
+
+
+def test_the_tools_run_beside_each_other():
+    meet = threading.Barrier(len(on_gpu.TOOLS), timeout=60)
+
+    def call(step):
+        if step.name in on_gpu.TOOLS:
+            meet.wait()
+        return 0
+
+    assert on_gpu.run(on_gpu.steps("x"), call) == 0
+
+
+def test_what_hangs_is_stopped_with_its_children_and_leaves_what_it_said(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(on_gpu, "LOGS", tmp_path)
+    code = "import subprocess; print('so far', flush=True); subprocess.run(['sleep', '600'])"
+    began = time.perf_counter()
+    assert on_gpu.execute(on_gpu.Step("hangs", [sys.executable, "-c", code]), began + 2) != 0
+    assert time.perf_counter() - began < 60
+    assert capfd.readouterr().out == "== hangs\nso far\nstopped, for the time is up\n"
+
+
+BREAKING = """
+import stub
+from normspec.runtime.kernels.cuda.device import gpu
+
+def test_breaks_it():
+    with gpu(0).current():
+        stub.Driver().fail(700)
+
+def test_comes_after():
+    pass
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "last"),
+    [
+        (["-n", "1"], "1 failed, 2 passed"),  # the crash is a failure of a test that had passed
+        ([], "test_breaks_it broke the GPU's context: CUDA_ERROR_ILLEGAL_ADDRESS"),
+    ],
+    ids=["another process", "the end"],
+)
+def test_who_breaks_the_context_takes_no_other_test_along(options, last, tmp_path):
+    if reason := stub.unfit():
+        pytest.skip(reason)
+    (tmp_path / "test_breaking.py").write_text(BREAKING)
+    environment = {**stub.build(tmp_path), "PYTHONPATH": str(on_gpu.TESTS)}
+    command = [sys.executable, "-m", "pytest", "-p", "lost_gpu", "-p", "no:cacheprovider", *options, str(tmp_path)]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stderr
+    assert last in done.stdout
 
 
 def test_what_is_watched_is_there():

@@ -12,8 +12,6 @@ import re
 from functools import lru_cache
 from typing import NamedTuple
 
-from numba import cuda
-
 from .primitives import for_older
 from .program import Program
 
@@ -68,8 +66,10 @@ def translate(program: Program, capability: Capability) -> str:
 @lru_cache(1)
 def written(program: Program) -> str:
     """PTX of a program for all GPUs: nothing depends on their capability but what ``for_older`` replaces."""
+    from .compiler import compile_ptx  # numba-cuda need not be there to import this module
+
     bounds = (program.threads, program.minimum_blocks)
-    ptx: str = cuda.compile_ptx(program.function, program.signature, cc=TARGETS[0], launch_bounds=bounds)[0]
+    ptx: str = compile_ptx(program.function, program.signature, cc=TARGETS[0], launch_bounds=bounds)[0]
     (mangled,) = re.findall(r"\.visible \.entry (\w+)", ptx)
     unused = r"^\.common \.global .+ _ZN08NumbaEnv\w+;\n"  # named anew in each process
     ptx = re.sub(unused, "", ptx, flags=re.MULTILINE).replace(mangled, program.name)

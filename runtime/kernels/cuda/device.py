@@ -110,8 +110,8 @@ def _missing_compiler() -> str | None:
     for name in ("nvvm", "nvrtc", "nvJitLink"):
         try:
             load_nvidia_dynamic_lib(name)
-        except RuntimeError as problem:
-            return f"the CUDA compiler lacks {name} ({' '.join(str(problem).split())})"
+        except RuntimeError:  # whose words list whole folders
+            return f"lib{name} is in no package here; if it is in a CUDA toolkit, set CUDA_HOME to that one's folder"
     return None
 
 
