@@ -177,11 +177,11 @@ def planes(
         index, rank, blocks = position(clustered)
         place = locate(outer, inner, blocks, rank)
         origin, warp = index * group * inner, np.int64(cuda.threadIdx.x) // LANES
-        member: Integer = min(warp, group - 1)  # of the warp
+        member: Integer = min(warp, group - 1)  # of the warp, or any
         feature, count = index * group + member, real(place.rows * inner)
         gain, offset = parameters(weight, bias, feature, flags)
         pivot = load(x, origin + member * inner)
-        leader = cuda.threadIdx.x % LANES == 0
+        leader = warp < group and cuda.threadIdx.x % LANES == 0
         if leader:
             table[member] = pivot
         x_place = origin + place.start + place.row * x_outer
@@ -230,7 +230,7 @@ def planes(
             table[member] = to.mean
             table[group + member] = to.scale
             table[2 * group + member] = to.shift
-            if rank == 0 and warp < group:
+            if rank == 0:
                 commit(sample, invstd, feature, running_mean, running_var, tracked, means, invstds, keep, rate, flags)
         cuda.syncthreads()
         spread(table, 0, place, inner, pivots)

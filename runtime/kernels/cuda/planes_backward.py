@@ -73,11 +73,11 @@ def planes(element: str, weight: str, group: int, cluster: int = 1, unroll: int 
         index, rank, blocks = position(clustered)
         place = locate(outer, inner, blocks, rank)
         origin, warp = index * group * inner, np.int64(cuda.threadIdx.x) // LANES
-        member: Integer = min(warp, group - 1)  # of the warp
+        member: Integer = min(warp, group - 1)  # of the warp, or any
         feature, count = index * group + member, real(place.rows * inner)
         mean, _, _, _ = given(means, invstds, weight, feature, flags)
         pivot = load(dy, origin + member * inner)
-        leader = cuda.threadIdx.x % LANES == 0
+        leader = warp < group and cuda.threadIdx.x % LANES == 0
         if leader:
             table[member] = mean
             table[group + member] = pivot
@@ -132,7 +132,7 @@ def planes(element: str, weight: str, group: int, cluster: int = 1, unroll: int 
         if clustered:
             sample = merge_cluster(sample, blocks)
 
-        committing = leader and rank == 0 and warp < group
+        committing = leader and rank == 0
         by = finish(sample, feature, committing, means, invstds, weight, dweight, dbias, flags)
         if leader:
             table[group + member] = by.offset
