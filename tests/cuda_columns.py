@@ -53,9 +53,10 @@ def kinds(*vectors: Array | None) -> tuple[str, ...]:
 
 def width_of(element: str, *matrices: Array) -> int:
     """Elements of a piece: a packet's where rows can be moved by packets."""
-    width = ELEMENTS[element].width
+    width = ELEMENTS[element].widths[-2]
+    size = width * matrices[0].itemsize
     whole = all(
-        view.ctypes.data % 16 == 0 and view.strides[0] % 16 == 0 and view.shape[1] % width == 0 for view in matrices
+        view.ctypes.data % size == 0 and view.strides[0] % size == 0 and view.shape[1] % width == 0 for view in matrices
     )
     return width if whole else 1
 

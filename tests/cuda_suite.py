@@ -57,15 +57,15 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[None]:
 all_kernels = pytest.mark.usefixtures("kernel")
 
 
-def rows_block(rows: int, pieces: int, gpu: Any, limit: int, fits: Any, arrays: int) -> choose.Choice:
+def rows_block(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: Any, arrays: int) -> choose.Choice:
     return choose.Choice("resident", 32, -(-rows // 8), shift=2)
 
 
-def rows_cluster(rows: int, pieces: int, gpu: Any, limit: int, fits: Any, arrays: int) -> choose.Choice:
+def rows_cluster(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: Any, arrays: int) -> choose.Choice:
     return choose.Choice("resident", 32, -(-rows // 32), cluster=4, shift=2)
 
 
-def rows_split(rows: int, pieces: int, gpu: Any, limit: int, fits: Any, arrays: int) -> choose.Choice:
+def rows_split(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: Any, arrays: int) -> choose.Choice:
     return choose.Choice("split", 32, 2, slices=3, shift=2)
 
 

@@ -51,6 +51,13 @@ class Choice(NamedTuple):
     shift: int = 0  # binary logarithm of the pieces of a slab
 
 
+class Limits(NamedTuple):
+    """Of pieces of rows."""
+
+    slab: int  # of a slab, at most
+    parts: int  # that take a thread the registers of one packet of 16 bytes
+
+
 Fits = Callable[[Choice], bool]  # is there room for it on the GPU?
 Rule = Callable[..., Any]  # a choice; of planes, maybe None
 
@@ -61,9 +68,9 @@ def features(number: int, pieces: int, gpu: Any, fits: Fits, arrays: int = 1) ->
     return choice
 
 
-def rows(number: int, pieces: int, gpu: Any, limit: int, fits: Fits, arrays: int = 1) -> Choice:
-    """Choose for so many rows of so many pieces, of which a slab may have so many."""
-    choice: Choice = _rules["rows"](number, pieces, gpu, limit, fits, arrays)
+def rows(number: int, pieces: int, gpu: Any, limits: Limits, fits: Fits, arrays: int = 1) -> Choice:
+    """Choose for so many rows of so many pieces."""
+    choice: Choice = _rules["rows"](number, pieces, gpu, limits, fits, arrays)
     return choice
 
 
@@ -81,12 +88,13 @@ def split(number: int, pieces: int, gpu: Any) -> Choice:
     return Choice("split", threads, unroll, slices=max(1, min(wanted, most, threads)))
 
 
-def split_rows(number: int, pieces: int, gpu: Any, limit: int) -> Choice:
+def split_rows(number: int, pieces: int, gpu: Any, limits: Limits) -> Choice:
     """The same of rows."""
-    shift = slab(pieces, limit)
+    shift = slab(pieces, limits.slab)
     threads, unroll = SPLIT[-1]
-    if number << shift <= math.prod(SPLIT[0]) and 1 << shift <= SPLIT[0][0]:
+    if number << shift <= math.prod(SPLIT[0]) * limits.parts and 1 << shift <= SPLIT[0][0]:
         threads, unroll = SPLIT[0]
+    unroll *= limits.parts
     wanted = -(-WAVES * gpu.multiprocessors // -(-pieces >> shift))
     most = -(-number // (unroll * (threads >> shift)))
     return Choice("split", threads, unroll, slices=max(1, min(wanted, most, MERGED)), shift=shift)
@@ -128,17 +136,17 @@ def _spread(choice: Choice, number: int, most: int, gpu: Any, fits: Fits) -> Cho
     return choice
 
 
-def rows_by_size(number: int, pieces: int, gpu: Any, limit: int, fits: Fits, arrays: int) -> Choice:
+def rows_by_size(number: int, pieces: int, gpu: Any, limits: Limits, fits: Fits, arrays: int) -> Choice:
     """The rule for rows."""
-    widest = slab(pieces, limit)
+    widest = slab(pieces, limits.slab)
     small = [(SPLIT[0][0], SPLIT[0][1], 1, widest)] if 1 << widest <= SPLIT[0][0] else []
     large = [(*ROWS, cluster, shift) for shift in (widest, max(0, widest - 1)) for cluster in _clusters(gpu)]
     for threads, unroll, cluster, shift in small + large:
         ranks = threads >> shift
-        choice = Choice("resident", threads, unroll // arrays, cluster, shift=shift)
-        if cluster <= ranks and number <= cluster * ranks * (unroll // arrays) and fits(choice):
+        choice = Choice("resident", threads, unroll * limits.parts // arrays, cluster, shift=shift)
+        if cluster <= ranks and number <= cluster * ranks * choice.unroll and fits(choice):
             return choice
-    return split_rows(number, pieces, gpu, limit)
+    return split_rows(number, pieces, gpu, limits)
 
 
 def _clusters(gpu: Any) -> list[int]:

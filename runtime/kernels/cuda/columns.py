@@ -1,10 +1,11 @@
 """Kernels on memory where the features of a row lie side by side: channels last, and (N, C).
 
-``x`` and ``y`` are matrices of rows, which are a pitch of elements apart. A thread has a *piece* of a row, a packet of
-16 bytes where base, pitch and the number of features allow, else one element. A block has a *slab*, the same
-``1 << shift`` pieces of every row, ``slab_limit`` at most; its threads are the slab's *ranks*, each with a row of its
-own at a time. Slabs are numbered along the grid's x axis, slices of the rows along its y axis. Sizes of blocks, slabs
-and clusters are powers of two.
+``x`` and ``y`` are matrices of rows, which are a pitch of elements apart. A thread has a *piece* of a row, a packet
+where base, pitch and the number of features allow, else one element. Packets of 16-bit elements are of 8 bytes here:
+of 16, with statistics of each element, a multiprocessor would have registers for half the threads. A block has a
+*slab*, the same ``1 << shift`` pieces of every row, ``slab_limit`` at most; its threads are the slab's *ranks*, each
+with a row of its own at a time. Slabs are numbered along the grid's x axis, slices of the rows along its y axis. Sizes
+of blocks, slabs and clusters are powers of two.
 """
 
 from __future__ import annotations
@@ -49,9 +50,9 @@ def matrix(element: str) -> tuple[Any, Any]:
     return pointer(element), types.int64
 
 
-def slab_limit(width: int) -> int:
+def slab_limit(element: str, width: int) -> int:
     """Pieces of a slab, at most: 256 bytes in packets, 128 to 512 in elements."""
-    return 16 if width > 1 else 64
+    return 16 * ELEMENTS[element].parts(width) if width > 1 else 64
 
 
 def title(kernel: str, element: str, vectors: tuple[str, ...], width: int, unroll: int, threads: int) -> str:
@@ -80,9 +81,9 @@ class Trees(NamedTuple):
     merge_cluster: Any
 
 
-def trees(merge: Callable[[Array, Array], None], size: int, real: Any, width: int, threads: int) -> Trees:
+def trees(merge: Callable[[Array, Array], None], size: int, element: str, width: int, threads: int) -> Trees:
     """Build them, for samples that are local arrays of a size; ``merge(sample, other)`` adds to the first."""
-    slots, slab = threads // 2, slab_limit(width)
+    slots, slab, real = threads // 2, slab_limit(element, width), ELEMENTS[element].real
     shared_size, slab_size = size * slots, size * slab
 
     @device
@@ -125,9 +126,9 @@ def trees(merge: Callable[[Array, Array], None], size: int, real: Any, width: in
 
 
 @cache
-def broadcast(size: int, real: Any, width: int) -> Any:
+def broadcast(size: int, element: str, width: int) -> Any:
     """Build the device function that gives all ranks a local array of rank 0's."""
-    slab = slab_limit(width)
+    slab, real = slab_limit(element, width), ELEMENTS[element].real
     shared_size = size * slab
 
     @device
@@ -239,7 +240,7 @@ def moments_of(element: str, width: int, unroll: int, threads: int) -> Moments:
             merge(sample, other)
             rank += ranks
 
-    return Moments(size, add_rows, accumulate, gather_slices, *trees(merge, size, real, width, threads))
+    return Moments(size, add_rows, accumulate, gather_slices, *trees(merge, size, element, width, threads))
 
 
 @cache
@@ -404,7 +405,7 @@ def normalize(element: str, vectors: Vectors, width: int, unroll: int = UNROLL, 
     real = ELEMENTS[element].real
     size, _, _, gather_slices, merge_ranks, _ = moments_of(element, width, unroll, threads)
     maps_size = 3 * width
-    finish, from_first_rank = finisher(element, width), broadcast(maps_size, real, width)
+    finish, from_first_rank = finisher(element, width), broadcast(maps_size, element, width)
     _, write = normalizer(element, width, unroll)
 
     def kernel(
@@ -472,7 +473,7 @@ def resident(
     word, load, store, packed = moves.word, moves.load, moves.store, unroll * moves.words
     size, add_rows, _, _, merge_ranks, merge_cluster = moments_of(element, width, unroll, threads)
     maps_size = 3 * width
-    finish, from_first_rank = finisher(element, width), broadcast(maps_size, real, width)
+    finish, from_first_rank = finisher(element, width), broadcast(maps_size, element, width)
     (apply, _), clustered = normalizer(element, width, unroll), cluster > 1
 
     def kernel(

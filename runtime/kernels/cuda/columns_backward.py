@@ -15,6 +15,8 @@ from .pieces import Integer, Pointer, position, slice_bounds
 from .primitives import ELEMENTS, access, cuda, device, fma, launch_next, pointer, reciprocal, wait_for_previous
 from .program import BATCH, INPUT, Program
 
+BLOCKS = 2  # of a multiprocessor, for the register allocator
+
 
 class Comoments(NamedTuple):
     """Device functions on sums: a sample is a ``Cosample`` of each feature of a piece, with their count at its end."""
@@ -121,7 +123,7 @@ def comoments(element: str, width: int, unroll: int, threads: int) -> Comoments:
             merge(sample, other)
             rank += ranks
 
-    return Comoments(size, add_rows, gather_slices, *trees(merge, size, real, width, threads))
+    return Comoments(size, add_rows, gather_slices, *trees(merge, size, element, width, threads))
 
 
 @cache
@@ -258,7 +260,7 @@ def sums(
 
     kind = "evaluation" if evaluation else "sums"
     name = title(f"backward_{kind}", element, (weight,), width, unroll, threads)
-    return Program(name, kernel, parameters(element, weight), threads)
+    return Program(name, kernel, parameters(element, weight), threads, BLOCKS)
 
 
 @cache
@@ -273,7 +275,7 @@ def gradient(element: str, weight: str, width: int, unroll: int = UNROLL, thread
     size, _, gather_slices, merge_ranks, _ = comoments(element, width, unroll, threads)
     finish, apply = finisher(element, width), differentiator(element, width)
     maps_size = 5 * width
-    from_first_rank = broadcast(maps_size, real, width)
+    from_first_rank = broadcast(maps_size, element, width)
 
     def kernel(
         x: Pointer,
@@ -326,7 +328,7 @@ def gradient(element: str, weight: str, width: int, unroll: int = UNROLL, thread
                 mine -= unroll
 
     name = title("backward_gradient", element, (weight,), width, unroll, threads)
-    return Program(name, kernel, parameters(element, weight), threads)
+    return Program(name, kernel, parameters(element, weight), threads, BLOCKS)
 
 
 @cache
@@ -345,7 +347,7 @@ def resident(
     size, add_rows, _, merge_ranks, merge_cluster = comoments(element, width, unroll, threads)
     finish, apply = finisher(element, width), differentiator(element, width)
     maps_size = 5 * width
-    from_first_rank, given, clustered = broadcast(maps_size, real, width), gradients(real).given, cluster > 1
+    from_first_rank, given, clustered = broadcast(maps_size, element, width), gradients(real).given, cluster > 1
 
     def kernel(
         x: Pointer,
@@ -399,4 +401,4 @@ def resident(
                     store(dx, (row + u * ranks) * dx_pitch + feature, dys, u)
 
     name = title(kept("backward_resident", cluster), element, (weight,), width, unroll, threads)
-    return Program(name, kernel, parameters(element, weight), threads, cluster=cluster)
+    return Program(name, kernel, parameters(element, weight), threads, BLOCKS, cluster)

@@ -83,6 +83,10 @@ class Element(NamedTuple):
         """Elements that one access may move: those of a packet, of half a packet if they are of 16 bits, or one."""
         return (self.width, self.width // 2, 1) if self.lanes > 1 else (self.width, 1)
 
+    def parts(self, width: int) -> int:
+        """Pieces of so many elements, if not of one, that make a packet of 16 bytes."""
+        return self.width // width if width > 1 else 1
+
 
 ELEMENTS = {
     "f16": Element(types.float16, np.float16, np.float32, np.uint32, 2),

@@ -23,7 +23,7 @@ def programs() -> Iterator[Program]:
         number = "f64" if element == "f64" else "f32"
         for width in ELEMENTS[element].widths:
             yield from of_features(element, number, width)
-        for width in (ELEMENTS[element].width, 1):
+        for width in ELEMENTS[element].widths[-2:]:
             yield from of_rows(element, number, width)
         yield from of_planes(element, number)
     for real in ("f32", "f64"):
@@ -47,10 +47,13 @@ def of_features(element: str, number: str, width: int) -> Iterator[Program]:
 def of_rows(element: str, number: str, width: int) -> Iterator[Program]:
     """Channels last, with vectors of a type."""
     vectors = (number,) * 4
-    for threads, unroll, cluster in residents((choose.SPLIT[0], choose.ROWS), (choose.ROWS,)):
+    parts = ELEMENTS[element].parts(width)
+    for threads, packets, cluster in residents((choose.SPLIT[0], choose.ROWS), (choose.ROWS,)):
+        unroll = parts * packets
         yield columns.resident(element, vectors, width, cluster, unroll, threads)
         yield columns_backward.resident(element, number, width, cluster, unroll // 2, threads)
-    for threads, unroll in choose.SPLIT:
+    for threads, packets in choose.SPLIT:
+        unroll = parts * packets
         yield columns.statistics(element, width, unroll, threads)
         yield columns.moments(element, width, threads)
         yield columns.inference(element, vectors, width, unroll, threads)

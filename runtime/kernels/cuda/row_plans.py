@@ -26,22 +26,24 @@ class Shape(NamedTuple):
     features: int
     width: int
     columns: int  # pieces of a row
+    limits: choose.Limits
 
 
 def shape_of(*arrays: Array) -> Shape:
-    """Pieces are packets if every row of every array is aligned to them."""
+    """Pieces are packets, the narrowest, if every row of every array is aligned to them."""
     rows, features, _ = arrays[0].shape
     kind = letter(arrays[0])
-    width = ELEMENTS[kind].width
-    if features % width or any(one.pointer % 16 or steps(one)[0] % width for one in arrays):
+    width, size = ELEMENTS[kind].widths[-2], arrays[0].dtype.itemsize
+    if features % width or any(one.pointer % (width * size) or steps(one)[0] % width for one in arrays):
         width = 1
-    return Shape(kind, rows, features, width, features // width)
+    limits = choose.Limits(columns.slab_limit(kind, width), ELEMENTS[kind].parts(width))
+    return Shape(kind, rows, features, width, features // width, limits)
 
 
 def statistics(x: Array) -> Plan:
     """Pointers are x, mean and M2."""
-    here, (kind, rows, features, width, pieces) = gpu(x.device), shape_of(x)
-    _, threads, unroll, _, slices, shift = choose.split_rows(rows, pieces, here, columns.slab_limit(width))
+    here, (kind, rows, features, width, pieces, limits) = gpu(x.device), shape_of(x)
+    _, threads, unroll, _, slices, shift = choose.split_rows(rows, pieces, here, limits)
     slabs, pitch, sizes = -(-pieces >> shift), steps(x)[0], (rows, features, shift, slices)
     first = here.launcher(columns.statistics(kind, width, unroll, threads), (slabs, slices))
     second = here.launcher(columns.moments(kind, width, threads), (slabs,), serialized=True)
@@ -58,7 +60,7 @@ def statistics(x: Array) -> Plan:
 
 def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool, tracked: bool = False) -> Plan:
     """Pointers are x, y, weight, bias, running mean and variance, counter, mean and 1 / standard deviation."""
-    here, (kind, rows, features, width, pieces) = gpu(x.device), shape_of(x, y)
+    here, (kind, rows, features, width, pieces, limits) = gpu(x.device), shape_of(x, y)
     kinds = letters(vectors)
     real, moving = number(kind), number(*kinds[2:])
     given = flags((*vectors, unbiased or None, tracked or None), STEP)
@@ -70,7 +72,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
     def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
 
-    choice = choose.rows(rows, pieces, here, columns.slab_limit(width), fits)
+    choice = choose.rows(rows, pieces, here, limits, fits)
     kernel, threads, unroll, cluster, slices, shift = choice
     slabs, sizes = -(-pieces >> shift), (rows, features, shift, slices)
     if kernel == "resident":
@@ -103,9 +105,9 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
 
 def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     """Pointers are x, y, mean, variance, weight and bias."""
-    here, (kind, rows, features, width, pieces) = gpu(x.device), shape_of(x, y)
+    here, (kind, rows, features, width, pieces, limits) = gpu(x.device), shape_of(x, y)
     real, given = number(kind), flags(vectors[2:], (WEIGHT, BIAS))
-    _, threads, unroll, _, slices, shift = choose.split_rows(rows, pieces, here, columns.slab_limit(width))
+    _, threads, unroll, _, slices, shift = choose.split_rows(rows, pieces, here, limits)
     program = columns.inference(kind, letters(vectors), width, unroll, threads)
     run = here.launcher(program, (-(-pieces >> shift), slices))
     x_pitch, y_pitch, sizes = steps(x)[0], steps(y)[0], (rows, features, shift, slices)
@@ -120,12 +122,11 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
 def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch: bool) -> Plan:
     """Pointers are x, dy, dx, mean, 1 / standard deviation, weight, dweight and dbias."""
     arrays = (x, dy) if dx is None else (x, dy, dx)
-    here, (kind, rows, features, width, pieces) = gpu(x.device), shape_of(*arrays)
+    here, (kind, rows, features, width, pieces, limits) = gpu(x.device), shape_of(*arrays)
     (weights,) = letters([weight])
     pitches = [0 if one is None else steps(one)[0] for one in (x, dy, dx)]
     written = 0 if dx is None else INPUT
     given = flags([weight], [WEIGHT]) | (BATCH if batch else 0)
-    limit = columns.slab_limit(width)
 
     def resident(choice: choose.Choice) -> Program:
         return columns_backward.resident(kind, weights, width, choice.cluster, choice.unroll, choice.threads)
@@ -133,7 +134,9 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
 
-    choice = choose.rows(rows, pieces, here, limit, fits, 2) if batch else choose.split_rows(rows, pieces, here, limit)
+    choice = (
+        choose.rows(rows, pieces, here, limits, fits, 2) if batch else choose.split_rows(rows, pieces, here, limits)
+    )
     kernel, threads, unroll, cluster, slices, shift = choice
     slabs, sizes = -(-pieces >> shift), (rows, features, shift, slices)
     if kernel == "resident":
