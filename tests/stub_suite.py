@@ -62,10 +62,18 @@ def test_a_launch_is_what_was_asked_for(driver):
     (launch,) = driver.launches()
     bits = struct.unpack("I", struct.pack("f", 1.5))[0]
     assert launch == (
-        "toy_cluster", (32, 5, 1), 128, 0, 16, True, 0x1230, (0x7F00_0000_0000, 0x7F00_0000_1000, 2**40, bits)
+        "toy_cluster", (32, 5, 1), 128, 0, 16, gpu.EARLY, 0x1230,
+        (0x7F00_0000_0000, 0x7F00_0000_1000, 2**40, bits),
     )  # fmt: skip
     attributes = [line for line in driver.lines() if line.startswith("attribute")]
     assert attributes == ["attribute 14 1"], "opt in to large clusters"
+
+
+def test_a_cuda_core_without_early_launches_launches(driver, monkeypatch):
+    monkeypatch.setattr(gpu, "EARLY", False)
+    device.gpu(0).launcher(TOY, (1,), serialized=True)(0, 1, 2, 3, np.float32(4))
+    (launch,) = driver.launches()
+    assert not launch.serialized
 
 
 def test_clusters_of_any_size_share_a_kernel(driver):
@@ -559,7 +567,7 @@ def test_a_large_feature_is_split(driver):
     _, (first, second) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
     assert (first.name.split("_")[0], second.name.split("_")[0]) == ("statistics", "normalize")
     assert first.grid == second.grid == (4, 132, 1)
-    assert (first.serialized, second.serialized) == (False, True)
+    assert (first.serialized, second.serialized) == (False, gpu.EARLY)
     partial = first.arguments[-1]
     assert second.arguments[10] == partial
     allocated = [line.split()[1] for line in driver.lines() if line.startswith("allocate")]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import pickle
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import pytest
@@ -13,7 +16,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is what the GPU's benchmark measures beside ours: pip install torch")
 
 from normspec.benchmarks import gpu  # noqa: E402
-from normspec.benchmarks.gpu import measure, peers, predict, report, rows, tensors, warm  # noqa: E402
+from normspec.benchmarks.gpu import apart, measure, peers, predict, report, rows, tensors, warm  # noqa: E402
 from normspec.benchmarks.rows import LAYOUTS, MODES, Row, combinations  # noqa: E402
 from normspec.benchmarks.timing import Clock, Timing  # noqa: E402
 from normspec.runtime.kernels.cuda import device  # noqa: E402
@@ -213,7 +216,8 @@ def written(fake, tmp_path, capsys):
     def write(*arguments, candidates=None):
         options = gpu.parser().parse_args(["--output", str(tmp_path), "--seconds", "0", *arguments])
         mine = candidates or (fake.peer("ours", 3e-6), fake.peer("kernels", 2e-6), fake.peer("torch", 6e-6))
-        code = gpu.write(options, fake.bed, mine, "normspec bench-gpu --seconds 0", "a fake GPU")
+        here = functools.partial(measure.measure, mine, fake.bed, options.seed or 1)
+        code = gpu.write(options, here, options.seed or 1, "normspec bench-gpu --seconds 0", "a fake GPU")
         return code, json.loads((tmp_path / "bench-gpu.json").read_text(encoding="utf-8")), capsys.readouterr().out
 
     return write
@@ -283,6 +287,59 @@ def test_an_interrupted_run_keeps_what_it_has(written, fake):
     assert code == 1
     assert len(data["rows"]) == 1
     assert "1 of 3 rows" in printed
+
+
+def dangerous(row, end):
+    """What may come of a row, by its shape."""
+    if row.shape == (1, 1):
+        time.sleep(600)
+    if row.shape == (2, 2):
+        os._exit(1)
+    result = measure.Result(row)
+    result.errors["process"] = os.getpid()
+    if row.shape == (3, 3):
+        result.fail("ours", RuntimeError("an illegal memory access was encountered"))
+    return result
+
+
+def never():
+    return False
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [(1, "TimeoutError: "), (2, "BrokenProcessPool: "), (3, "RuntimeError: an illegal memory access")],
+    ids=["hangs", "dies", "breaks the context"],
+)
+def test_a_process_that_is_lost_takes_no_other_row_along(size, said, monkeypatch):
+    monkeypatch.setattr(apart, "GRACE", 1.0)
+    place = apart.Apart(dangerous, never)
+    try:
+        before = place(ROW, 0.0).errors["process"]
+        assert place(ROW, 0.0).errors["process"] == before != os.getpid()
+        (why,) = place(ROW._replace(shape=(size, size)), 0.0).failed.values()
+        assert why.startswith(said)
+        assert place(ROW, 0.0).errors["process"] != before
+    finally:
+        place.close()
+
+
+def test_one_process_after_another_is_the_end(monkeypatch, capsys):
+    monkeypatch.setattr(apart, "PROCESSES", 1)
+    place = apart.Apart(dangerous, never)
+    try:
+        results = []
+        bad = ROW._replace(shape=(2, 2))
+        assert gpu.collect(results, (place(row, 0.0) for row in (bad, ROW)), lambda: None)
+    finally:
+        place.close()
+    assert [one.row for one in results] == [bad]
+    assert capsys.readouterr().err == "1 processes hung, died or broke the GPU's context\n"
+
+
+def test_what_is_measured_on_a_gpu_can_be_sent_to_a_process():
+    bed = measure.Bed("cuda:0", 1, measure.on_gpu)
+    pickle.dumps(functools.partial(measure.measure, list(peers.PEERS), bed, 1))
 
 
 def test_the_summary_counts_the_goals(fake):

@@ -22,8 +22,8 @@ from ..rows import LAYOUTS, MODES, Row, combinations
 from .rows import DTYPES, QUICK, SHAPES
 
 if TYPE_CHECKING:  # they need torch
-    from .measure import Bed, Result
-    from .peers import Peer
+    from .apart import Measure
+    from .measure import Result
 
 SECONDS, QUICK_SECONDS = 480.0, 60.0  # and compiling before
 EVERY = 15.0  # seconds, between one saving of results and the next
@@ -40,7 +40,8 @@ def main(argv: Sequence[str]) -> int:
 
     from normspec.runtime.kernels.cuda.device import gpu
 
-    from .measure import Bed, on_gpu
+    from .apart import Apart
+    from .measure import Bed, measure, on_gpu
     from .peers import PEERS, compiled
     from .warm import warm
 
@@ -52,7 +53,12 @@ def main(argv: Sequence[str]) -> int:
     facts = torch.cuda.get_device_properties(0)
     bed = Bed("cuda:0", facts.L2_cache_size, on_gpu)
     peers = [peer for peer in PEERS if peer is not compiled or not options.no_compile]
-    return write(options, bed, peers, shlex.join(["normspec", "bench-gpu", *argv]), facts.name)
+    seed = options.seed if options.seed is not None else time.time_ns() % 2**31
+    apart = Apart(functools.partial(measure, peers, bed, seed))
+    try:
+        return write(options, apart, seed, shlex.join(["normspec", "bench-gpu", *argv]), facts.name)
+    finally:
+        apart.close()
 
 
 def unfit() -> str | None:
@@ -70,14 +76,12 @@ def unfit() -> str | None:
     return None
 
 
-def write(options: argparse.Namespace, bed: Bed, peers: Sequence[Peer], command: str, gpu: str) -> int:
+def write(options: argparse.Namespace, measure: Measure, seed: int, command: str, gpu: str) -> int:
     """Measure, and write what there is, even if it is not all."""
     from . import picture, report  # needs matplotlib, which is said before the time is spent
-    from .measure import measure
 
     options.output.mkdir(parents=True, exist_ok=True)
     default, rows = QUICK_SECONDS if options.quick else SECONDS, chosen(options)
-    seed = options.seed if options.seed is not None else time.time_ns() % 2**31
     results: list[Result] = []
     began, line = time.perf_counter(), Line()
     seconds = default if options.seconds is None else options.seconds
@@ -98,7 +102,7 @@ def write(options: argparse.Namespace, bed: Bed, peers: Sequence[Peer], command:
         table.write_text(page, encoding="utf-8")
         return page
 
-    found = every(rows, functools.partial(measure, peers, bed, seed), seconds, line)
+    found = every(rows, measure, seconds, line)
     interrupted = collect(results, found, save)
     line.done()
     page = save()
@@ -117,6 +121,8 @@ def chosen(options: argparse.Namespace) -> list[Row]:
 
 def collect(results: list[Result], found: Iterable[Result], save: Callable[[], object]) -> bool:
     """Append what is found, and save it now and then, for a GPU may take the process along; was it interrupted?"""
+    from .apart import Lost
+
     saved = time.perf_counter()
     try:
         for result in found:
@@ -125,6 +131,9 @@ def collect(results: list[Result], found: Iterable[Result], save: Callable[[], o
                 save()
                 saved = time.perf_counter()
     except KeyboardInterrupt:
+        return True
+    except Lost as problem:
+        print(problem, file=sys.stderr)
         return True
     return False
 

@@ -111,7 +111,10 @@ def _missing_compiler() -> str | None:
         try:
             load_nvidia_dynamic_lib(name)
         except RuntimeError:  # whose words list whole folders
-            return f"lib{name} is in no package here; if it is in a CUDA toolkit, set CUDA_HOME to that one's folder"
+            return (
+                f"lib{name} is in no package here; if a CUDA toolkit has it, "
+                f"name the toolkit's folder in CUDA_HOME, or that of lib{name}.so in LD_LIBRARY_PATH"
+            )
     return None
 
 

@@ -26,6 +26,7 @@ _ON_DEVICE = driver.CUmemorytype.CU_MEMORYTYPE_DEVICE, driver.CUmemorytype.CU_ME
 _CLUSTER = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED
 PORTABLE = 8  # blocks of a cluster, likewise
 LARGEST = {(9, 0): 16, (10, 0): 16, (10, 3): 16}  # blocks of a cluster, by compute capability
+EARLY = hasattr(LaunchConfig, "programmatic_stream_serialization")  # since cuda-core 1.2; else a kernel begins later
 
 
 class Kernel(Protocol):
@@ -147,7 +148,7 @@ class Gpu:
         With ``serialized``, it may begin before the one ahead of it on the stream ends (programmatic dependent launch).
         """
         kernel = self._load(program)
-        config = _config(program, grid, serialized and self.capability >= (9, 0))
+        config = _config(program, grid, serialized and EARLY and self.capability >= (9, 0))
         stream_of = self.stream
         streams = self._streams
 
@@ -189,11 +190,12 @@ class Gpu:
 
 def _config(program: Program, grid: tuple[int, ...], serialized: bool = False) -> LaunchConfig:
     x, *others = grid
+    early = {"programmatic_stream_serialization": True} if serialized else {}
     return LaunchConfig(
         grid=(x // program.cluster, *others, 1)[:3],
         cluster=program.cluster if program.cluster > 1 else None,
         block=program.threads,
-        programmatic_stream_serialization=serialized,
+        **early,
     )
 
 
