@@ -693,6 +693,21 @@ def test_rows_have_kernels_of_their_own(driver):
     assert launch.arguments[:7] == (x.pointer, 48, y.pointer, 48, 64, 48, 4)
 
 
+def test_rows_of_halves_are_moved_by_8_bytes(driver):
+    """In slabs of 32 pieces at most, which are 256 bytes as those of 16 are of others."""
+    x, y, *vectors = arrays((64, 36, 1), np.float16)
+    _, (launch,) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
+    assert launch.name == "columns_resident_f16_f32_pairs_u16_t256"
+    assert launch.arguments[:7] == (x.pointer, 36, y.pointer, 36, 64, 36, 4)
+    x, y, *vectors = arrays((100_000, 256, 1), np.float16)
+    _, (first, second) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
+    assert (first.name, second.name) == (
+        "columns_statistics_f16_pairs_u8_t256",
+        "columns_normalize_f16_f32_pairs_u8_t256",
+    )
+    assert first.arguments[2:5] == (100_000, 256, 5)
+
+
 def test_evaluation_statistics_and_gradients(driver):
     x, y, *vectors = arrays((2, 3, 16))
     _, (launch,) = launches(driver, cuda.normalize, x, y, *vectors, 0.5)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from on_gpu import processes
 
 from normspec.runtime.kernels import cuda
 
@@ -40,7 +41,7 @@ def test_suite(suite: str, device: str) -> None:
         pytest.skip(f"no GPU: {cuda.describe()}")
     if device == "simulator":
         pytest.importorskip("greenlet", reason="greenlet is not installed: the simulator would take minutes")
-    result = python("-m", "pytest", "-q", "--tb=short", suite, simulate=device == "simulator")
+    result = python("-m", "pytest", "-q", "--tb=short", *processes(), suite, simulate=device == "simulator")
     if result.returncode != 0:
         pytest.fail(f"{suite} on the {device}:\n{result.stdout}{result.stderr}", pytrace=False)
 
