@@ -92,7 +92,7 @@ if hasattr(numpy, "row_stack"):  # NumPy 2.5 has none
     del numpy.row_stack
     numpy.__all__.remove("row_stack")
 from normspec.runtime.kernels.cuda import build, forward
-assert "st.global" in build.written(forward.inference("f32", ("f32",) * 4, True))
+assert "st.global" in build.written(forward.inference("f32", ("f32",) * 4, 4))
 assert not hasattr(numpy, "row_stack")
 """
 
