@@ -357,7 +357,7 @@ H200 = {"capability": (9, 0), "multiprocessors": 132, "clusters": 16}
 def test_what_the_rows_need_is_known_before():
     found = [one.name for one in warm.programs(combinations(rows.SHAPES, rows.DTYPES), H200)]
     assert len(found) == len(set(found)) > 90
-    for part in ("resident_f32", "planes_f16", "normalize_bf16", "columns_normalize", "backward_resident"):
+    for part in ("resident_f32", "planes_clusters_f16", "normalize_bf16", "columns_normalize", "backward_resident"):
         assert any(part in name for name in found), part
     assert warm.feature_plans.gpu is warm.row_plans.gpu is device.gpu, "put back"
 
