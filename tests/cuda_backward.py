@@ -17,15 +17,6 @@ from normspec.runtime.kernels.cuda.program import INPUT
 simulator.install()
 
 THREADS = 64
-LAYOUTS = [
-    cases.contiguous,
-    cases.offset,
-    cases.half_aligned,
-    cases.padded,
-    cases.scattered,
-    cases.reversed_axes,
-    cases.channels_last,
-]
 SHAPES = [(1, 1, 1), (3, 2, 48), (5, 3, 7), (2, 1, 300)]
 WAYS: list[dict[str, int]] = [{"slices": 3}, {"unroll": 24}, {"cluster": 4, "unroll": 6}]
 PLANES: list[dict[str, int]] = [{"planes": 1}, {"planes": 1, "cluster": 4}]
@@ -131,7 +122,7 @@ def test_more_slices_than_a_warp_has_lanes() -> None:
 
 @pytest.mark.parametrize("element", ["bf16", "f32"])
 @both_modes
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+@pytest.mark.parametrize("layout", cases.LAYOUTS, ids=lambda layout: layout.__name__)
 @pytest.mark.parametrize("way", [{"slices": 3}, {"cluster": 2, "unroll": 8}], ids=["split", "resident"])
 def test_any_strides(way: dict[str, int], layout: Any, batch: bool, element: str) -> None:
     x, dy = slopes((4, 3, 32), element, layout)

@@ -107,6 +107,9 @@ def channels_last(shape: Sequence[int], dtype: Any) -> Array:
     return aligned((outer, inner, feature), dtype).transpose(0, 2, 1)
 
 
+LAYOUTS = [contiguous, offset, half_aligned, padded, scattered, reversed_axes, channels_last]
+
+
 def filled(make: Callable[[Sequence[int], Any], Array], x: Array) -> Array:
     """The same values in another layout."""
     view = make(x.shape, x.dtype)

@@ -19,15 +19,6 @@ from normspec.runtime.kernels.cuda.reduction import reduction
 simulator.install()
 
 KINDS = {np.dtype(np.float32): "f32", np.dtype(np.float64): "f64"}
-LAYOUTS = [
-    cases.contiguous,
-    cases.offset,
-    cases.half_aligned,
-    cases.padded,
-    cases.scattered,
-    cases.reversed_axes,
-    cases.channels_last,
-]
 THREADS, UNROLL = 64, 2
 
 
@@ -152,7 +143,7 @@ def launched(
 
 KERNELS = {"split1": split(1), "split3": split(3), "k1": resident(1), "k4": resident(4, 32)}
 all_kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=list(KERNELS))
-all_layouts = pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+all_layouts = pytest.mark.parametrize("layout", cases.LAYOUTS, ids=lambda layout: layout.__name__)
 
 
 def train(kernel: Kernel, element: str, x: Array, layout: Any = cases.contiguous, **options: Any) -> Trained:

@@ -1050,7 +1050,7 @@ def test_a_call_costs_little_more_than_its_launch(driver):
         "evaluation": lambda: cuda.normalize(x, y, *vectors, 0.5),
     }
     launch, train, infer = fastest(calls)
-    assert train < 5 * launch
+    assert train < 6 * launch  # 4.6 to 5.05 where measured; with a plan made anew 20
     assert infer < 3.5 * launch
 
 
