@@ -43,8 +43,9 @@ bench-scaling: $(VENV)/installed  ## time and memory of ours from 1 to 10^8 valu
 bench-gpu: $(VENV)/installed  ## the CUDA kernels against torch, cuDNN and torch.compile, into out/ and the pages (ten minutes, a GPU)
 	$(BIN)/normspec bench-gpu; told=$$?; $(BIN)/python -m normspec.benchmarks.publish; exit $$told
 
-kernels-check: $(VENV)/installed  ## compile every CUDA kernel for four generations of GPUs, without one (ten minutes)
+kernels-check: $(VENV)/installed  ## compile every CUDA kernel for four generations of GPUs, and run their PTX, without a GPU
 	$(BIN)/normspec kernels
+	$(BIN)/python -m pytest -v -m slow tests/test_kernels_machine.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -7,11 +7,20 @@ import importlib.metadata
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 SOURCE = Path(__file__).with_name("stub_driver.c")
 COMPILER = shutil.which("cc") or shutil.which("gcc")
+CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_int,
+    ctypes.c_char_p,
+    ctypes.POINTER(ctypes.c_uint),
+    ctypes.c_uint,
+    ctypes.c_int,
+    ctypes.POINTER(ctypes.c_void_p),
+)
 
 
 def unfit() -> str | None:
@@ -27,12 +36,17 @@ def unfit() -> str | None:
 
 
 def build(folder: Path) -> dict[str, str]:
-    """Build it, and return the environment in which Python finds it as its driver."""
+    """Build it, and return the environment in which Python finds it as its driver, with a cache of its own."""
     assert COMPILER is not None
     library = folder / "libcuda.so.1"
     subprocess.run([COMPILER, "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
     path = os.pathsep.join(filter(None, [str(folder), os.environ.get("LD_LIBRARY_PATH")]))
-    return {**os.environ, "LD_LIBRARY_PATH": path, "NUMBA_ENABLE_CUDASIM": "0"}
+    return {
+        **os.environ,
+        "LD_LIBRARY_PATH": path,
+        "NUMBA_ENABLE_CUDASIM": "0",
+        "NORMSPEC_CACHE": str(folder / "cache"),
+    }
 
 
 class Launch(NamedTuple):
@@ -54,6 +68,7 @@ class Driver:
     def __init__(self) -> None:
         self.library = ctypes.CDLL("libcuda.so.1")
         self.library.stub_log.restype = ctypes.c_char_p
+        self.library.stub_allocation.restype = ctypes.c_size_t
 
     def expect(self, name: str, signature: tuple[Any, ...]) -> None:
         """Let the stub know how large a kernel's arguments are."""
@@ -76,6 +91,20 @@ class Driver:
     def clusters(self, most: int) -> None:
         """Have room for clusters of so many blocks, at most; 0 is for any."""
         self.library.stub_clusters(most)
+
+    def run(self, launch: Callable[[str, tuple[int, ...], int, int, Any], int]) -> None:
+        """Let a function do what is launched: of name, grid, threads, cluster, and pointers to arguments.
+
+        It returns 0, or the number of an error.
+        """
+        self.callback = CALLBACK(lambda name, grid, *rest: launch(name.decode(), tuple(grid[:3]), *rest))
+        self.library.stub_run(self.callback)
+
+    def allocation(self, address: int) -> tuple[int, int]:
+        """Start and bytes of the allocation around an address; 0 bytes if there is none."""
+        start = ctypes.c_size_t()
+        size = self.library.stub_allocation(ctypes.c_void_p(address), ctypes.byref(start))
+        return start.value, size
 
     def blocks(self) -> int:
         """Allocations that were not freed."""

@@ -1,4 +1,4 @@
-/* A CUDA driver that runs no kernel: libcuda.so.1 for tests of everything up to the launch.
+/* A CUDA driver that runs no kernel itself: libcuda.so.1 for tests of everything up to the launch.
  *
  * Memory is the host's. Every launch, event and synchronization is written to a log that tests read with stub_log.
  * Functions that are not here succeed and do nothing; STUB_VERSION and STUB_DEVICES choose what the driver says of itself.
@@ -17,6 +17,7 @@ enum { DEFAULT = (48 << 10) - 1024 }; /* bytes of dynamic shared memory, beside 
 static struct { char *start; size_t size; int device; } blocks[BLOCKS];
 static struct { char name[128]; int count; unsigned char sizes[64]; int shared, clusters; } kernels[KERNELS];
 static int nkernels, contexts[16], failing, quiet, most_clustered;
+static int (*run)(const char *name, const unsigned *grid, unsigned threads, int cluster, void **parameters);
 static _Thread_local int *current;
 static void *captured; /* the stream that a graph is made of; the host must not wait then, nor memory come of the driver */
 static char text[LINES];
@@ -33,6 +34,7 @@ void stub_quiet(int on) { quiet = on; }
 void stub_fail(int error) { failing = error; }
 void stub_capture(void *stream) { captured = stream; }
 void stub_clusters(int most) { most_clustered = most; }
+void stub_run(void *function) { run = function; }
 void stub_parameters(const char *name, const unsigned char *sizes, int count) {
     for (int i = 0; i < nkernels; i++)
         if (!strcmp(kernels[i].name, name)) { memcpy(kernels[i].sizes, sizes, count); kernels[i].count = count; }
@@ -42,6 +44,12 @@ static int block_of(void *p) {
     for (int i = 0; i < BLOCKS; i++)
         if (blocks[i].start && (char *)p >= blocks[i].start && (char *)p < blocks[i].start + blocks[i].size) return i;
     return -1;
+}
+
+size_t stub_allocation(void *p, void **start) {
+    int i = block_of(p);
+    *start = i < 0 ? p : blocks[i].start;
+    return i < 0 ? 0 : blocks[i].size;
 }
 
 struct Attribute { int id, pad; union { unsigned dims[3]; int value; char room[64]; } u; };
@@ -84,7 +92,7 @@ R cuDeviceGetAttribute(int *value, int attribute, int device) {
     case 38: *value = 50 << 20; break;   /* L2 */
     case 39: *value = 2048; break;       /* threads of a multiprocessor */
     case 75: *value = environment("STUB_MAJOR", 9); break;
-    case 76: *value = 0; break;
+    case 76: *value = environment("STUB_MINOR", 0); break;
     case 81: *value = 233472; break;     /* shared memory of a multiprocessor */
     case 97: *value = 232448; break;     /* shared memory of a block, on request */
     default: *value = 1;
@@ -124,6 +132,7 @@ R cuMemAlloc_v2(void **pointer, size_t bytes) {
         if (!blocks[i].start) {
             *pointer = blocks[i].start = aligned_alloc(256, (bytes + 511) / 256 * 256);
             blocks[i].size = bytes;
+            if (run) memset(blocks[i].start, 0xff, bytes); /* what nobody wrote is NaN */
             blocks[i].device = current ? (int)(current - contexts) : 0;
             return 0;
         }
@@ -213,7 +222,7 @@ R cuLaunchKernelEx(const struct Config *config, void *function, void **parameter
         LOG(" %llx", (unsigned long long)bits);
     }
     LOG("\n");
-    return 0;
+    return run ? run(kernels[index].name, config->grid, config->block[0], cluster, parameters) : 0;
 }
 R cuLaunchKernel(void *function, unsigned a, unsigned b, unsigned c, unsigned d, unsigned e, unsigned f, unsigned shared,
                  void *stream, void **parameters, void **extra) {

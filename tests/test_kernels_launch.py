@@ -17,8 +17,7 @@ TESTS = Path(__file__).parent
 def environment(tmp_path_factory):
     if reason := stub.unfit():
         pytest.skip(reason)
-    folder = tmp_path_factory.mktemp("driver")
-    return {**stub.build(folder), "NORMSPEC_CACHE": str(folder / "cache")}
+    return stub.build(tmp_path_factory.mktemp("driver"))
 
 
 def python(*arguments, **environment):
