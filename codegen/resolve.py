@@ -87,17 +87,28 @@ def _named_after(reader: Reader, file: str, name: str, where: str) -> None:
         reader.complain(where, f"{name!r} is no Python identifier")
 
 
-def _check_operator(reader: Reader, operator: OperatorSpec) -> None:
-    for name, parameter in operator.parameters.items():
+def _check_name(reader: Reader, name: str, where: str) -> None:
+    if not legal(name) or name in _RESERVED or name.startswith("__"):
+        reader.complain(where, f"{name!r} cannot be a name in Python")
+
+
+def _check_parameters(reader: Reader, parameters: Mapping[str, ParameterSpec]) -> None:
+    for name, parameter in parameters.items():
+        _check_name(reader, name, parameter.where)
         _check_type(reader, name, parameter.type, parameter.where)
-    for function in operator.functions.values():
-        for name, parameter in function.parameters.items():
-            _check_type(reader, name, parameter.type, parameter.where)
+
+
+def _check_operator(reader: Reader, operator: OperatorSpec) -> None:
+    _check_parameters(reader, operator.parameters)
+    for called, function in operator.functions.items():
+        _check_name(reader, called, function.where)
+        _check_parameters(reader, function.parameters)
         for name in function.raises:
             if name not in operator.conditions:
                 problem = f"a function raises {name!r}, which is no condition"
                 reader.complain(function.where, problem + hint(name, operator.conditions))
     for name, state in operator.state.items():
+        _check_name(reader, name, state.where)
         for word in (*state.when, *state.shape):
             if word not in operator.parameters:
                 reader.complain(
@@ -251,7 +262,7 @@ class _Resolver:
         state = []
         spoken = {one.binds: name for name, one in spelled.parameters.items()}
         for name, kept in spelled.state.items():
-            self._identifier(name, kept.where)
+            _check_name(self.reader, name, kept.where)
             meaning = operator.state.get(kept.keeps)
             if meaning is None:
                 self._complain(
@@ -303,7 +314,7 @@ class _Resolver:
                 self._complain(spec.where, f"{name!r} {needs}")
 
     def _callable(self, name: str, spec: CallableSpec) -> Callable_:
-        self._identifier(name, spec.where)
+        _check_name(self.reader, name, spec.where)
         operator, _, function = spec.does.rpartition(".")
         functions = self.operators[operator].functions if operator in self.operators else {}
         meaning = functions.get(function)
@@ -338,7 +349,7 @@ class _Resolver:
         arguments = []
         optional = ""
         for name, spec in spoken.items():
-            self._identifier(name, spec.where)
+            _check_name(self.reader, name, spec.where)
             meaning = canonical.get(spec.binds)
             if meaning is None:
                 continue  # _bindings complains of it
@@ -436,7 +447,7 @@ class _Resolver:
     def _check_exceptions(self) -> None:
         earlier: list[str] = []
         for name, base in self.spec.exceptions.items():
-            self._identifier(name, self.spec.where)
+            _check_name(self.reader, name, self.spec.where)
             self._check_exception(base, self.spec.where, earlier)
             earlier.append(name)
 
@@ -448,7 +459,7 @@ class _Resolver:
     def _check_traits(self) -> None:
         earlier = ["Module"]
         for name, trait in self.spec.traits.items():
-            self._identifier(name, trait.where)
+            _check_name(self.reader, name, trait.where)
             if not trait.extends:
                 self._complain(trait.where, f"{name!r} extends nothing")
             for other in trait.extends:
@@ -520,10 +531,6 @@ class _Resolver:
         return tuple(
             Deviation(one.about, one.clause, one.original, one.here, one.document, one.prints) for one in deviations
         )
-
-    def _identifier(self, name: str, where: str) -> None:
-        if not legal(name) or name in _RESERVED or name.startswith("__"):
-            self._complain(where, f"{name!r} cannot be a name in Python")
 
     def _twin(self, name: str) -> str | None:
         return snake(name) if self.spec.twins and name != name.lower() and not name[0].isupper() else None
