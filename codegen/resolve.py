@@ -55,6 +55,8 @@ def load(specs: Path) -> tuple[Dialect, ...]:
     }
     if not dialects:
         reader.complain(f"{specs.name}:1", "there is no dialect here: no folder with a dialect.yaml")
+    if specs / "operators" / "module.yaml" not in operators:
+        reader.complain(f"{specs.name}:1", "there is no operators/module.yaml, which says what a module is")
     reader.finish()  # what follows may rely on every spec having its shape
     known = {}
     for path, operator in operators.items():
@@ -310,7 +312,8 @@ class _Resolver:
         if spelled.fixed.get("update_rate", 0) is None:
             self._complain(spelled.where, f"'update_rate' {needs}")
         for name, spec in spelled.parameters.items():
-            if spec.binds == "update_rate" and "None" in (spec.type or operator.parameters["update_rate"].type):
+            meaning = operator.parameters.get(spec.binds)
+            if spec.binds == "update_rate" and meaning and "None" in (spec.type or meaning.type):
                 self._complain(spec.where, f"{name!r} {needs}")
 
     def _callable(self, name: str, spec: CallableSpec) -> Callable_:

@@ -85,7 +85,7 @@ def test_an_attempt_is_refused_or_stays_text(tmp_path, file, good, bad):
     [
         (r"\bunbiased(?=[:,}])", '"unbiased=PWNED(), zzz"'),  # a parameter of an operator
         (r"(?<=^  )train(?=: \{doc)|module\.train(?=,)", lambda match: f'"{match[0]}(PWNED) or f"'),  # a function
-        (r"\brecurse(?=: \{type)|(?<=binds: )recurse\b|(?<=fixed: \{)recurse\b", '"recurse=PWNED, zzz"'),  # a parameter of one
+        (r"\brecurse(?=: \{type)|(?<=(binds: |ixed: \{))recurse\b", '"recurse=PWNED, zzz"'),  # a parameter of one
         (r"\bmean(?=: \{shape)|(?<=keeps: )mean\b", '"mean = PWNED"'),  # a tensor that an operator keeps
     ],
     ids=["parameter", "function", "argument", "state"],
