@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from .model import Argument, Binding, Callable_, Class, Condition, Deviation, Dialect, Example, Kept, Trait, quoted
+from .model import Argument, Binding, Callable_, Class, Condition, Deviation, Dialect, Example, Kept, Trait, literal
 from .reader import Reader, hint
 from .schema import (
     ArgumentSpec,
@@ -561,8 +561,4 @@ def _placeholders(text: str, reader: Reader, where: str) -> list[str]:
 
 def _source(value: Default, type_: str) -> str:
     """A default as source text; a dtype stands under its own name."""
-    return str(value) if value in DTYPES and "dtype" in type_.lower() else _literal(value)
-
-
-def _literal(value: object) -> str:
-    return quoted(value) if isinstance(value, str) else repr(value)
+    return str(value) if value in DTYPES and "dtype" in type_.lower() else literal(value)
