@@ -222,6 +222,9 @@ class _Resolver:
         named: list[Argument | Kept | Callable_] = [*attributes, *own]
         names = [name for one in named for name in (one.name, one.twin) if name]
         self._check_shadows([*MODULE_NAMES, *names], spelled.where)
+        for name in names:
+            if name.startswith("_"):
+                self._complain(spelled.where, f"{name!r} begins with an underscore, as names of the runtime do")
         equation = operator.equation or ""
         placeholders = _placeholders(equation, self.reader, operator.where)
         spoken = {one.canonical: one.name for one in arguments} | {one.canonical: one.name for one in state}

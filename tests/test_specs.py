@@ -87,6 +87,7 @@ MISTAKES = [
     (DIALECT, "exceptions: {}", "exceptions: {Second: First, First: Exception}", "dialect: storch", "'First' is no exception"),
     (DIALECT, "default: 1e-5", "default: 1e999", "eps: {binds", "the default of 'eps' is inf, which is not float"),
     (DIALECT, "  hasBias:", "  training:", "numFeatures: {", "'training' shadows another 'training'"),
+    (DIALECT, "  hasBias:", "  _refuse:", "numFeatures: {", "'_refuse' begins with an underscore, as names of the runtime do"),
     (DIALECT, "  hasBias:", "  __init__:", "hasBias:", "'__init__' cannot be a name in Python"),
     (DIALECT, "  zeros: {does: tensor.zeros", "  DIALECT: {does: tensor.zeros", "dialect: storch", "'DIALECT' shadows another 'DIALECT'"),
     (DIALECT, 'dtype: "{name}"', 'dtype: "{nam}"', "dialect: storch", "'{nam}' has no field 'nam'; did you mean 'name'?"),
