@@ -182,16 +182,12 @@ def _checked(module: Module, key: str, current: Tensor, value: Any, problems: di
         problems.setdefault("state_type", []).append(text)
         return current
     if tensor.shape != current.shape:
-        text = _words(module, "state_shape", key=key, expected=_shape(current), found=_shape(tensor))
+        text = _words(module, "state_shape", key=key, expected=listed(current.shape), found=listed(tensor.shape))
         problems.setdefault("state_shape", []).append(text)
     elif "state_dtype" in messages and tensor.dtype != current.dtype:
         text = _words(module, "state_dtype", key=key, expected=repr(current.dtype), found=repr(tensor.dtype))
         problems.setdefault("state_dtype", []).append(text)
     return tensor
-
-
-def _shape(tensor: Tensor) -> str:
-    return listed(tensor.shape)
 
 
 def _words(module: Module, condition: str, **fields: str) -> str:
