@@ -44,12 +44,18 @@ def check(x: Tensor, vectors: Mapping[str, Tensor | None], training: bool, rate:
     if not isinstance(rate, (float, numbers.Real)):
         found = type(rate).__name__
         SPOKEN.fail("update_rate_type", "update_rate", "float", found, type=found)
+    if not isinstance(epsilon, (float, numbers.Real)):
+        found = type(epsilon).__name__
+        SPOKEN.fail("epsilon_type", "epsilon", "float", found, type=found)
     if not (epsilon > 0 or (epsilon == 0 and not training)):
         condition, wanted = ("epsilon", "more than zero") if training else ("epsilon_negative", "zero or more")
         SPOKEN.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)
 
 
 def _refuse_vector(x: Tensor, name: str, vector: Tensor) -> NoReturn:
+    if not isinstance(vector, Tensor):
+        found = type(vector).__name__
+        SPOKEN.fail("input_type", name, "a torch tensor", found, type=found)
     length = x.shape[1]
     if vector.shape != (length,):
         sizes = {"expected": length, "found": vector.numel()}

@@ -87,7 +87,8 @@ def _own_parameters(module: Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _own_buffers(module: Module) -> Iterator[tuple[str, Tensor]]:
-    return ((name, vars(module)[name]) for name in module._buffers if vars(module)[name] is not None)
+    own = vars(module)  # from which a buffer may have been deleted
+    return ((name, own[name]) for name in module._buffers if own.get(name) is not None)
 
 
 def _own(module: Module) -> Iterator[tuple[str, Tensor]]:
@@ -428,7 +429,7 @@ def load(module: Module, path: PathLike[str] | str) -> None:
     try:
         with np.load(file, allow_pickle=False) as archive:
             state = {key: archive[key] for key in archive.files}
-    except (AttributeError, ValueError, BadZipFile) as error:
+    except (AttributeError, EOFError, TypeError, ValueError, BadZipFile) as error:
         raise ValueError(f"{file}: expected a .npz file that save wrote: {error}") from None
     if not state.keys() & state_dict(module).keys():
         raise ValueError(f"{file}: expected tensors of {type(module).__name__}, found {', '.join(state) or 'none'}")
