@@ -79,7 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     found = compile_all(names, options.jobs)
     lines = list(table(found))
     print(*lines, sep="\n")
-    options.output.parent.mkdir(exist_ok=True)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text("\n".join([HEADING, *exceptions(), "\n## All programs\n", *lines, ""]), encoding="utf-8")
     problems = [f"{name}: {problem}" for name in found for problem in problems_of(programs()[name], found[name])]
     for problem in problems:

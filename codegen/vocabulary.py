@@ -42,22 +42,10 @@ TYPES: dict[str, tuple[str, str]] = {
     "Module": ("Module", "DIALECT._module"),
 }
 
-# Names that the runtime's modules have: a dialect cannot give them to anything else.
+# Names that the runtime's modules have, beside those with an underscore: a dialect cannot give them to anything else.
 MODULE_NAMES = (
     *("accepts", "compute", "dialect", "extra_repr", "forward", "kept_dtype", "names", "parameter_type", "state"),
-    *(
-        "tensor_type",
-        "training",
-        "_buffers",
-        "_build",
-        "_fail",
-        "_get",
-        "_initial",
-        "_lock",
-        "_place",
-        "_set",
-        "_shifted",
-    ),
+    *("tensor_type", "training"),
 )
 # Names that every generated package has.
 OWN_NAMES = (

@@ -12,7 +12,7 @@ from normspec.codegen.model import Callable_, Dialect
 from normspec.runtime import DType, Tensor
 
 from .cases import FLOATS, TOLERANCE, resolve
-from .clauses import Omitted, _check_signature
+from .clauses import Omitted, check_signature
 from .oracle import Oracle
 
 SHAPE = (4, 3, 5)
@@ -40,7 +40,7 @@ def check(case: FunctionCase, clause: str) -> None:
 
 
 def _signature(case: FunctionCase) -> None:
-    _check_signature(case.function, case.one.arguments, skip=0)
+    check_signature(case.function, case.one.arguments, skip=0)
 
 
 def _docstring(case: FunctionCase) -> None:

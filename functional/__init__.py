@@ -1,8 +1,8 @@
 """Batch normalization as functions of arrays, in canonical words.
 
 Arrays are NumPy's, tensors of any dialect, or any that DLPack or a GPU's array interface shares; results are of the
-library, and on the device, of what was given. No input is written to but ``out`` and, in
-training, the running statistics.
+library, and on the device, of what was given. No input is written to but ``out`` and, in training, the running
+statistics.
 
 Normalization is ``y = (x - mean) / sqrt(variance + epsilon) * scale + shift`` for each index of the feature ``axis``:
 Ioffe and Szegedy, "Batch Normalization", 2015, https://arxiv.org/abs/1502.03167. Statistics are taken in float64, and

@@ -17,9 +17,8 @@ from .tensor import Tensor, dtype_name
 
 WIDE = ("float32", "float64")
 Shape = tuple[int, ...]
-Order = tuple[
-    Shape, tuple[int, int, int]
-]  # axes, and the lengths of those outside, of the features, and of those inside
+# Axes, and the lengths of those outside, of the features, and of those inside.
+Order = tuple[Shape, tuple[int, int, int]]
 
 
 class Source(NamedTuple):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
+import struct
 import threading
 import zipfile
 
@@ -15,6 +17,24 @@ from normspec import tripy as tp
 from normspec.runtime.arrays import feature_views
 
 RANDOM = np.random.default_rng(0)
+
+
+def npy(shape: str, size: int) -> bytes:
+    """NumPy's file of float32 of a shape, with so many bytes of zeros."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(size)
+
+
+def archive(member: bytes, flags: int = 0, method: int = 0) -> bytes:
+    """A zip file of the weight, which claims that it is encrypted, or compressed."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr("weight.npy", member)
+    content = bytearray(stream.getvalue())
+    for header, place in (b"PK\x03\x04", 6), (b"PK\x01\x02", 8):
+        start = content.index(header) + place
+        content[start : start + 4] = struct.pack("<HH", flags, method)
+    return bytes(content)
 
 
 class TestTensor:
@@ -239,9 +259,30 @@ class TestState:
         np.savez(path, weight=np.array([print], dtype=object))
         with pytest.raises(ValueError, match="allow_pickle=False"):
             storch.nn.BatchNorm1d(3).load(path)
-        path.write_bytes(b"not a zip file")
-        with pytest.raises((ValueError, zipfile.BadZipFile)):
-            storch.nn.BatchNorm1d(3).load(path)
+
+    @pytest.mark.parametrize("content", ["empty", "text", "array", "torn", "short", "huge", "encrypted", "compressed"])
+    def test_a_file_that_save_did_not_write_is_refused(self, tmp_path, content):
+        path = tmp_path / "state.npz"
+        made = {
+            "empty": b"",
+            "text": b"not a zip file",
+            "array": npy("(3,)", 12),
+            "torn": archive(npy("(3,)", 12))[:-30],
+            "short": archive(npy("(3,)", 11)),
+            "huge": archive(npy(f"({1 << 60},)", 12)),
+            "encrypted": archive(npy("(3,)", 12), flags=1),
+            "compressed": archive(npy("(3,)", 12), method=99),
+        }
+        path.write_bytes(made[content])
+        bn = storch.nn.BatchNorm1d(3)
+        with pytest.raises(ValueError, match=r"state\.npz: expected a \.npz file that save wrote"):
+            bn.load(path)
+        assert bn.weight.tolist() == [1, 1, 1]
+        path.write_bytes(archive(npy("(3,)", 12)))
+        bn.load(path)
+        assert bn.weight.tolist() == [0, 0, 0]
+        with pytest.raises(FileNotFoundError):
+            bn.load(tmp_path / "other.npz")
 
     def test_to_changes_everything_or_nothing(self):
         bn = torch.nn.BatchNorm1d(3).to(torch.float64)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from os import PathLike, fspath
 from typing import Any, cast
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -184,16 +183,12 @@ def _checked(module: Module, key: str, current: Tensor, value: Any, problems: di
         problems.setdefault("state_type", []).append(text)
         return current
     if tensor.shape != current.shape:
-        text = _words(module, "state_shape", key=key, expected=_shape(current), found=_shape(tensor))
+        text = _words(module, "state_shape", key=key, expected=listed(current.shape), found=listed(tensor.shape))
         problems.setdefault("state_shape", []).append(text)
     elif "state_dtype" in messages and tensor.dtype != current.dtype:
         text = _words(module, "state_dtype", key=key, expected=repr(current.dtype), found=repr(tensor.dtype))
         problems.setdefault("state_dtype", []).append(text)
     return tensor
-
-
-def _shape(tensor: Tensor) -> str:
-    return listed(tensor.shape)
 
 
 def _words(module: Module, condition: str, **fields: str) -> str:
@@ -427,9 +422,11 @@ def load(module: Module, path: PathLike[str] | str) -> None:
     """Take over the values that ``save`` wrote. The file is data only: pickled objects in it are refused."""
     file = fspath(path)
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             state = {key: archive[key] for key in archive.files}
-    except (AttributeError, EOFError, TypeError, ValueError, BadZipFile) as error:
+    except OSError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise a dozen kinds of what is not what it says
         raise ValueError(f"{file}: expected a .npz file that save wrote: {error}") from None
     if not state.keys() & state_dict(module).keys():
         raise ValueError(f"{file}: expected tensors of {type(module).__name__}, found {', '.join(state) or 'none'}")
