@@ -105,7 +105,7 @@ def batch_norm(
     mask : array of bool, default None
         True where a value counts, of a shape that broadcasts to that of ``x``, or does so but for lacking ``axis``.
         Only what counts is in the statistics, with exact counts; everything is normalized by them. A feature of which
-        nothing counts becomes its shift and updates nothing. Without effect in evaluation.
+        nothing counts becomes its shift, where it is finite, and updates nothing. Without effect in evaluation.
     out : array like x, default None
         Where to write the output. In evaluation it may be ``x`` itself, which is then overwritten.
 

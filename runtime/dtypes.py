@@ -43,11 +43,11 @@ class DType:
         """
         if isinstance(value, DType):
             return cls(value.name)
-        if value == "bfloat16":
+        if isinstance(value, str) and value == "bfloat16":
             return cls("bfloat16")
         try:
             return cls(np.dtype(value).name)
-        except TypeError:
+        except (TypeError, ValueError):
             raise TypeError(f"dtype: expected an element type such as 'float32', found {value!r}") from None
 
     @property

@@ -56,6 +56,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     dtype_type: ClassVar[type[DType]] = DType
     plain: ClassVar[type[Tensor]]  # this class, or for parameters the class of what is computed from them
     learned: ClassVar[bool] = False
+    __hash__ = object.__hash__  # by identity, for sets and dicts of parameters; == is of elements
 
     def __init_subclass__(cls) -> None:
         if not cls.learned:
@@ -232,6 +233,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
         return self.numpy().__dlpack_device__()
 
     def __getitem__(self, index: Any) -> Any:
+        index = tuple(map(_index, index)) if isinstance(index, tuple) else _index(index)
         result = self.plain(self.numpy()[index], device=self.device)
         if not autograd.needed(self):
             return result
@@ -277,6 +279,10 @@ ArrayT = TypeVar("ArrayT")
 
 def _axes(axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
     return tuple(range(rank)) if axis is None else normalize_axis_tuple(axis, rank)
+
+
+def _index(one: Any) -> Any:
+    return one.numpy() if isinstance(one, Tensor) else one
 
 
 def _scattered(values: Tensor, index: Any, shape: tuple[int, ...]) -> Any:

@@ -78,6 +78,8 @@ class TestTensor:
             torch.Tensor("text")
         with pytest.raises(TypeError, match="dtype: expected an element type such as 'float32', found 'real'"):
             torch.Tensor([1.0], dtype="real")
+        with pytest.raises(TypeError, match="dtype: expected an element type such as 'float32', found tensor"):
+            torch.Tensor([1.0], dtype=torch.zeros(2))
         with pytest.raises(ValueError, match=r"device: expected 'cpu' or 'cuda'.*found 'tpu'"):
             torch.Tensor([1.0], device="tpu")
 
@@ -95,6 +97,11 @@ class TestTensor:
         assert tensor is same
         assert tensor.tolist() == [2.0, 3.0]
         assert array.tolist() == [3.0, 4.0]
+
+    def test_is_in_a_set_or_a_dict_once(self):
+        bn = torch.nn.BatchNorm1d(3)
+        assert len({*bn.parameters(), bn.weight}) == 2
+        assert {bn.weight: "scale", bn.bias: "shift"}[bn.bias] == "shift"
 
     @pytest.mark.parametrize("data", [np.array(["a"]), np.array([None]), np.array([1j])])
     def test_arrays_of_no_real_numbers_are_refused(self, data):
@@ -366,6 +373,11 @@ class TestState:
         np.savez(tmp_path / "other.npz", x=np.ones(3))
         with pytest.raises(ValueError, match="expected tensors of BatchNorm1d, found x"):
             storch.nn.BatchNorm1d(3).load(tmp_path / "other.npz")
+        np.save(tmp_path / "other.npy", np.ones(3))
+        (tmp_path / "empty.npz").touch()
+        for name in ("other.npy", "empty.npz"):
+            with pytest.raises(ValueError, match=f"{name}: expected a .npz file that save wrote"):
+                storch.nn.BatchNorm1d(3).load(tmp_path / name)
 
     def test_converting_to_integers_is_refused(self):
         with pytest.raises(RuntimeError, match="dtype: expected a floating-point type, found int32"):
@@ -502,6 +514,10 @@ class TestModules:
         assert list(m.parameters()) == []
         with pytest.raises(KeyError, match="training"):
             m.register_buffer("training", lucid.zeros(2))
+        twin = copy.copy(m)
+        del m.seen
+        assert list(m.state_dict()) == list(m.buffers()) == []
+        assert list(twin.state_dict()) == ["seen"]
 
     def test_no_grad_is_a_context_and_a_decorator(self):
         from normspec.runtime import gradients

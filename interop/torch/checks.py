@@ -33,11 +33,14 @@ def check(x: Tensor, vectors: Mapping[str, Tensor | None], training: bool, rate:
             continue
         _refuse_vector(x, name, vector)
     _check_statistics(vectors["mean"], vectors["variance"], training)
-    if not (type(rate) is float and epsilon > 0):
+    if not (type(rate) is type(epsilon) is float and epsilon > 0):
         check_numbers(SPOKEN, rate, epsilon, training)
 
 
 def _refuse_vector(x: Tensor, name: str, vector: Tensor) -> NoReturn:
+    if not isinstance(vector, Tensor):
+        found = type(vector).__name__
+        SPOKEN.fail("input_type", name, "a torch tensor", found, type=found)
     length = x.shape[1]
     if vector.shape != (length,):
         sizes = {"expected": length, "found": vector.numel()}

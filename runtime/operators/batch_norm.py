@@ -102,6 +102,10 @@ class BatchNorm(Module):
         unbiased: bool,
         own: str,
     ) -> ArrayT:
+        if not isinstance(epsilon, float):  # but another number, or whatever was assigned since
+            self._check_epsilon(epsilon)
+        if not isinstance(update_rate, float):
+            self._check_update_rate(update_rate)
         array, device, dtype, _ = given
         scale, shift, mean, variance, count = self._tensors(self)
         counted = count if training and track else None
@@ -312,6 +316,7 @@ def _ordinary(
         and (x.array.size != shape[1] if training else mean is not None)
         and (mean is None) == (variance is None)
         and isinstance(update_rate, (float, int))
+        and isinstance(epsilon, (float, int))
         and epsilon > 0
     )
 
@@ -333,6 +338,9 @@ def check_numbers(speaker: Speaker, update_rate: object, epsilon: float, trainin
     if not isinstance(update_rate, numbers.Real):
         found = type(update_rate).__name__
         speaker.fail("update_rate_type", "update_rate", "float", found, type=found)
+    if not isinstance(epsilon, numbers.Real):
+        found = type(epsilon).__name__
+        speaker.fail("epsilon_type", "epsilon", "float", found, type=found)
     if speaker.dialect.rules.epsilon == "positive" and not (epsilon > 0 or (epsilon == 0 and not training)):
         condition, wanted = ("epsilon", "more than zero") if training else ("epsilon_negative", "zero or more")
         speaker.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)

@@ -86,7 +86,8 @@ def _own_parameters(module: Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _own_buffers(module: Module) -> Iterator[tuple[str, Tensor]]:
-    return ((name, vars(module)[name]) for name in module._buffers if vars(module)[name] is not None)
+    own = vars(module)  # from which a buffer may have been deleted
+    return ((name, own[name]) for name in module._buffers if own.get(name) is not None)
 
 
 def _own(module: Module) -> Iterator[tuple[str, Tensor]]:
