@@ -12,11 +12,10 @@ from matplotlib.figure import Figure
 
 from .peers import COPY, OURS
 from .picture import FLOOR, legend
-from .rows import LAYOUTS
+from .rows import LAYOUTS, MOVED
 
 INK = dict(zip((*OURS, "torch", "torch out="), ("#5b9bd5", "#0b3d62", "#e8a0a8", "#b3283c"), strict=True))
 PANEL = 4.2, 3.2  # inches
-MOVED = {"training": 2, "evaluation": 2, "backward": 3}  # times the bytes of x: x and y; x, dy and dx
 
 
 class Point(NamedTuple):

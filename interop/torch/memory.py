@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from normspec.runtime import devices, kernels
+from normspec.runtime.arrays import memory_order
 
 Shape = tuple[int, ...]
 
@@ -106,11 +107,7 @@ class Order(NamedTuple):
 @functools.lru_cache(maxsize=1024)
 def _order(shape: Shape, strides: Shape) -> Order:
     """The axes in the order of memory, which makes a dense tensor's three axes views of it."""
-    others = sorted((axis for axis in range(len(shape)) if axis != 1), key=lambda axis: -strides[axis])
-    outer = [axis for axis in others if strides[axis] >= strides[1]]
-    inner = others[len(outer) :]
-    axes = (*outer, 1, *inner)
-    sizes = math.prod(shape[axis] for axis in outer), shape[1], math.prod(shape[axis] for axis in inner)
+    axes, sizes = memory_order(shape, strides, 1)
     return Order(None if axes == tuple(range(len(shape))) else axes, sizes)
 
 
