@@ -103,7 +103,7 @@ def batch_norm(
     axis : int, default 1
         The feature axis.
     mask : array of bool, default None
-        True where a value counts, of a shape that broadcasts to that of ``x``, or does so but for lacking ``axis``.
+        True where a value counts, of a shape that broadcasts to that of ``x``, with ``axis`` or without it.
         Only what counts is in the statistics, with exact counts; everything is normalized by them. A feature of which
         nothing counts becomes its shift, where it is finite, and updates nothing. Without effect in evaluation.
     out : array like x, default None
@@ -233,7 +233,7 @@ def batch_stats(x: Any, *, axis: int = 1, mask: Any = None) -> Statistics:
     axis : int, default 1
         The feature axis.
     mask : array of bool, default None
-        True where a value counts, of a shape that broadcasts to that of ``x``, or does so but for lacking ``axis``.
+        True where a value counts, of a shape that broadcasts to that of ``x``, with ``axis`` or without it.
 
     Returns
     -------

@@ -66,7 +66,7 @@ def batch_norm(
     training : bool
         Whether to normalize by the statistics of this batch and move the running ones towards them. Static.
     update_rate : float or jax.Array, default 0.1
-        Weight of this batch in the running statistics: Flax's ``momentum`` is one less this.
+        Weight of this batch in the running statistics: Flax's ``momentum`` is one minus this.
     epsilon : float, default 1e-5
         Added to the variance. Static.
     axis : int, default -1

@@ -19,7 +19,7 @@ HALF = ("float16", "bfloat16")
 class DType:
     """An element type.
 
-    Two element types are equal if their names are, whatever their dialects; so are a NumPy dtype and its like.
+    Two element types are equal if their names are, whatever their dialects; so is the NumPy dtype of that name.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ class DType:
         Raises
         ------
         TypeError
-            It stands for none.
+            It stands for no element type.
         """
         if isinstance(value, DType):
             return cls(value.name)

@@ -47,7 +47,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     Raises
     ------
     TypeError
-        The data are no numbers.
+        The data are not numbers.
     ValueError, RuntimeError
         There is no such device, or it does not work here.
     """
@@ -180,7 +180,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     def sum(
         self, axis: int | Sequence[int] | None = None, dtype: None = None, out: None = None, keepdims: bool = False
     ) -> Any:
-        """The sum over axes, all by default, added up in float64; ``dtype`` and ``out`` are NumPy's, and None."""
+        """The sum over axes, all by default, added up in float64; NumPy passes ``dtype`` and ``out``, as None."""
         if dtype is not None or out is not None:
             raise TypeError("sum: dtype and out: expected None, found something else")
         axes = _axes(axis, self.ndim)
@@ -195,7 +195,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     def mean(
         self, axis: int | Sequence[int] | None = None, dtype: None = None, out: None = None, keepdims: bool = False
     ) -> Any:
-        """The mean over axes, all by default, added up in float64; ``dtype`` and ``out`` are NumPy's, and None."""
+        """The mean over axes, all by default, added up in float64; NumPy passes ``dtype`` and ``out``, as None."""
         count = math.prod(self.shape[one] for one in _axes(axis, self.ndim))
         return self.sum(axis, dtype, out, keepdims) / count
 
