@@ -112,7 +112,8 @@ def _checked(x: Array, vectors: dict[str, Any], axis: int, epsilon: float, train
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"batch_norm: axis: expected an axis of an array of shape {x.shape}, found {axis}")
     if not (epsilon > 0 or (epsilon == 0 and not training)):
-        raise ValueError(f"batch_norm: epsilon: expected a number above zero, found {epsilon!r}")
+        wanted = "above zero" if training else "of at least zero"
+        raise ValueError(f"batch_norm: epsilon: expected a number {wanted}, found {epsilon!r}")
     for name, vector in vectors.items():
         if vector is not None and np.shape(vector) != (x.shape[axis],):
             raise ValueError(f"batch_norm: {name}: expected shape {(x.shape[axis],)}, found {np.shape(vector)}")

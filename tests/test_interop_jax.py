@@ -194,6 +194,12 @@ def test_a_mistake_is_told(argument):
         batch_norm(*positional, **keywords)
 
 
+def test_an_epsilon_is_told_what_the_mode_takes():
+    for training, wanted in (True, "above zero"), (False, "of at least zero"):
+        with pytest.raises(ValueError, match=f"epsilon: expected a number {wanted}, found -1"):
+            batch_norm(X, MEAN, MEAN, training=training, epsilon=-1)
+
+
 def test_the_words_are_canonical():
     """The operator's own, as its spec has them."""
     from suite import SPECS

@@ -242,6 +242,19 @@ class TestState:
         ):
             assert words in str(error.value)
 
+    def test_a_tensor_that_cannot_be_moved_keeps_all_from_being_put_in_place(self):
+        bn = nvtripy.BatchNorm(3)
+
+        class Stuck(type(bn.running_var)):
+            def to(self, device=None, dtype=None):
+                raise RuntimeError("no room there")
+
+        before = bn.state_dict()
+        given = {**nvtripy.BatchNorm(3).state_dict(), "running_var": Stuck(np.ones(3, np.float32))}
+        with pytest.raises(RuntimeError, match="no room there"):
+            bn.load_state_dict(given)
+        assert all(bn.state_dict()[key] is tensor for key, tensor in before.items())
+
     def test_an_older_state_dict_may_lack_the_counter(self):
         bn = torch.nn.BatchNorm1d(3)
         state = {key: tensor for key, tensor in bn.state_dict().items() if key != "num_batches_tracked"}

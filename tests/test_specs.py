@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import shutil
 
 import pytest
 
+from normspec.codegen import schema
 from normspec.codegen.reader import SpecError
 from normspec.codegen.resolve import load
 from suite import ROOT
@@ -198,3 +201,13 @@ def test_a_float_may_be_written_as_people_write_it():
 def test_a_spec_cannot_run_code_or_refer_to_itself(tmp_path, text):
     found = broken(tmp_path, (CLASS, "summary: Applies Batch Normalization over a 4D input.", f"summary: {text}"))
     assert all(one.startswith(f"specs/{CLASS}:") for one in found)
+
+
+def test_every_key_is_explained():
+    explained = set(re.findall(r"\w+", " ".join(re.findall("`([^`]*)`", (ROOT / "specs" / "README.md").read_text()))))
+    kinds = [
+        one for one in vars(schema).values() if dataclasses.is_dataclass(one) and one.__module__ == schema.__name__
+    ]
+    assert schema.VariantSpec in kinds
+    keys = {field.name for kind in kinds for field in dataclasses.fields(kind)} - {"where"}
+    assert keys <= explained, keys - explained

@@ -116,12 +116,12 @@ def _order(shape: Shape, strides: Shape) -> Order:
 
 def _prepared(x: Tensor, batch: bool) -> Any:
     """What the CPU's backend has prepared for such inputs, or None."""
-    return None if not x.is_cpu or x.is_neg() else _small(x.shape, x.stride(), x.dtype, batch)
+    return None if not x.is_cpu or x.is_neg() else _planned(x.shape, x.stride(), x.dtype, batch)
 
 
 @functools.lru_cache(maxsize=1024)
-def _small(shape: Shape, strides: Shape, dtype: torch.dtype, batch: bool) -> Any:
-    """Of these shapes, to outputs that are ``torch.empty_like`` them."""
+def _planned(shape: Shape, strides: Shape, dtype: torch.dtype, batch: bool) -> Any:
+    """The same by the facts that it depends on; outputs are ``torch.empty_like`` inputs."""
     x = torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
     y = torch.empty_like(x)
     order = _order(y.shape, y.stride())

@@ -77,7 +77,7 @@ class BatchNorm(Module):
 
         Few calls differ from an earlier one in more than values: ``_prepared`` knows that an input like this has passed
         the checks, and what the backend has prepared for it, which looks at the vectors and does the rest. What it does
-        not take, be it a mistake or a large array, goes the long way: check the vectors, make views, run kernels.
+        not take, a mistake or memory that takes a copy, goes the long way: check the vectors, make views, run kernels.
         """
         given = source(x)
         if given is None:

@@ -150,21 +150,29 @@ def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> I
             values[key] = _checked(module, key, vars(one)[name], state[key], problems)
     if any(problems.values()):
         _refuse(module, problems)
-    if module.dialect.rules.load == "copy":
-        for key in values:
-            found = unwritable(vars(homes[key][0])[homes[key][1]].array)
-            if found is not None:
-                module._fail("read_only", key, "memory that can be written", found)
+    _take_over(module, homes, values)
+    return IncompatibleKeys(missing, unexpected)
+
+
+def _take_over(module: Module, homes: Mapping[str, tuple[Module, str]], values: dict[str, Tensor]) -> None:
+    """Load tensors into their homes: all, or none if one cannot be moved to its device, or not be written to."""
+    replace = module.dialect.rules.load == "replace"
+    for key, value in values.items():
+        one, name = homes[key]
+        current = vars(one)[name]
+        found = None if replace else unwritable(current.array)
+        if found is not None:
+            module._fail("read_only", key, "memory that can be written", found)
+        values[key] = value.to(current.device) if replace else value
     with ExitStack() as locks:
         for one in modules(module):
             locks.enter_context(one._lock)
         for key, value in values.items():
             one, name = homes[key]
-            if module.dialect.rules.load == "replace":
-                vars(one)[name] = value.to(vars(one)[name].device)
+            if replace:
+                vars(one)[name] = value
             else:
                 vars(one)[name].copy_(value)
-    return IncompatibleKeys(missing, unexpected)
 
 
 def _counts(module: Module, name: str) -> bool:
