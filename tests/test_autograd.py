@@ -249,6 +249,11 @@ class TestTape:
         assert (inner.item(), outer.item()) == (18.0, 108.0)
         assert x.grad is None
 
+    def test_one_tensor_is_an_input_and_not_its_rows(self):
+        x = torch.tensor([1.0, 2.0], requires_grad=True)
+        (found,) = autograd.grad((x * x).sum(), x)
+        assert found.tolist() == [2.0, 4.0]
+
     def test_a_gradient_may_be_differentiated_in_the_place_of_the_start_too(self):
         x, start = leaves([B, B])
         (slope,) = autograd.grad(x**3, [x], start, create_graph=True)
