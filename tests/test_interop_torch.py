@@ -555,6 +555,25 @@ def test_a_mistake_is_told(name):
     assert ": expected " in str(told.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("running_mean", torch.zeros(1).expand(3)),
+        ("running_var", torch.ones(1).expand(3)),
+        ("num_batches_tracked", torch.tensor(False)),
+    ],
+    ids=["mean", "variance", "counter"],
+)
+def test_a_state_that_cannot_be_written_is_refused_before_any_of_it_changes(name, value):
+    module = ours.BatchNorm1d(3)
+    setattr(module, name, value)
+    before = {key: one.clone() for key, one in module.state_dict().items()}
+    with pytest.raises(RuntimeError):
+        module(random((4, 3)))
+    for key, one in module.state_dict().items():
+        assert torch.equal(one, before[key]), key
+
+
 def test_an_array_is_no_vector():
     with pytest.raises(AttributeError, match="weight: expected a torch tensor, found ndarray"):
         ours.batch_norm(torch.zeros(2, 3), None, None, np.ones(3), training=True)

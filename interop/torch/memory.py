@@ -45,6 +45,11 @@ def train(
     order = _order(y.shape, y.stride())
     counter = _counter(tracked, x)
     mean_moved, var_moved = (None if one is None else _vector(one) for one in (running_mean, running_var))
+    for own, moved in (running_mean, mean_moved), (running_var, var_moved):
+        if own is not None and moved is not own:
+            own.copy_(moved)  # changes nothing, but raises before anything has changed if it cannot be written
+    if tracked is not None and not counter:
+        tracked.add_(0)
     mean, invstd = _backend(x).forward_training(
         _source(x, order),
         _target(y, order),
