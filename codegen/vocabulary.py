@@ -91,17 +91,17 @@ def snake(name: str) -> str:
 
 def default_fits(value: object, type_: str) -> bool:
     """Whether a default is of a type; a dtype is given by its name."""
-    members = [word.strip() for word in type_.split("|")]
-    return any(
-        value is None
-        if member == "None"
-        else value in DTYPES
-        if member in ("dtype", "DTypeLike")
-        else value in ("cpu", "cuda")
-        if member in ("device", "DeviceLike")
-        else type(value).__name__ == member and not (isinstance(value, float) and not math.isfinite(value))
-        for member in members
-    )
+    return any(_fits(value, member.strip()) for member in type_.split("|"))
+
+
+def _fits(value: object, word: str) -> bool:
+    if word == "None":
+        return value is None
+    if word in ("dtype", "DTypeLike"):
+        return value in DTYPES
+    if word in ("device", "DeviceLike"):
+        return value in ("cpu", "cuda")
+    return type(value).__name__ == word and (not isinstance(value, float) or math.isfinite(value))
 
 
 # What conformance is checked of, one column of the matrix each; a deviation names the one that it is about.
