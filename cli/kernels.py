@@ -72,6 +72,8 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, default=TABLE, help="a page with the table (%(default)s)")
     options = parser.parse_args(arguments)
     names = [name for name in programs() if not options.names or any(part in name for part in options.names)]
+    if not names:
+        parser.error(f"no program has {' or '.join(options.names)} in its name")
     found = compile_all(names, options.jobs)
     lines = list(table(found))
     print(*lines, sep="\n")
