@@ -1,4 +1,4 @@
-# `make demo` and `make test` are all that a newcomer needs; `make check` is what CI runs.
+# `make demo` and `make test` are all that a newcomer needs; `make check` is most of what CI runs.
 
 PYTHON ?= python3
 VENV := .venv
@@ -58,7 +58,7 @@ types: $(VENV)/installed
 wheel: $(VENV)/installed  ## build the wheel, install it elsewhere, import every module of it
 	$(BIN)/python .ci/wheel.py
 
-check: generate-check lint types test wheel  ## what CI runs
+check: generate-check lint types test wheel  ## most of what CI runs; .ci/run is all of it
 
 dev: $(VENV)/installed  ## install for development; again by itself when a file is added
 

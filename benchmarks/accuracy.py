@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -157,9 +157,9 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> str:
 
 def where() -> str:
     """What was measured, and with which versions."""
-    told: dict[str, Any] = machine.describe()
-    versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
-    return f"`{COMMAND}` on {told['cpu']}, {told['cores']} cores, Python {told['python']}: {versions}.\n"
+    told = machine.describe()
+    where = f"{told['cpu']}, {told['cores']} cores, Python {told['python']}"
+    return f"`{COMMAND}` on {where}: {machine.versions(told)}.\n"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

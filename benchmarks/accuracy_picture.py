@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from .picture import INK
+from .picture import INK, legend
 
 COLOURS = {"ours": "black", **INK, "one pass": "#c98a1b"}
 MARKERS = {"ours": "o", "torch": "s", "onnxruntime": "D", "jax": "^", "numpy": "v", "one pass": "x"}
@@ -30,9 +30,6 @@ def draw(curves: Mapping[tuple[str, str], Mapping[str, Sequence[float]]], ratios
         axes.grid(alpha=0.25)
         axes.set_ylim(FLOOR / 1.5, CEILING * 1.5)
     panels[0].set_ylabel("largest error of an output")
-    handles, labels = panels[0].get_legend_handles_labels()
-    extra = panels[-1].get_legend_handles_labels()
-    shown = dict(zip([*labels, *extra[1]], [*handles, *extra[0]], strict=True))
-    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=len(shown), frameon=False)
+    legend(figure)
     figure.supxlabel("mean ÷ deviation of a float32 input; dotted: half a unit in the last place of 1")
     figure.savefig(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,11 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: found for name in PACKAGES if (found := version(name))},
     }
+
+
+def versions(told: Mapping[str, Any]) -> str:
+    """Those of a description, in a line."""
+    return ", ".join(f"{name} {version}" for name, version in told["versions"].items())
 
 
 def processor() -> str:

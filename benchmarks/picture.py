@@ -37,13 +37,18 @@ def draw(results: Sequence[Result], path: Path) -> None:
         for (mode, layout), axes in zip(columns, line, strict=True):
             panel(axes, chosen(timed, mode=mode, layout=layout, dtype=dtype), shapes)
             axes.set_title(f"{dtype}, {mode}, {layout}", fontsize=10, loc="left")
+    legend(figure)
+    figure.supxlabel("time ÷ ours: right of 1 is slower than ours; filled: allocation included, open: out= given")
+    figure.savefig(path)
+
+
+def legend(figure: Figure) -> None:
+    """One legend, above the panels, of what is in any of them."""
     shown: dict[str, Any] = {}
-    for axes in panels.flat:
+    for axes in figure.axes:
         handles, labels = axes.get_legend_handles_labels()
         shown |= zip(labels, handles, strict=True)
     figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=len(shown), frameon=False)
-    figure.supxlabel("time ÷ ours: right of 1 is slower than ours; filled: allocation included, open: out= given")
-    figure.savefig(path)
 
 
 def chosen(results: Sequence[Result], **wanted: str) -> list[Result]:

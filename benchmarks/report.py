@@ -8,6 +8,7 @@ from typing import Any
 from normspec.cli.terminal import lines
 
 from . import timing
+from .machine import versions
 from .measure import Result
 from .peers import COPY, MEANINGS, OURS, PEERS
 from .rows import MODES, TOLERANCE, Row
@@ -101,25 +102,24 @@ def times(one: timing.Timing) -> dict[str, Any]:
 def page(results: Sequence[Result], machine: Mapping[str, Any]) -> str:
     """The tables, and what is in them."""
     plot = [RATIOS, ROOFLINE] if any(result.timings for result in results) else []
-    parts = ["# Performance", *where(machine), method(), meanings(), *tables(results)]
+    parts = ["# Performance", *where(machine), method(), explained(MEANINGS), *tables(results)]
     return "\n\n".join([*parts, below(results), *wrong(results), *plot]) + "\n"
 
 
 def where(machine: Mapping[str, Any]) -> Iterator[str]:
     """The machine, and what was missing on it."""
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     yield (
         f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gib']} GiB, {machine['system']}, Python "
-        f"{machine['python']}; {versions}. {machine['date']}, `{machine['command']}`, {machine['seconds']:.0f} s; load "
-        f"{machine['load_before']} before and {machine['load_after']} after."
+        f"{machine['python']}; {versions(machine)}. {machine['date']}, `{machine['command']}`, "
+        f"{machine['seconds']:.0f} s; load {machine['load_before']} before and {machine['load_after']} after."
     )
     for name, install in missing().items():
         yield f"Not measured: {name} is not installed ({install})."
 
 
-def meanings() -> str:
-    """A line for every column."""
-    return "\n".join(f"- **{name}**: {meaning}" for name, meaning in MEANINGS.items())
+def explained(words: Mapping[str, str]) -> str:
+    """A line for every word of a table."""
+    return "\n".join(f"- **{word}**: {meaning}" for word, meaning in words.items())
 
 
 def tables(results: Sequence[Result]) -> Iterator[str]:
@@ -155,9 +155,11 @@ def cell(ratio: float | None) -> str:
 
 def both(result: Result, name: str) -> str:
     """The ratio of the medians, and that of the shortest times if it is another matter."""
-    if name not in result.ratios:
-        return cell(None)
-    ratio, best = result.ratios[name], result.best[name]
+    return pair(result.ratios[name], result.best[name]) if name in result.ratios else cell(None)
+
+
+def pair(ratio: float, best: float) -> str:
+    """A ratio of medians, and beside it that of the shortest times if they are far apart."""
     return cell(ratio) if max(ratio, best) < APART * min(ratio, best) else f"{cell(ratio)} ({cell(best)})"
 
 

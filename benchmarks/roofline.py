@@ -11,12 +11,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from .peers import COPY, OURS
-from .rows import LAYOUTS
+from .picture import FLOOR, legend
+from .rows import LAYOUTS, MOVED
 
 INK = dict(zip((*OURS, "torch", "torch out="), ("#5b9bd5", "#0b3d62", "#e8a0a8", "#b3283c"), strict=True))
-FLOOR = "#555b61"
 PANEL = 4.2, 3.2  # inches
-MOVED = {"training": 2, "evaluation": 2, "backward": 3}  # times the bytes of x: x and y; x, dy and dx
 
 
 class Point(NamedTuple):
@@ -49,11 +48,7 @@ def draw(found: Sequence[Point], path: Path, ink: Mapping[str, str] = INK) -> No
         for mode, axes in zip(modes, row, strict=True):
             panel(axes, [one for one in found if (one.dtype, one.mode) == (dtype, mode)], ink)
             axes.set_title(f"{dtype}, {mode}", fontsize=10, loc="left")
-    shown: dict[str, Any] = {}
-    for axes in panels.flat:
-        handles, labels = axes.get_legend_handles_labels()
-        shown |= zip(labels, handles, strict=True)
-    figure.legend(shown.values(), shown.keys(), loc="outside upper center", ncols=len(shown), frameon=False)
+    legend(figure)
     figure.supxlabel("MB of x; filled: channels first, open: channels last")
     figure.supylabel("GB/s of what must move")
     figure.savefig(path)

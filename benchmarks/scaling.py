@@ -24,9 +24,8 @@ from .rows import EPSILON, MODES, RATE, Array
 from .timing import uncollected
 
 DECADES = 9
-GROWING: dict[
-    str, Callable[[int], tuple[int, int, int]]
-] = {  # what grows, and the shape (outer, feature, inner) of so many values or a few less; C last, for its memory
+Grown = Callable[[int], tuple[int, int, int]]  # from values to (outer, feature, inner) of so many or a few less
+GROWING: dict[str, Grown] = {  # by what grows; C last, for its memory
     "N": lambda size: (max(1, size // PART), min(size, 8), max(1, min(size, PART) // 8)),
     "HW": lambda size: (max(1, min(size, PART) // 8), min(size, 8), max(1, size // PART)),
     "C": lambda size: (max(1, min(size, PART) // 8), max(1, size // PART), min(size, 8)),

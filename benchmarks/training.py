@@ -19,7 +19,7 @@ from normspec.cli.terminal import Line, lines
 
 from . import machine
 from .peers import PEERS
-from .report import APART, microseconds
+from .report import APART, explained, microseconds, pair
 from .rows import LAYOUTS, Shape
 from .timing import Call, Timing, interleave
 
@@ -67,8 +67,7 @@ class Result:
         if not {name, other} <= self.timings.keys():
             return "–"
         one, two = self.timings[name], self.timings[other]
-        ratio, best = one.median / two.median, one.minimum / two.minimum
-        return f"{ratio:.2f}" if max(ratio, best) < APART * min(ratio, best) else f"{ratio:.2f} ({best:.2f})"
+        return pair(one.median / two.median, one.minimum / two.minimum)
 
     def cells(self) -> list[str]:
         """Its line of the table."""
@@ -141,17 +140,15 @@ def entry(result: Result) -> dict[str, Any]:
 
 def page(results: Sequence[Result], where: Mapping[str, Any]) -> str:
     """The table, and what is in it."""
-    versions = ", ".join(f"{name} {version}" for name, version in where["versions"].items())
-    told = [f"- **{name}**: {meaning}" for name, meaning in (MEANINGS | COLUMNS).items()]
     return "\n".join(
         [
             "# Training inside torch\n",
-            f"{where['cpu']}, {where['cores']} cores, {where['system']}; {versions}. {where['date']}, "
+            f"{where['cpu']}, {where['cores']} cores, {where['system']}; {machine.versions(where)}. {where['date']}, "
             f"`{where['command']}`; load {where['load_before']} before and {where['load_after']} after. float32. Turns "
             "in random order in one process, medians of the turns' medians; gradients were compared first. In "
             f"parentheses, where they are a factor of {APART} apart, is the ratio of the shortest times: on a busy "
             "machine torch's threads wait for each other for milliseconds, and a median says more of the machine.\n",
-            *told,
+            explained(MEANINGS | COLUMNS),
             "",
             *lines(HEADER, [one.cells() for one in results]),
             "",

@@ -13,6 +13,7 @@ PACKAGES = {
     "numba": "",
     "ml_dtypes": "bfloat16",
     "numba-cuda": "cuda13",
+    "cuda-core": "cuda13",
     "pyyaml": "codegen",
     "jinja2": "codegen",
     "scikit-learn": "demo",
@@ -25,8 +26,8 @@ def main(arguments: Sequence[str]) -> int:
     argparse.ArgumentParser(prog="normspec doctor", description=main.__doc__).parse_args(arguments)
     print(f"normspec {version('normspec')}, Python {platform.python_version()}, {platform.platform()}\n")
     for name, extra in PACKAGES.items():
-        found = version(name)
-        print(f"{name:14} {found or f'not installed: pip install {chr(34)}normspec[{extra}]{chr(34)}'}")
+        missing = f'not installed: pip install "normspec[{extra}]"'
+        print(f"{name:14} {version(name) or missing}")
     print(f"\ncpu            {_cpu()}")
     print(f"cuda           {_cuda()}")
     return 0
@@ -42,9 +43,9 @@ def version(name: str) -> str:
 
 def _cpu() -> str:
     """Normalize something, twice: the first call may compile."""
-    import numba
     import numpy as np
 
+    from normspec.runtime.kernels.cpu.threads import allowed
     from normspec.torch import nn
 
     layer, x = nn.BatchNorm2d(8), np.random.default_rng(0).normal(size=(4, 8, 16, 16)).astype(np.float32)
@@ -55,7 +56,7 @@ def _cpu() -> str:
     ended = time.perf_counter()
     works = "works" if error < 1e-6 else f"WRONG: the output has mean {error}"
     first, second = middle - began, (ended - middle) * 1e6
-    return f"{works}; {numba.get_num_threads()} threads; first call {first:.2f} s, second {second:.0f} µs"
+    return f"{works}; {allowed()} threads; first call {first:.2f} s, second {second:.0f} µs"
 
 
 def _cuda() -> str:

@@ -26,8 +26,6 @@ TABLE = Path("out") / "kernels.md"
 CAPABILITIES = ((7, 5), (8, 0), (9, 0), (10, 0))
 CLUSTERS = (9, 0)  # the first capability that has them
 
-SPILLS: dict[str, str] = {}  # patterns of programs that may keep registers in memory, and why
-
 HEADING = """# CUDA kernels
 
 Every kernel that a call may launch, as the compiler left it for GPUs of compute capability 7.5, 8.0, 9.0 and 10.0
@@ -39,14 +37,12 @@ pairs of words (8 bytes) or single elements, `u` such pieces a thread, `t` threa
 blocks share a program.
 
 - **registers** of a thread, for each capability;
-- **spilled**: bytes of registers that a thread keeps in memory, for any of them. None may;
-- **loads**, **stores**: instructions that move packets, or pairs. But for single elements, there must be one for every
-  piece of x, in the backward pass also of dy, and of what is written;
+- **spilled**: bytes of registers that a thread keeps in memory, the most for any capability. It must be 0;
+- **loads**, **stores**: instructions that move packets or pairs. Except where single elements are moved, there must be
+  one for every piece of x, in the backward pass also of dy, and of what is written;
 - **float64**: instructions that compute in float64. Kernels of narrower dtypes have a few where a feature's statistics
   come in or go out, an addition or multiplication for each, and none for the elements;
 - **KB** of machine code.
-
-## Programs that may spill
 """
 
 WRITING = re.compile("normalize|resident|inference|evaluation|gradient|planes")  # kernels that write x's like
@@ -76,23 +72,18 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--output", type=Path, default=TABLE, help="a page with the table (%(default)s)")
     options = parser.parse_args(arguments)
     names = [name for name in programs() if not options.names or any(part in name for part in options.names)]
+    if not names:
+        parser.error(f"no program has {' or '.join(options.names)} in its name")
     found = compile_all(names, options.jobs)
     lines = list(table(found))
     print(*lines, sep="\n")
-    options.output.parent.mkdir(exist_ok=True)
-    options.output.write_text("\n".join([HEADING, *exceptions(), "\n## All programs\n", *lines, ""]), encoding="utf-8")
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text("\n".join([HEADING, *lines, ""]), encoding="utf-8")
     problems = [f"{name}: {problem}" for name in found for problem in problems_of(programs()[name], found[name])]
     for problem in problems:
         print(problem, file=sys.stderr)
     print(f"{len(found)} programs, {len(problems)} problems; written to {options.output}")
     return 1 if problems else 0
-
-
-def exceptions() -> Iterator[str]:
-    """Say which programs may keep registers in memory."""
-    yield from (f"- `{pattern}`: {reason}" for pattern, reason in SPILLS.items())
-    if not SPILLS:
-        yield "There is no exception."
 
 
 @functools.cache
@@ -138,7 +129,7 @@ def compile_one(name: str) -> list[Facts]:
 def problems_of(program: Program, found: Sequence[Facts]) -> Iterator[str]:
     """What is wrong with a program."""
     kernel, element, wide, unroll = parsed(program.name)
-    if any(one.spilled for one in found) and spills(program.name) is None:
+    if any(one.spilled for one in found):
         yield f"keeps {[one.spilled for one in found]} bytes of registers in memory"
     features = {"f32": 4, "f64": 2}.get(element, 8) if wide and kernel.startswith("columns") else 1
     for doubles in {one.doubles for one in found if element != "f64"}:
@@ -159,11 +150,6 @@ def parsed(name: str) -> tuple[str, str, bool, int]:
     kernel, element, rest = match["kernel"], match["element"], match["rest"]
     unroll = re.search(r"_u(\d+)", rest)
     return kernel, element, "elements" not in rest, int(unroll[1]) if unroll else 0
-
-
-def spills(name: str) -> str | None:
-    """Why a program may keep registers in memory, if it may."""
-    return next((reason for pattern, reason in SPILLS.items() if re.fullmatch(pattern, name)), None)
 
 
 def table(found: Found) -> Iterable[str]:

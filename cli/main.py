@@ -1,4 +1,4 @@
-"""``normspec generate | list | show | demo | doctor | conformance | warmup | bench | bench-training | bench-gpu``."""
+"""The commands: ``normspec generate``, ``list``, ``show`` and those in ``COMMANDS``."""
 
 from __future__ import annotations
 
@@ -100,11 +100,11 @@ def conformance(arguments: Sequence[str]) -> int:
     default = Path("out") / "conformance.md"
     parser.add_argument("--output", type=Path, default=default, help="Markdown page to write (%(default)s)")
     output = parser.parse_args(arguments).output
-    cells = []
+    line, cells = Line(), []
     for cell in matrix.run(load(ROOT / "specs")):
         cells.append(cell)
-        if sys.stderr.isatty():
-            print(f"\r{cell.row} {cell.clause:<20}", end="\r", file=sys.stderr, flush=True)
+        line(f"{cell.row}: {cell.clause}")
+    line.done()
     print(matrix.table(cells))
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(matrix.page(cells), encoding="utf-8")

@@ -20,7 +20,7 @@ def of_call(one: Class) -> str:
     return _indented(
         _sections(
             [
-                ("", [*_fill(one.call_doc)]),
+                ("", _fill(one.call_doc)),
                 ("Parameters", [f"{one.input} : array of shape {one.shapes}", *_fill(one.shape or "", 4)]),
                 ("Returns", ["array", *_fill(one.call_returns, 4)]),
             ]
@@ -53,10 +53,11 @@ def _class(one: Class) -> Iterator[tuple[str, list[str]]]:
     for paragraph in one.paragraphs:
         yield "", _fill(paragraph)
     yield "", _fill(f"Supertypes: {', '.join(one.supertypes)}.")
-    yield "Parameters", _parameters(one.arguments, constraint=one.constraint)
+    yield "Parameters", _parameters(one.arguments, one.constraint)
     yield "Shape", [*_fill(f"Input: {one.shapes}. Output: {one.output}."), *_fill(one.shape or "")]
     state = [line for kept in one.state for line in _entry(f"{kept.name} : {kept.type}", kept.doc, _state_facts(kept))]
-    yield "Attributes", [*_parameters(one.attributes, short=True), *state]
+    given = [line for each in one.attributes for line in _entry(f"{each.name} : {each.type}", each.attribute_doc)]
+    yield "Attributes", [*given, *state]
     keys = (f"``{kept.name}`` ({kept.kind})" for kept in one.state)
     yield "State", _fill("The state dict has, in this order: " + ", ".join(keys) + ".")
     yield "Raises", _raises(one.raises)
@@ -80,20 +81,13 @@ def _state_facts(kept: Kept) -> str:
     return f"Shape ({', '.join(kept.shape)}), {kept.dtype_doc}, initially {kept.init}.{never}"
 
 
-def _parameters(
-    arguments: Iterable[Argument], short: bool = False, constraint: Callable[[Argument], str] = lambda _: ""
-) -> list[str]:
+def _parameters(arguments: Iterable[Argument], constraint: Callable[[Argument], str] = lambda _: "") -> list[str]:
     lines = []
     for one in arguments:
-        head = f"{one.name} : {one.type}"
-        if short:
-            lines += _entry(head, one.attribute_doc)
-            continue
-        if one.default is not None:
-            head += f", default {one.default}"
+        default = f", default {one.default}" if one.default is not None else ""
         spelled = f" Also spelled ``{one.twin}``." if one.twin else ""
         must = f"Must be {constraint(one)}." if constraint(one) else ""
-        lines += _entry(head, one.doc + spelled, must)
+        lines += _entry(f"{one.name} : {one.type}{default}", one.doc + spelled, must)
     return lines
 
 

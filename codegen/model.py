@@ -58,7 +58,7 @@ class Binding:
 
     @property
     def source(self) -> str:
-        return self.argument or (quoted(self.value) if isinstance(self.value, str) else repr(self.value))
+        return self.argument or literal(self.value)
 
 
 @dataclass(frozen=True)
@@ -360,12 +360,14 @@ class Dialect:
         return sorted((named | parents) - {""})
 
 
-def quoted(text: str) -> str:
-    """A string as source, in the quotes that a formatter would choose: those that need fewer escapes."""
-    literal = json.dumps(text, ensure_ascii=False)
-    if text.count('"') > text.count("'"):
-        return "'" + literal[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
-    return literal
+def literal(value: object) -> str:
+    """A value as source; a string in the quotes that a formatter would choose: those that need fewer escapes."""
+    if not isinstance(value, str):
+        return repr(value)
+    text = json.dumps(value, ensure_ascii=False)
+    if value.count('"') > value.count("'"):
+        return "'" + text[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
+    return text
 
 
 def imports(dialect: str, types: Iterable[str]) -> dict[str, list[str]]:

@@ -17,6 +17,8 @@ ANCESTOR = "torch"  # the dialect that the others are compared with
 
 LINE = 88  # what fits on a page without scrolling
 
+Files = Iterator[tuple[str, str]]  # paths and texts
+
 
 class Inherited(NamedTuple):
     """A method, and the supertype that has it."""
@@ -134,9 +136,6 @@ def render(pages: jinja2.Environment, dialects: Sequence[Dialect], sources: Mapp
     tables = compare.tables([one.dialect for one, _ in columns])
     yield "spellings.md", pages.get_template("spellings.md.j2").render(columns=columns, **tables)
     yield "statistics.md", pages.get_template("statistics.md.j2").render(columns=columns)
-
-
-Files = Iterator[tuple[str, str]]
 
 
 def _of_dialect(

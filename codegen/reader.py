@@ -32,7 +32,7 @@ class _Yaml(yaml.SafeLoader):
 for _tag, _pattern, _first in (
     ("bool", r"true|false", "tf"),
     ("null", r"null", "n"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
     ("float", r"[-+]?[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?", "-+0123456789"),
 ):
     _Yaml.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
@@ -51,7 +51,7 @@ class Reader:
         try:
             loader = _Yaml(path.read_text(encoding="utf-8"))
             node = loader.get_single_node()
-        except (UnicodeDecodeError, yaml.YAMLError) as error:
+        except (RecursionError, UnicodeDecodeError, yaml.YAMLError) as error:
             line, problem = _broken(error)
             self.complain(f"{file}:{line}", problem)
             return None
@@ -95,9 +95,10 @@ class _Document:
             return None
         try:
             value = self.loader.construct_object(node)
-        except (ValueError, yaml.YAMLError):
+        except (AttributeError, LookupError, ValueError, yaml.YAMLError):  # a tag that does not fit the word
             self._complain(node, f"expected {_noun(kind)}, found {node.value!r}")
             return None
+        self._check_written(node)
         choices = [word for one in _members(kind) for word in typing.get_args(one)]  # those of a Literal
         if choices and value not in choices and value is not None:
             self._complain(node, f"{value!r} is not one of {', '.join(choices)}{hint(value, choices)}")
@@ -135,7 +136,14 @@ class _Document:
             if key.value in seen:
                 self._complain(key, f"{key.value!r} is given twice")
             seen.add(key.value)
+            self._check_written(key)
             yield key, value
+
+    def _check_written(self, node: yaml.ScalarNode) -> None:
+        """An escape can spell what no text file has, and what Python source must not have."""
+        found = self.loader.NON_PRINTABLE.search(node.value)
+        if found:
+            self._complain(node, f"the character {found[0]!r} cannot be written to a file")
 
     def _complain(self, node: yaml.Node, problem: str) -> None:
         self.reader.complain(self._where(node), problem)

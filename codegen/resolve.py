@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from .model import Argument, Binding, Callable_, Class, Condition, Deviation, Dialect, Example, Kept, Trait, quoted
+from .model import Argument, Binding, Callable_, Class, Condition, Deviation, Dialect, Example, Kept, Trait, literal
 from .reader import Reader, hint
 from .schema import (
     ArgumentSpec,
@@ -55,6 +55,8 @@ def load(specs: Path) -> tuple[Dialect, ...]:
     }
     if not dialects:
         reader.complain(f"{specs.name}:1", "there is no dialect here: no folder with a dialect.yaml")
+    if specs / "operators" / "module.yaml" not in operators:
+        reader.complain(f"{specs.name}:1", "there is no operators/module.yaml, which says what a module is")
     reader.finish()  # what follows may rely on every spec having its shape
     known = {}
     for path, operator in operators.items():
@@ -87,17 +89,28 @@ def _named_after(reader: Reader, file: str, name: str, where: str) -> None:
         reader.complain(where, f"{name!r} is no Python identifier")
 
 
-def _check_operator(reader: Reader, operator: OperatorSpec) -> None:
-    for name, parameter in operator.parameters.items():
+def _check_name(reader: Reader, name: str, where: str) -> None:
+    if not legal(name) or name in _RESERVED or name.startswith("__"):
+        reader.complain(where, f"{name!r} cannot be a name in Python")
+
+
+def _check_parameters(reader: Reader, parameters: Mapping[str, ParameterSpec]) -> None:
+    for name, parameter in parameters.items():
+        _check_name(reader, name, parameter.where)
         _check_type(reader, name, parameter.type, parameter.where)
-    for function in operator.functions.values():
-        for name, parameter in function.parameters.items():
-            _check_type(reader, name, parameter.type, parameter.where)
+
+
+def _check_operator(reader: Reader, operator: OperatorSpec) -> None:
+    _check_parameters(reader, operator.parameters)
+    for called, function in operator.functions.items():
+        _check_name(reader, called, function.where)
+        _check_parameters(reader, function.parameters)
         for name in function.raises:
             if name not in operator.conditions:
                 problem = f"a function raises {name!r}, which is no condition"
                 reader.complain(function.where, problem + hint(name, operator.conditions))
     for name, state in operator.state.items():
+        _check_name(reader, name, state.where)
         for word in (*state.when, *state.shape):
             if word not in operator.parameters:
                 reader.complain(
@@ -209,6 +222,9 @@ class _Resolver:
         named: list[Argument | Kept | Callable_] = [*attributes, *own]
         names = [name for one in named for name in (one.name, one.twin) if name]
         self._check_shadows([*MODULE_NAMES, *names], spelled.where)
+        for name in names:
+            if name.startswith("_"):
+                self._complain(spelled.where, f"{name!r} begins with an underscore, as names of the runtime do")
         equation = operator.equation or ""
         placeholders = _placeholders(equation, self.reader, operator.where)
         spoken = {one.canonical: one.name for one in arguments} | {one.canonical: one.name for one in state}
@@ -251,7 +267,7 @@ class _Resolver:
         state = []
         spoken = {one.binds: name for name, one in spelled.parameters.items()}
         for name, kept in spelled.state.items():
-            self._identifier(name, kept.where)
+            _check_name(self.reader, name, kept.where)
             meaning = operator.state.get(kept.keeps)
             if meaning is None:
                 self._complain(
@@ -299,11 +315,12 @@ class _Resolver:
         if spelled.fixed.get("update_rate", 0) is None:
             self._complain(spelled.where, f"'update_rate' {needs}")
         for name, spec in spelled.parameters.items():
-            if spec.binds == "update_rate" and "None" in (spec.type or operator.parameters["update_rate"].type):
+            meaning = operator.parameters.get(spec.binds)
+            if spec.binds == "update_rate" and meaning and "None" in (spec.type or meaning.type):
                 self._complain(spec.where, f"{name!r} {needs}")
 
     def _callable(self, name: str, spec: CallableSpec) -> Callable_:
-        self._identifier(name, spec.where)
+        _check_name(self.reader, name, spec.where)
         operator, _, function = spec.does.rpartition(".")
         functions = self.operators[operator].functions if operator in self.operators else {}
         meaning = functions.get(function)
@@ -338,7 +355,7 @@ class _Resolver:
         arguments = []
         optional = ""
         for name, spec in spoken.items():
-            self._identifier(name, spec.where)
+            _check_name(self.reader, name, spec.where)
             meaning = canonical.get(spec.binds)
             if meaning is None:
                 continue  # _bindings complains of it
@@ -436,7 +453,7 @@ class _Resolver:
     def _check_exceptions(self) -> None:
         earlier: list[str] = []
         for name, base in self.spec.exceptions.items():
-            self._identifier(name, self.spec.where)
+            _check_name(self.reader, name, self.spec.where)
             self._check_exception(base, self.spec.where, earlier)
             earlier.append(name)
 
@@ -448,7 +465,7 @@ class _Resolver:
     def _check_traits(self) -> None:
         earlier = ["Module"]
         for name, trait in self.spec.traits.items():
-            self._identifier(name, trait.where)
+            _check_name(self.reader, name, trait.where)
             if not trait.extends:
                 self._complain(trait.where, f"{name!r} extends nothing")
             for other in trait.extends:
@@ -521,10 +538,6 @@ class _Resolver:
             Deviation(one.about, one.clause, one.original, one.here, one.document, one.prints) for one in deviations
         )
 
-    def _identifier(self, name: str, where: str) -> None:
-        if not legal(name) or name in _RESERVED or name.startswith("__"):
-            self._complain(where, f"{name!r} cannot be a name in Python")
-
     def _twin(self, name: str) -> str | None:
         return snake(name) if self.spec.twins and name != name.lower() and not name[0].isupper() else None
 
@@ -551,8 +564,4 @@ def _placeholders(text: str, reader: Reader, where: str) -> list[str]:
 
 def _source(value: Default, type_: str) -> str:
     """A default as source text; a dtype stands under its own name."""
-    return str(value) if value in DTYPES and "dtype" in type_.lower() else _literal(value)
-
-
-def _literal(value: object) -> str:
-    return quoted(value) if isinstance(value, str) else repr(value)
+    return str(value) if value in DTYPES and "dtype" in type_.lower() else literal(value)

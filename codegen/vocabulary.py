@@ -42,22 +42,10 @@ TYPES: dict[str, tuple[str, str]] = {
     "Module": ("Module", "DIALECT._module"),
 }
 
-# Names that the runtime's modules have: a dialect cannot give them to anything else.
+# Names that the runtime's modules have, beside those with an underscore: a dialect cannot give them to anything else.
 MODULE_NAMES = (
     *("accepts", "compute", "dialect", "extra_repr", "forward", "kept_dtype", "names", "parameter_type", "state"),
-    *(
-        "tensor_type",
-        "training",
-        "_buffers",
-        "_build",
-        "_fail",
-        "_get",
-        "_initial",
-        "_lock",
-        "_place",
-        "_set",
-        "_shifted",
-    ),
+    *("tensor_type", "training"),
 )
 # Names that every generated package has.
 OWN_NAMES = (
@@ -103,17 +91,17 @@ def snake(name: str) -> str:
 
 def default_fits(value: object, type_: str) -> bool:
     """Whether a default is of a type; a dtype is given by its name."""
-    members = [word.strip() for word in type_.split("|")]
-    return any(
-        value is None
-        if member == "None"
-        else value in DTYPES
-        if member in ("dtype", "DTypeLike")
-        else value in ("cpu", "cuda")
-        if member in ("device", "DeviceLike")
-        else type(value).__name__ == member and not (isinstance(value, float) and not math.isfinite(value))
-        for member in members
-    )
+    return any(_fits(value, member.strip()) for member in type_.split("|"))
+
+
+def _fits(value: object, word: str) -> bool:
+    if word == "None":
+        return value is None
+    if word in ("dtype", "DTypeLike"):
+        return value in DTYPES
+    if word in ("device", "DeviceLike"):
+        return value in ("cpu", "cuda")
+    return type(value).__name__ == word and (not isinstance(value, float) or math.isfinite(value))
 
 
 # What conformance is checked of, one column of the matrix each; a deviation names the one that it is about.

@@ -87,7 +87,7 @@ class Case:
             tensor = getattr(module, state.name)
             kept[state.canonical] = None if tensor is None else tensor.numpy().astype(np.float64)
         return Oracle(
-            features=SIZES["C"],
+            features=canonical["features"],
             epsilon=canonical["epsilon"],
             update_rate=canonical["update_rate"],
             learns=canonical["learns"],

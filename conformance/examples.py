@@ -23,9 +23,7 @@ def execute(code: str, names: dict[str, Any], where: str) -> Iterator[tuple[str,
         printed = io.StringIO()
         if not all(line.startswith("#") or not line for line in source.splitlines()):
             with contextlib.redirect_stdout(printed):
-                exec(
-                    compile(source, where, "single"), names
-                )  # our own specs, not a user's: examples are what is tested
+                exec(compile(source, where, "single"), names)  # of our own specs: examples are what is tested
         yield source, shown, _trimmed(printed.getvalue())
 
 

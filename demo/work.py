@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from normspec.codegen.model import Class, Dialect
 from normspec.conformance.cases import Case
-from normspec.conformance.oracle import Oracle
 
 from .data import Data, Floats
 
@@ -26,9 +25,8 @@ class Run:
     """One class at work on one data set, and what came of it."""
 
     case: Case
-    call: str
+    arguments: dict[str, Any]
     module: Any
-    learns: bool
     training: list[float] = field(default_factory=list)  # seconds a call
     evaluation: list[float] = field(default_factory=list)
     means: list[npt.NDArray[Any]] = field(default_factory=list)  # running, after each step
@@ -40,6 +38,15 @@ class Run:
     @property
     def name(self) -> str:
         return self.case.one.qualified
+
+    @property
+    def call(self) -> str:
+        """How the module was made."""
+        return f"{self.case.one.name}({', '.join(f'{name}={value!r}' for name, value in self.arguments.items())})"
+
+    @property
+    def learns(self) -> bool:
+        return bool(self.case.canonical(self.arguments)["learns"])
 
     def state(self, canonical: str) -> Any:
         """A tensor that the module keeps, whatever its dialect calls it."""
@@ -84,16 +91,14 @@ def start(dialect: Dialect, one: Class, data: Data) -> Run:
     """A module in the words of its dialect, as the others are in theirs."""
     case = Case(dialect, one)
     settings = {"features": data.features, **SETTINGS}
-    spoken = {name: value for name, value in settings.items() if case.spoken(name)}
-    arguments = {str(case.spoken(name)): value for name, value in spoken.items()}
-    call = f"{one.name}({', '.join(f'{name}={value!r}' for name, value in arguments.items())})"
-    return Run(case, call, case.cls(**arguments), case.canonical(arguments)["learns"])
+    arguments = {spoken: value for name, value in settings.items() if (spoken := case.spoken(name))}
+    return Run(case, arguments, case.cls(**arguments))
 
 
 def work(data: Data, runs: tuple[Run, ...], progress: Progress) -> Result:
     """Train all that can be, on the same batches at the same time; the others are given what the first learned."""
     learners = [run for run in runs if run.learns]
-    reference = oracle(learners[0])
+    reference = learners[0].case.oracle(learners[0].module, **learners[0].arguments)
     title = f"{data.name} {tuple(data.whole.shape)}"
     for run in learners:
         run.case.set_mode(run.module, True)
@@ -112,22 +117,6 @@ def work(data: Data, runs: tuple[Run, ...], progress: Progress) -> Result:
     for run in runs:
         run.compare(run.output, learners[0].output, expected)
     return Result(data, runs, batch)
-
-
-def oracle(run: Run) -> Oracle:
-    """The reference, untrained as the module is."""
-    start = {one.canonical: getattr(run.module, one.name).numpy().astype(np.float64) for one in run.case.one.state}
-    return Oracle(
-        features=len(start["mean"]),
-        epsilon=SETTINGS["epsilon"],
-        update_rate=SETTINGS["update_rate"],
-        learns=True,
-        unbiased=True,
-        scale=start["scale"],
-        shift=start["shift"],
-        mean=start["mean"],
-        variance=start["variance"],
-    )
 
 
 def train(learners: Sequence[Run], batch: Floats, expected: npt.NDArray[np.float64]) -> None:

@@ -1,8 +1,8 @@
 """Batch normalization as functions of arrays, in canonical words.
 
 Arrays are NumPy's, tensors of any dialect, or any that DLPack or a GPU's array interface shares; results are of the
-library, and on the device, of what was given. No input is written to but ``out`` and, in
-training, the running statistics.
+library, and on the device, of what was given. No input is written to but ``out`` and, in training, the running
+statistics.
 
 Normalization is ``y = (x - mean) / sqrt(variance + epsilon) * scale + shift`` for each index of the feature ``axis``:
 Ioffe and Szegedy, "Batch Normalization", 2015, https://arxiv.org/abs/1502.03167. Statistics are taken in float64, and
@@ -103,9 +103,9 @@ def batch_norm(
     axis : int, default 1
         The feature axis.
     mask : array of bool, default None
-        True where a value counts, of a shape that broadcasts to that of ``x``, or does so but for lacking ``axis``.
+        True where a value counts, of a shape that broadcasts to that of ``x``, with ``axis`` or without it.
         Only what counts is in the statistics, with exact counts; everything is normalized by them. A feature of which
-        nothing counts becomes its shift and updates nothing. Without effect in evaluation.
+        nothing counts becomes its shift, where it is finite, and updates nothing. Without effect in evaluation.
     out : array like x, default None
         Where to write the output. In evaluation it may be ``x`` itself, which is then overwritten.
 
@@ -233,7 +233,7 @@ def batch_stats(x: Any, *, axis: int = 1, mask: Any = None) -> Statistics:
     axis : int, default 1
         The feature axis.
     mask : array of bool, default None
-        True where a value counts, of a shape that broadcasts to that of ``x``, or does so but for lacking ``axis``.
+        True where a value counts, of a shape that broadcasts to that of ``x``, with ``axis`` or without it.
 
     Returns
     -------

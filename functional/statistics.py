@@ -72,4 +72,4 @@ def merged(one: Moments, other: Moments) -> Moments:
 def moved(running: Vector, batch: Vector, count: Vector, rate: float) -> Vector:
     """A running statistic moved towards that of a batch, in float64; left alone where there were no values."""
     wide = running.astype(np.float64)
-    return np.where(count > 0, wide + rate * (batch - wide), wide)
+    return np.where(count > 0, (1 - rate) * wide + rate * batch, wide)

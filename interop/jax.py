@@ -24,6 +24,7 @@ from normspec.runtime.dtypes import FLOATING, at_least_float32
 __all__ = ["batch_norm"]
 
 Array = Any  # jax.Array, or a tracer of one
+EXPECTED = f"{', '.join(FLOATING[:-1])} or {FLOATING[-1]}"
 
 
 class Options(NamedTuple):
@@ -65,7 +66,7 @@ def batch_norm(
     training : bool
         Whether to normalize by the statistics of this batch and move the running ones towards them. Static.
     update_rate : float or jax.Array, default 0.1
-        Weight of this batch in the running statistics: Flax's ``momentum`` is one less this.
+        Weight of this batch in the running statistics: Flax's ``momentum`` is one minus this.
     epsilon : float, default 1e-5
         Added to the variance. Static.
     axis : int, default -1
@@ -83,7 +84,7 @@ def batch_norm(
     Raises
     ------
     TypeError
-        ``x`` is not floating-point.
+        ``x`` or a vector is no floating-point array.
     ValueError
         A vector is missing or of another length than the feature axis, or ``epsilon`` or ``axis`` does not fit.
     """
@@ -101,19 +102,24 @@ def batch_norm(
 
 def _moved(old: Array, new: Array, rate: float | Array) -> Array:
     old, new, rate = map(jax.lax.stop_gradient, (jnp.asarray(old), new, rate))
-    return (old + rate * (new - old)).astype(old.dtype)
+    wide = old.astype(jnp.promote_types(old.dtype, new.dtype))
+    return ((1 - rate) * wide + rate * new).astype(old.dtype)
 
 
 def _checked(x: Array, vectors: dict[str, Any], axis: int, epsilon: float, training: bool) -> Options:
     if x.dtype.name not in FLOATING:
-        raise TypeError(f"batch_norm: x: expected {', '.join(FLOATING[:-1])} or {FLOATING[-1]}, found {x.dtype.name}")
+        raise TypeError(f"batch_norm: x: expected {EXPECTED}, found {x.dtype.name}")
     if not -x.ndim <= axis < x.ndim:
         raise ValueError(f"batch_norm: axis: expected an axis of an array of shape {x.shape}, found {axis}")
     if not (epsilon > 0 or (epsilon == 0 and not training)):
-        raise ValueError(f"batch_norm: epsilon: expected a number above zero, found {epsilon!r}")
+        wanted = "above zero" if training else "of at least zero"
+        raise ValueError(f"batch_norm: epsilon: expected a number {wanted}, found {epsilon!r}")
     for name, vector in vectors.items():
         if vector is not None and np.shape(vector) != (x.shape[axis],):
             raise ValueError(f"batch_norm: {name}: expected shape {(x.shape[axis],)}, found {np.shape(vector)}")
+        if vector is not None and str(getattr(vector, "dtype", None)) not in FLOATING:
+            found = f"elements of {vector.dtype}" if hasattr(vector, "dtype") else type(vector).__name__
+            raise TypeError(f"batch_norm: {name}: expected an array of {EXPECTED}, found {found}")
     for name, other in ("mean", "variance"), ("variance", "mean"):
         if vectors[name] is None and (not training or vectors[other] is not None):
             raise ValueError(f"batch_norm: {name}: expected running statistics, found None")

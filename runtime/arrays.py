@@ -17,9 +17,8 @@ from .tensor import Tensor, dtype_name
 
 WIDE = ("float32", "float64")
 Shape = tuple[int, ...]
-Order = tuple[
-    Shape, tuple[int, int, int]
-]  # axes, and the lengths of those outside, of the features, and of those inside
+# Axes, and the lengths of those outside, of the features, and of those inside.
+Order = tuple[Shape, tuple[int, int, int]]
 
 
 class Source(NamedTuple):
@@ -88,11 +87,12 @@ def feature_views(x: npt.NDArray[Any], axis: int, out: npt.NDArray[Any] | None =
 
 def feature_order(x: npt.NDArray[Any], axis: int) -> Order:
     """The axes in the order of memory, but ``axis`` between those outside and inside it; and the three's lengths."""
-    return _order(x.shape, x.strides, axis)
+    return memory_order(x.shape, x.strides, axis)
 
 
 @lru_cache(maxsize=1024)
-def _order(shape: Shape, strides: Shape, axis: int) -> Order:
+def memory_order(shape: Shape, strides: Shape, axis: int) -> Order:
+    """The same by lengths and strides, whatever their unit."""
     axis %= len(shape)
     others = sorted((one for one in range(len(shape)) if one != axis), key=lambda one: -abs(strides[one]))
     outer = [one for one in others if abs(strides[one]) >= abs(strides[axis])]

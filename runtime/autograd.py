@@ -130,7 +130,7 @@ class Variable:
 
 def grad(
     outputs: VariableT,
-    inputs: Sequence[VariableT],
+    inputs: VariableT | Sequence[VariableT],
     gradient: object = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
@@ -141,7 +141,7 @@ def grad(
     ----------
     outputs : Tensor
         What is differentiated.
-    inputs : sequence of Tensor
+    inputs : Tensor or sequence of Tensor
         Those with respect to which it is; zeros are the gradient of one that ``outputs`` does not depend on.
     gradient, retain_graph, create_graph
         As for ``Tensor.backward``.
@@ -156,6 +156,7 @@ def grad(
     RuntimeError, ValueError
         As for ``Tensor.backward``; or no gradient is wanted of an input.
     """
+    inputs = [inputs] if isinstance(inputs, Variable) else inputs
     if not all(one.requires_grad for one in inputs):
         raise RuntimeError("grad: inputs: expected tensors that require gradients, found one that does not")
     start = _start(cast("Tensor", outputs), "grad", gradient)

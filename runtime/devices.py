@@ -27,6 +27,7 @@ def name(kind: str, index: int) -> str:
     return kind if kind == "cpu" else f"{kind}:{index}"
 
 
+@cache
 def cuda() -> Any:
     """The CUDA backend, if CUDA works here.
 
@@ -35,11 +36,6 @@ def cuda() -> Any:
     RuntimeError
         It does not; the message says what is missing and how to get it.
     """
-    return _cuda()
-
-
-@cache
-def _cuda() -> Any:
     from .kernels import cuda as backend
 
     backend.require()

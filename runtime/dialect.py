@@ -51,6 +51,8 @@ class TensorPrinting:
     """The text of a parameter, with {tensor}."""
     numbers: Literal["fixed", "adaptive"] = "fixed"
     """Four decimals always, or as few as the values need and exponents where they help."""
+    lines: Literal["text", "columns"] = "text"
+    """Whether lines are as full of text as they can be, or of numbers as if all had the width of the widest."""
     threshold: int = 1000
     """More elements than this are abbreviated to three at each end of an axis."""
     plain_dtypes: tuple[str, ...] = ("float32",)

@@ -19,7 +19,7 @@ HALF = ("float16", "bfloat16")
 class DType:
     """An element type.
 
-    Two element types are equal if their names are, whatever their dialects; so are a NumPy dtype and its like.
+    Two element types are equal if their names are, whatever their dialects; so is the NumPy dtype of that name.
 
     Parameters
     ----------
@@ -39,15 +39,15 @@ class DType:
         Raises
         ------
         TypeError
-            It stands for none.
+            It stands for no element type.
         """
         if isinstance(value, DType):
             return cls(value.name)
-        if value == "bfloat16":
+        if isinstance(value, str) and value == "bfloat16":
             return cls("bfloat16")
         try:
             return cls(np.dtype(value).name)
-        except TypeError:
+        except (TypeError, ValueError):
             raise TypeError(f"dtype: expected an element type such as 'float32', found {value!r}") from None
 
     @property

@@ -134,5 +134,5 @@ def empty_like(x: Array) -> Array:
 
 
 def empty_cache() -> None:
-    """Give memory kept for the outputs of later calls back to the system: at most 512 MiB, no array's own."""
+    """Give the memory that is kept for outputs of later calls back to the system; arrays in use keep theirs."""
     _pool.clear()

@@ -47,7 +47,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     Raises
     ------
     TypeError
-        The data are no numbers.
+        The data are not numbers.
     ValueError, RuntimeError
         There is no such device, or it does not work here.
     """
@@ -56,6 +56,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     dtype_type: ClassVar[type[DType]] = DType
     plain: ClassVar[type[Tensor]]  # this class, or for parameters the class of what is computed from them
     learned: ClassVar[bool] = False
+    __hash__ = object.__hash__  # by identity, for sets and dicts of parameters; == is of elements
 
     def __init_subclass__(cls) -> None:
         if not cls.learned:
@@ -179,7 +180,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     def sum(
         self, axis: int | Sequence[int] | None = None, dtype: None = None, out: None = None, keepdims: bool = False
     ) -> Any:
-        """The sum over axes, all by default, added up in float64; ``dtype`` and ``out`` are NumPy's, and None."""
+        """The sum over axes, all by default, added up in float64; NumPy passes ``dtype`` and ``out``, as None."""
         if dtype is not None or out is not None:
             raise TypeError("sum: dtype and out: expected None, found something else")
         axes = _axes(axis, self.ndim)
@@ -194,7 +195,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     def mean(
         self, axis: int | Sequence[int] | None = None, dtype: None = None, out: None = None, keepdims: bool = False
     ) -> Any:
-        """The mean over axes, all by default, added up in float64; ``dtype`` and ``out`` are NumPy's, and None."""
+        """The mean over axes, all by default, added up in float64; NumPy passes ``dtype`` and ``out``, as None."""
         count = math.prod(self.shape[one] for one in _axes(axis, self.ndim))
         return self.sum(axis, dtype, out, keepdims) / count
 
@@ -232,6 +233,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
         return self.numpy().__dlpack_device__()
 
     def __getitem__(self, index: Any) -> Any:
+        index = tuple(map(_index, index)) if isinstance(index, tuple) else _index(index)
         result = self.plain(self.numpy()[index], device=self.device)
         if not autograd.needed(self):
             return result
@@ -277,6 +279,10 @@ ArrayT = TypeVar("ArrayT")
 
 def _axes(axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
     return tuple(range(rank)) if axis is None else normalize_axis_tuple(axis, rank)
+
+
+def _index(one: Any) -> Any:
+    return one.numpy() if isinstance(one, Tensor) else one
 
 
 def _scattered(values: Tensor, index: Any, shape: tuple[int, ...]) -> Any:

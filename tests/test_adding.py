@@ -24,8 +24,9 @@ from normspec.codegen.resolve import load
 from normspec.conformance import matrix
 from normspec.conformance.examples import run
 run((folder / "examples.txt").read_text(encoding="utf-8"), {}, "docs/adding.md")
-rows = [row for row in matrix.rows(load(folder / "specs")) if row.name in ("torch.nn.BatchNorm", "mini.Norm")]
-assert len(rows) == 2
+added = ("torch.nn.BatchNorm", "mini.Norm", "mini.Scale")
+rows = [row for row in matrix.rows(load(folder / "specs")) if row.name in added]
+assert len(rows) == 3
 for row in rows:
     for clause in matrix.CLAUSES:
         cell = matrix.cell(row, clause)
@@ -61,6 +62,8 @@ def test_what_the_page_adds_works(tmp_path, capsys):
     assert done.returncode == 0, done.stderr
     assert "torch.nn.BatchNorm output deviation" in done.stdout
     assert "mini.Norm output passed" in done.stdout
+    assert "mini.Scale output omitted" in done.stdout
+    assert "mini.Scale state_dict passed" in done.stdout
     page = (tmp_path / "generated" / "docs" / "mini" / "Norm.md").read_text(encoding="utf-8")
     assert "channels must be an int, not {type}" in page
 

@@ -125,6 +125,12 @@ class TestFunctions:
             weight = RANDOM.normal(size=np.shape(function(*map(torch.Tensor, arrays))))
         first_and_second(lambda *given: ((function(*given) + 1) ** 2 * weight).sum(), arrays)
 
+    def test_indices_may_be_tensors(self):
+        x = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]], requires_grad=True)
+        x[torch.tensor([0, 0, 2])].sum().backward()
+        x[torch.tensor([False, True, False]), 1].sum().backward()
+        assert x.grad.tolist() == [[2.0, 2.0], [0.0, 1.0], [1.0, 1.0]]
+
     def test_powers_at_zero(self):
         for power, slope in ((0, 0.0), (1, 1.0), (2, 0.0)):
             x = torch.tensor([0.0], requires_grad=True)
@@ -242,6 +248,11 @@ class TestTape:
         inner, outer = autograd.grad(y * y, [y, x])
         assert (inner.item(), outer.item()) == (18.0, 108.0)
         assert x.grad is None
+
+    def test_one_tensor_is_an_input_and_not_its_rows(self):
+        x = torch.tensor([1.0, 2.0], requires_grad=True)
+        (found,) = autograd.grad((x * x).sum(), x)
+        assert found.tolist() == [2.0, 4.0]
 
     def test_a_gradient_may_be_differentiated_in_the_place_of_the_start_too(self):
         x, start = leaves([B, B])

@@ -171,6 +171,21 @@ CHANGES = {
 }
 
 
+@pytest.mark.parametrize(("name", "value"), [("eps", None), ("eps", [1e-5]), ("momentum", "0.1"), ("momentum", [0.1])])
+def test_what_is_no_number_may_be_assigned_but_not_used(name, value):
+    bn = torch.nn.BatchNorm1d(3)
+    setattr(bn, name, value)
+    with pytest.raises(TypeError, match=f"BatchNorm1d: {name}: expected float"):
+        bn(np.eye(3, dtype=np.float32))
+    assert int(bn.num_batches_tracked) == 0
+
+
+@pytest.mark.parametrize("value", [None, "1e-5", 1j])
+def test_an_epsilon_of_the_function_that_is_no_number_is_refused(value):
+    with pytest.raises(TypeError, match="batch_norm: eps: expected float, found "):
+        torch.nn.functional.batch_norm(np.eye(3, dtype=np.float32), None, None, training=True, eps=value)
+
+
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("training", [True, False])
 def test_a_change_shows_in_the_next_call(at_length, change, training):

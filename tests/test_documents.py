@@ -163,6 +163,13 @@ def test_the_worked_example_of_contributing(tmp_path):
     assert told.strip() in str(error.value).splitlines()
 
 
+def test_the_list_of_decisions_has_their_titles():
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"^(\d+\. )\[(.+)\]\((.+)\)$", (folder / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    heads = {path.name: path.read_text(encoding="utf-8").partition("\n")[0] for path in folder.glob("0*.md")}
+    assert {name: f"# {number}{title}" for number, title, name in listed} == heads
+
+
 def test_the_folders_of_the_readme_are_those_that_there_are():
     ((_, tree),) = blocks(README, "text")
     listed = re.findall(r"(?:^|/ )(\w+)(?=/)", tree, re.MULTILINE)

@@ -173,6 +173,11 @@ class TestStatistics:
         assert all(one is given for one, given in zip(results, other, strict=True))
         np.testing.assert_allclose(other, (mean, variance), rtol=1e-15)
 
+    def test_statistics_that_are_replaced_keep_nothing_of_what_was(self):
+        x = 1e-9 * RANDOM.normal(size=(6, 3))
+        moved = update_running_stats(np.zeros(3), np.ones(3), batch_stats(x), update_rate=1.0)
+        np.testing.assert_allclose(moved, (x.mean(0), x.var(0, ddof=1)), rtol=1e-12)
+
 
 class TestMasks:
     @pytest.mark.parametrize(("shape", "axis"), SHAPES)

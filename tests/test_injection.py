@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import shutil
 
 import pytest
@@ -77,6 +78,26 @@ def test_an_attempt_is_refused_or_stays_text(tmp_path, file, good, bad):
             assert "PWNED" not in names | modules, name
         if name.endswith(".md"):
             assert not marked_up(source), name
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        (r"\bunbiased(?=[:,}])", '"unbiased=PWNED(), zzz"'),  # a parameter of an operator
+        (r"(?<=^  )train(?=: \{doc)|module\.train(?=,)", lambda match: f'"{match[0]}(PWNED) or f"'),  # a function
+        (r"\brecurse(?=: \{type)|(?<=(binds: |ixed: \{))recurse\b", '"recurse=PWNED, zzz"'),  # a parameter of one
+        (r"\bmean(?=: \{shape)|(?<=keeps: )mean\b", '"mean = PWNED"'),  # a tensor that an operator keeps
+    ],
+    ids=["parameter", "function", "argument", "state"],
+)
+def test_what_an_operator_names_is_a_name(tmp_path, good, bad):
+    """In every file, so that the levels agree with each other."""
+    specs = tmp_path / "specs"
+    shutil.copytree(SPECS, specs)
+    for path in specs.glob("*/*.yaml"):
+        path.write_text(re.sub(good, bad, path.read_text(), flags=re.MULTILINE))
+    with pytest.raises(SpecError, match=r"operators/\w+\.yaml:\d+: '.*' cannot be a name in Python"):
+        load(specs)
 
 
 def marked_up(page):

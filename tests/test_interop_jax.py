@@ -156,6 +156,12 @@ def test_the_update_rate_may_be_computed():
     close(spread, x.var(0), 1e-6)
 
 
+def test_statistics_that_are_replaced_keep_nothing_of_what_was():
+    x, mean, variance, *_ = given((6, 5), -1, mean=0.0)
+    _, _, moved = batch_norm(x * 1e-4, mean, variance, training=True, update_rate=1.0, unbiased=False)
+    close(moved / (x * 1e-4).var(0), np.ones(5), 1e-6)
+
+
 def test_forward_mode_is_refused():
     x = given((6, 5), -1)[0]
     with pytest.raises(TypeError, match="custom_vjp"):
@@ -175,6 +181,7 @@ MISTAKES = {
     "mean": (ValueError, (X, None, None), {"training": False}),
     "variance": (ValueError, (X, MEAN, None), {"training": True}),
     "scale": (ValueError, (X, None, None, WIDER), {"training": True}),
+    "shift": (TypeError, (X, None, None, MEAN, MEAN.astype(int)), {"training": True}),
     "epsilon": (ValueError, (X, None, None), {"training": True, "epsilon": 0}),
     "axis": (ValueError, (X, None, None), {"training": True, "axis": 2}),
 }
@@ -185,6 +192,12 @@ def test_a_mistake_is_told(argument):
     kind, positional, keywords = MISTAKES[argument]
     with pytest.raises(kind, match=f"^batch_norm: {argument}: expected .*, found "):
         batch_norm(*positional, **keywords)
+
+
+def test_an_epsilon_is_told_what_the_mode_takes():
+    for training, wanted in (True, "above zero"), (False, "of at least zero"):
+        with pytest.raises(ValueError, match=f"epsilon: expected a number {wanted}, found -1"):
+            batch_norm(X, MEAN, MEAN, training=training, epsilon=-1)
 
 
 def test_the_words_are_canonical():

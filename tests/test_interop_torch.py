@@ -180,6 +180,16 @@ def test_an_input_that_is_changed_before_backward_is_told():
         y.sum().backward()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_running_statistics_may_move_before_the_way_back(dtype):
+    module, x = ours.BatchNorm1d(3, dtype=dtype), random((4, 3), dtype).requires_grad_()
+    y = module.eval()(x)
+    module.train()(x.detach())
+    y.sum().backward()
+    close(x.grad, torch.full((4, 3), (1 + 1e-5) ** -0.5), 1e-7)
+    close(module.weight.grad, y.sum(0), 1e-6)
+
+
 def test_a_running_statistic_that_is_changed_is_told_to_autograd():
     module, scale = ours.BatchNorm1d(3), random(3).requires_grad_()
     before = (scale * module.running_mean).sum()
@@ -363,6 +373,37 @@ def test_torch_export_keeps_it_as_an_operator():
     close(exported.module()(x), theirs.eval()(x), 3e-6)
 
 
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*:DeprecationWarning")
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("graded", [True, False])
+def test_a_trace_calls_the_kernels_and_is_kept_in_a_file(training, graded):
+    _, mine = pair((6, 3, 9, 9))
+    mine.running_mean += 1
+    with torch.set_grad_enabled(graded):
+        traced = torch.jit.trace(mine.train(training), (random((6, 3, 9, 9)),), check_trace=False)
+    torch.jit.save(traced, file := io.BytesIO())
+    file.seek(0)
+    again, x = torch.jit.load(file), random((6, 3, 9, 9), seed=1)
+    mine.load_state_dict(again.state_dict())
+    expected, found = (model(x.clone().requires_grad_()) for model in (mine, again))
+    assert torch.equal(found, expected)
+    expected.square().sum().backward()
+    found.square().sum().backward()
+    assert torch.equal(again.weight.grad, mine.weight.grad)
+    for one, other in zip(again.state_dict().values(), mine.state_dict().values(), strict=True):
+        close(one, other, 1e-6)
+
+
+def test_a_mode_that_records_sees_an_operator():
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    _, mine = pair((6, 3, 9, 9))
+    recorded = make_fx(mine.eval())(random((6, 3, 9, 9)))
+    assert "normspec.batch_norm_evaluate" in recorded.code
+    x = random((6, 3, 9, 9), seed=1)
+    assert torch.equal(recorded(x), mine(x))
+
+
 def train_with_others(rank, store):
     """A process of two: ours and torch's in DistributedDataParallel, on batches of its own."""
     torch.distributed.init_process_group("gloo", f"file://{store}", rank=rank, world_size=2)
@@ -491,6 +532,7 @@ MISTAKES = {
     "no statistics": ((torch.zeros(2, 3), None, None), {}),
     "one statistic": ((torch.zeros(2, 3), torch.zeros(3), None), {"training": True}),
     "epsilon": ((torch.zeros(2, 3), None, None), {"training": True, "eps": 0.0}),
+    "no epsilon": ((torch.zeros(2, 3), None, None), {"training": True, "eps": None}),
     "momentum": ((torch.zeros(2, 3), None, None), {"training": True, "momentum": "0.1"}),
     "integer weight": ((torch.zeros(2, 3), None, None, torch.ones(3, dtype=torch.int64)), {"training": True}),
     "array": ((np.zeros((2, 3)), None, None), {"training": True}),
@@ -511,6 +553,30 @@ def test_a_mistake_is_told(name):
         ours.batch_norm(*positional, **keywords)
     assert "batch_norm: " in str(told.value)
     assert ": expected " in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("running_mean", torch.zeros(1).expand(3)),
+        ("running_var", torch.ones(1).expand(3)),
+        ("num_batches_tracked", torch.tensor(False)),
+    ],
+    ids=["mean", "variance", "counter"],
+)
+def test_a_state_that_cannot_be_written_is_refused_before_any_of_it_changes(name, value):
+    module = ours.BatchNorm1d(3)
+    setattr(module, name, value)
+    before = {key: one.clone() for key, one in module.state_dict().items()}
+    with pytest.raises(RuntimeError):
+        module(random((4, 3)))
+    for key, one in module.state_dict().items():
+        assert torch.equal(one, before[key]), key
+
+
+def test_an_array_is_no_vector():
+    with pytest.raises(AttributeError, match="weight: expected a torch tensor, found ndarray"):
+        ours.batch_norm(torch.zeros(2, 3), None, None, np.ones(3), training=True)
 
 
 def test_a_step_that_fails_has_not_been_counted():

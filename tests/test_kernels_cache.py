@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from normspec.runtime.kernels import files
 from normspec.runtime.kernels.cpu import cache, kernels
 
 MODULE = """
@@ -142,3 +143,15 @@ def test_nobody_else_is_told_unless_they_log(process):
     assert told(start("int"))[1] == ""
     log = "import logging; logging.basicConfig(level=logging.INFO)\n"
     assert "INFO:normspec:compiling kernels" in told(start("float", before=log))[1]
+
+
+@pytest.mark.parametrize("variable", [None, "cache"])
+def test_without_a_home_nothing_is_kept_in_or_loaded_from_the_working_folder(variable, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for a user whom the system does not know
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False) if variable is None else monkeypatch.setenv(name, variable)
+    with pytest.raises(NotADirectoryError if os.name == "posix" else OSError):
+        files.write(files.users() / "code", b"1")
+    assert files.read(files.users() / "code") is None
+    assert not list(tmp_path.iterdir())

@@ -61,6 +61,14 @@ def test_a_kernel_is_compiled(capsys, tmp_path, monkeypatch):
     assert page.endswith(printed[: printed.rindex("\n1 programs, 0 problems")] + "\n")
 
 
+def test_a_name_that_no_program_has_is_refused(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        kernels.main(["residant", "colums"])
+    assert "no program has residant or colums in its name" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_page_has_every_program():
     """Registers are the compiler's, and change with it; names are ours."""
     page = (Path(__file__).parents[1] / "docs" / "kernels.md").read_text(encoding="utf-8")

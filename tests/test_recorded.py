@@ -65,8 +65,8 @@ class Adapter:
         return getattr(ours, name)
 
     @staticmethod
-    def tensor(data, dtype=None):
-        return Tensor(data, dtype)
+    def tensor(data, dtype=None, requires_grad=False):
+        return Tensor(data, dtype).requires_grad_(requires_grad)
 
 
 class Tensor(ours.Tensor):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
+import struct
 import threading
 import zipfile
 
@@ -15,6 +17,24 @@ from normspec import tripy as tp
 from normspec.runtime.arrays import feature_views
 
 RANDOM = np.random.default_rng(0)
+
+
+def npy(shape: str, size: int) -> bytes:
+    """NumPy's file of float32 of a shape, with so many bytes of zeros."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(size)
+
+
+def archive(member: bytes, flags: int = 0, method: int = 0) -> bytes:
+    """A zip file of the weight, which claims that it is encrypted, or compressed."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as file:
+        file.writestr("weight.npy", member)
+    content = bytearray(stream.getvalue())
+    for header, place in (b"PK\x03\x04", 6), (b"PK\x01\x02", 8):
+        start = content.index(header) + place
+        content[start : start + 4] = struct.pack("<HH", flags, method)
+    return bytes(content)
 
 
 class TestTensor:
@@ -58,6 +78,8 @@ class TestTensor:
             torch.Tensor("text")
         with pytest.raises(TypeError, match="dtype: expected an element type such as 'float32', found 'real'"):
             torch.Tensor([1.0], dtype="real")
+        with pytest.raises(TypeError, match="dtype: expected an element type such as 'float32', found tensor"):
+            torch.Tensor([1.0], dtype=torch.zeros(2))
         with pytest.raises(ValueError, match=r"device: expected 'cpu' or 'cuda'.*found 'tpu'"):
             torch.Tensor([1.0], device="tpu")
 
@@ -75,6 +97,11 @@ class TestTensor:
         assert tensor is same
         assert tensor.tolist() == [2.0, 3.0]
         assert array.tolist() == [3.0, 4.0]
+
+    def test_is_in_a_set_or_a_dict_once(self):
+        bn = torch.nn.BatchNorm1d(3)
+        assert len({*bn.parameters(), bn.weight}) == 2
+        assert {bn.weight: "scale", bn.bias: "shift"}[bn.bias] == "shift"
 
     @pytest.mark.parametrize("data", [np.array(["a"]), np.array([None]), np.array([1j])])
     def test_arrays_of_no_real_numbers_are_refused(self, data):
@@ -215,6 +242,19 @@ class TestState:
         ):
             assert words in str(error.value)
 
+    def test_a_tensor_that_cannot_be_moved_keeps_all_from_being_put_in_place(self):
+        bn = nvtripy.BatchNorm(3)
+
+        class Stuck(type(bn.running_var)):
+            def to(self, device=None, dtype=None):
+                raise RuntimeError("no room there")
+
+        before = bn.state_dict()
+        given = {**nvtripy.BatchNorm(3).state_dict(), "running_var": Stuck(np.ones(3, np.float32))}
+        with pytest.raises(RuntimeError, match="no room there"):
+            bn.load_state_dict(given)
+        assert all(bn.state_dict()[key] is tensor for key, tensor in before.items())
+
     def test_an_older_state_dict_may_lack_the_counter(self):
         bn = torch.nn.BatchNorm1d(3)
         state = {key: tensor for key, tensor in bn.state_dict().items() if key != "num_batches_tracked"}
@@ -232,9 +272,30 @@ class TestState:
         np.savez(path, weight=np.array([print], dtype=object))
         with pytest.raises(ValueError, match="allow_pickle=False"):
             storch.nn.BatchNorm1d(3).load(path)
-        path.write_bytes(b"not a zip file")
-        with pytest.raises((ValueError, zipfile.BadZipFile)):
-            storch.nn.BatchNorm1d(3).load(path)
+
+    @pytest.mark.parametrize("content", ["empty", "text", "array", "torn", "short", "huge", "encrypted", "compressed"])
+    def test_a_file_that_save_did_not_write_is_refused(self, tmp_path, content):
+        path = tmp_path / "state.npz"
+        made = {
+            "empty": b"",
+            "text": b"not a zip file",
+            "array": npy("(3,)", 12),
+            "torn": archive(npy("(3,)", 12))[:-30],
+            "short": archive(npy("(3,)", 11)),
+            "huge": archive(npy(f"({1 << 60},)", 12)),
+            "encrypted": archive(npy("(3,)", 12), flags=1),
+            "compressed": archive(npy("(3,)", 12), method=99),
+        }
+        path.write_bytes(made[content])
+        bn = storch.nn.BatchNorm1d(3)
+        with pytest.raises(ValueError, match=r"state\.npz: expected a \.npz file that save wrote"):
+            bn.load(path)
+        assert bn.weight.tolist() == [1, 1, 1]
+        path.write_bytes(archive(npy("(3,)", 12)))
+        bn.load(path)
+        assert bn.weight.tolist() == [0, 0, 0]
+        with pytest.raises(FileNotFoundError):
+            bn.load(tmp_path / "other.npz")
 
     def test_to_changes_everything_or_nothing(self):
         bn = torch.nn.BatchNorm1d(3).to(torch.float64)
@@ -312,6 +373,11 @@ class TestState:
         np.savez(tmp_path / "other.npz", x=np.ones(3))
         with pytest.raises(ValueError, match="expected tensors of BatchNorm1d, found x"):
             storch.nn.BatchNorm1d(3).load(tmp_path / "other.npz")
+        np.save(tmp_path / "other.npy", np.ones(3))
+        (tmp_path / "empty.npz").touch()
+        for name in ("other.npy", "empty.npz"):
+            with pytest.raises(ValueError, match=f"{name}: expected a .npz file that save wrote"):
+                storch.nn.BatchNorm1d(3).load(tmp_path / name)
 
     def test_converting_to_integers_is_refused(self):
         with pytest.raises(RuntimeError, match="dtype: expected a floating-point type, found int32"):
@@ -448,6 +514,10 @@ class TestModules:
         assert list(m.parameters()) == []
         with pytest.raises(KeyError, match="training"):
             m.register_buffer("training", lucid.zeros(2))
+        twin = copy.copy(m)
+        del m.seen
+        assert list(m.state_dict()) == list(m.buffers()) == []
+        assert list(twin.state_dict()) == ["seen"]
 
     def test_no_grad_is_a_context_and_a_decorator(self):
         from normspec.runtime import gradients

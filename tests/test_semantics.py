@@ -159,6 +159,11 @@ class TestTripysFunctions:
         assert package.iota((2, 3), dim=-1).tolist() == package.iota((2, 3), dim=1).tolist()
         assert package.iota((2, 3), 1, package.int32).dtype == package.int32
 
+    def test_sizes_below_zero_are_refused(self):
+        for make in (lambda: nvtripy.Linear(-2, 3), lambda: nvtripy.ones((2, -1)), lambda: nvtripy.iota((-1,))):
+            with pytest.raises(ValueError, match="shape: expected sizes of zero or more, found"):
+                make()
+
 
 @pytest.mark.parametrize(
     ("seed", "draw"),

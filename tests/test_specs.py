@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 import shutil
 
 import pytest
 
+from normspec.codegen import schema
 from normspec.codegen.reader import SpecError
 from normspec.codegen.resolve import load
 from suite import ROOT
@@ -87,6 +90,7 @@ MISTAKES = [
     (DIALECT, "exceptions: {}", "exceptions: {Second: First, First: Exception}", "dialect: storch", "'First' is no exception"),
     (DIALECT, "default: 1e-5", "default: 1e999", "eps: {binds", "the default of 'eps' is inf, which is not float"),
     (DIALECT, "  hasBias:", "  training:", "numFeatures: {", "'training' shadows another 'training'"),
+    (DIALECT, "  hasBias:", "  _refuse:", "numFeatures: {", "'_refuse' begins with an underscore, as names of the runtime do"),
     (DIALECT, "  hasBias:", "  __init__:", "hasBias:", "'__init__' cannot be a name in Python"),
     (DIALECT, "  zeros: {does: tensor.zeros", "  DIALECT: {does: tensor.zeros", "dialect: storch", "'DIALECT' shadows another 'DIALECT'"),
     (DIALECT, 'dtype: "{name}"', 'dtype: "{nam}"', "dialect: storch", "'{nam}' has no field 'nam'; did you mean 'name'?"),
@@ -96,6 +100,11 @@ MISTAKES = [
     (CLASS, "input: [N C H W]", "input: [N]", "variant:", "'N' is no shape: at least two words, such as N C or N C ..."),
     (CLASS, "supertypes: [HasParams, HasWeight, TensorModule]", "supertypes: []", "variant:", "there must be a supertype, Module at least"),
     (CLASS, "summary: Applies Batch Normalization over a 4D input.", "summary: !!int abc", "summary:", "expected str, found 'abc'"),
+    (CLASS, "summary: ", 'summary: "\\0" # ', "summary:", "the character '\\x00' cannot be written to a file"),
+    (DIALECT, "threshold: 0", "threshold: 010", "threshold:", "expected int, found 10.0"),
+    (DIALECT, "threshold: 0", "threshold: !!bool maybe", "threshold:", "expected int, found 'maybe'"),
+    (DIALECT, "threshold: 0", "threshold: !!timestamp now", "threshold:", "expected int, found 'now'"),
+    (DIALECT, "threshold: 0", "threshold: !!int ''", "threshold:", "expected int, found ''"),
     (DIALECT, "clause: state_dict", "clause: state", "about: num_batches_tracked", "there is no clause 'state'; did you mean 'state_dict'?"),
     (OPERATOR, "when: [affine]", "when: [afine]", "scale: {shape", "'scale' names 'afine', which is no parameter; did you mean 'affine'?"),
     (OPERATOR, "sqrt(variance + {epsilon})", "sqrt(variance + {epsilom})", "operator: batch_norm", "the equation has 'epsilom', which is nothing; did you mean 'epsilon'?"),
@@ -156,6 +165,14 @@ def test_a_class_without_a_dialect_is_explained(tmp_path):
     assert str(error.value) == "specs/orphan/BatchNorm2d.yaml:2: there is no orphan/dialect.yaml beside it"
 
 
+def test_specs_without_the_operator_that_every_dialect_needs_are_explained(tmp_path):
+    specs = tmp_path / "specs"
+    shutil.copytree(ROOT / "specs", specs)
+    (specs / "operators" / "module.yaml").unlink()
+    with pytest.raises(SpecError, match=r"specs:1: there is no operators/module\.yaml"):
+        load(specs)
+
+
 def test_all_mistakes_are_reported_at_once(tmp_path):
     found = broken(
         tmp_path,
@@ -180,7 +197,17 @@ def test_a_float_may_be_written_as_people_write_it():
     assert (eps.value, eps.default) == (1e-5, "1e-05")
 
 
-@pytest.mark.parametrize("text", ["!!python/object/apply:os.system [true]", "&a [*a]"])
+@pytest.mark.parametrize("text", ["!!python/object/apply:os.system [true]", "&a [*a]", "[" * 5000])
 def test_a_spec_cannot_run_code_or_refer_to_itself(tmp_path, text):
     found = broken(tmp_path, (CLASS, "summary: Applies Batch Normalization over a 4D input.", f"summary: {text}"))
     assert all(one.startswith(f"specs/{CLASS}:") for one in found)
+
+
+def test_every_key_is_explained():
+    explained = set(re.findall(r"\w+", " ".join(re.findall("`([^`]*)`", (ROOT / "specs" / "README.md").read_text()))))
+    kinds = [
+        one for one in vars(schema).values() if dataclasses.is_dataclass(one) and one.__module__ == schema.__name__
+    ]
+    assert schema.VariantSpec in kinds
+    keys = {field.name for kind in kinds for field in dataclasses.fields(kind)} - {"where"}
+    assert keys <= explained, keys - explained

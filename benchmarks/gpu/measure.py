@@ -14,10 +14,9 @@ import torch
 
 from ..measure import SLACK
 from ..peers import COPY
-from ..rows import Row
+from ..rows import MOVED, Row
 from ..timing import Call, Clock, Timing, interleave
 from .peers import KERNELS, OURS, Candidate, Peer, copy
-from .rows import FLOOR
 from .tensors import Batch, batch
 
 TURN = 2e-3  # seconds of work that are queued in a turn
@@ -43,7 +42,7 @@ class Result:
     @property
     def bytes(self) -> int:
         """What must move."""
-        return FLOOR[self.row.mode] * self.row.size
+        return MOVED[self.row.mode] * self.row.size
 
     def bandwidth(self, name: str) -> float:
         """Bytes a second, of those that must move; a copy moves x twice."""

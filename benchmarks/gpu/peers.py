@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import torch
 
 from ..peers import COPY
-from ..rows import EPSILON
-from .tensors import RATE, Batch, Buffers
+from ..rows import EPSILON, RATE
+from .tensors import Batch, Buffers
 
 OURS, KERNELS = "ours", "kernels"
 COMPILED = ((32, 256, 56, 56), (32, 1024, 14, 14), (4096, 1024))  # it compiles for seconds: channels first, of these

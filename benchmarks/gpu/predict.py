@@ -16,10 +16,8 @@ SHAPES = (
     (32, 64, 112, 112), (32, 256, 56, 56), (32, 512, 28, 28), (32, 1024, 14, 14), (32, 2048, 7, 7), (256, 64, 112, 112),
     (256, 256, 56, 56), (256, 1024, 14, 14), (256, 2048, 7, 7), (8, 32, 512, 512), (4, 64, 32, 64, 64), (4096, 1024),
 )  # fmt: skip
-PASSES = {
-    "training": (2, 3),
-    "backward": (3, 5),
-}  # times the bytes of x, of kernels that keep it on chip, and of others
+# Times the bytes of x, of kernels that keep it on chip, and of others.
+PASSES = {"training": (2, 3), "backward": (3, 5)}
 HEADER = "shape|layout|dtype|MB|forward|µs|3T, µs|backward|µs|5T, µs"
 
 

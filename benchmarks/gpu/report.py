@@ -7,8 +7,9 @@ from typing import Any
 
 from normspec.cli.terminal import lines
 
+from ..machine import versions
 from ..peers import COPY
-from ..report import cell, microseconds, place, times
+from ..report import cell, explained, microseconds, place, times
 from ..rows import MODES, TOLERANCE
 from .measure import CALLS, TURN, Result
 from .peers import KERNELS, MEANINGS, OURS
@@ -63,18 +64,17 @@ def entry(result: Result) -> dict[str, Any]:
 
 def page(results: Sequence[Result], machine: Mapping[str, Any]) -> str:
     """The tables, and what is in them."""
-    meanings = "\n".join(f"- **{name}**: {meaning}" for name, meaning in MEANINGS.items())
     timed = [result for result in results if result.timings]
     plot = ["![Roofline](bench-gpu.png)"] if timed else []
-    parts = ["# Performance on a GPU", where(machine), method(machine), meanings, *summary(timed), *tables(timed)]
+    parts = ["# Performance on a GPU", where(machine), method(machine), explained(MEANINGS)]
+    parts += [*summary(timed), *tables(timed)]
     return "\n\n".join([*parts, *troubles(results), *traces(results), *plot]) + "\n"
 
 
 def where(machine: Mapping[str, Any]) -> str:
     """The machine."""
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     return (
-        f"{machine['gpu']}, {machine['system']}, Python {machine['python']}; {versions}. {machine['date']}, "
+        f"{machine['gpu']}, {machine['system']}, Python {machine['python']}; {versions(machine)}. {machine['date']}, "
         f"`{machine['command']}`, {machine['seconds']:.0f} s, {machine['rows']} of {machine['wanted']} rows."
     )
 

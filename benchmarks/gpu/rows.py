@@ -14,4 +14,3 @@ TINY: tuple[Shape, ...] = ((2, 3, 4, 4), (8, 16, 8, 8), (32, 100))
 SHAPES = (*RESNET, *OTHERS, *TINY)
 QUICK: tuple[Shape, ...] = ((32, 256, 56, 56), (32, 512, 7, 7), (4096, 1024), (8, 16, 8, 8))
 DTYPES = ("float32", "float16", "bfloat16")
-FLOOR = {"training": 2, "evaluation": 2, "backward": 3}  # times the bytes of x, that must move

@@ -13,7 +13,6 @@ from normspec.runtime.dtypes import at_least_float32
 
 from ..rows import EPSILON, Row
 
-RATE = 0.1
 BLOCK = 1 << 26  # values that are checked at a time
 SETS = 64  # of buffers, at most
 

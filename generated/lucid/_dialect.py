@@ -49,6 +49,7 @@ DIALECT = Dialect(
             nested="",
             parameter="Parameter containing:\n{tensor}",
             numbers="adaptive",
+            lines="text",
             threshold=1000,
             plain_dtypes=("float32",),
             extras=("device", "dtype", "requires_grad"),

@@ -32,6 +32,7 @@ DIALECT = Dialect(
             nested="",
             parameter="{tensor}",
             numbers="fixed",
+            lines="text",
             threshold=0,
             plain_dtypes=("float32",),
             extras=(),

@@ -32,6 +32,7 @@ DIALECT = Dialect(
             nested="",
             parameter="Parameter containing:\n{tensor}",
             numbers="adaptive",
+            lines="columns",
             threshold=1000,
             plain_dtypes=("float32", "int64", "bool"),
             extras=("device", "dtype", "requires_grad", "grad_fn"),

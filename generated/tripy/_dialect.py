@@ -37,6 +37,7 @@ DIALECT = Dialect(
             nested="tensor(\n    {data}, \n    dtype={dtype}, loc={device}, shape={shape})",
             parameter="{tensor}",
             numbers="fixed",
+            lines="text",
             threshold=1000,
             plain_dtypes=("float32",),
             extras=(),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -10,7 +9,8 @@ import torch
 from torch import Tensor
 
 from normspec.runtime.dtypes import FLOATING
-from normspec.runtime.errors import listed, one_of
+from normspec.runtime.errors import one_of
+from normspec.runtime.operators.batch_norm import check_input, check_numbers
 from normspec.torch.nn.functional import _BATCH_NORM as SPOKEN
 
 DEVICES = ["cpu", "cuda"]
@@ -25,31 +25,22 @@ def check(x: Tensor, vectors: Mapping[str, Tensor | None], training: bool, rate:
     if x.layout is not torch.strided or not (x.is_cpu or x.is_cuda):
         SPOKEN.fail("input", "input", f"a strided tensor on {one_of(DEVICES)}", f"{x.layout} on {x.device.type}")
     shape: tuple[int, ...] = x.shape
-    if len(shape) < 2:
-        fields = {"ranks": "2D or more", "rank": len(shape), "shape": listed(shape)}
-        SPOKEN.fail("rank", "input", "(N, C, ...)", f"shape {tuple(shape)}", **fields)
-    if x.dtype not in DTYPES:
-        name = str(x.dtype).removeprefix("torch.")
-        called = SPOKEN.dialect.printing.scalars.get(name, name)
-        SPOKEN.fail("input_float", "input", one_of(list(FLOATING)), name, dtype=called)
-    if training and shape[1] == x.numel() > 0:
-        wanted = "more than one value for each feature"
-        SPOKEN.fail("single_value", "input", wanted, f"shape {tuple(shape)}", shape=listed(shape))
+    if len(shape) < 2 or x.dtype not in DTYPES or (training and shape[1] == x.numel() > 0):
+        check_input(SPOKEN, tuple(shape), str(x.dtype).removeprefix("torch."), training)
     length, device = shape[1], x.device
     for name, vector in vectors.items():
         if vector is None or (vector.shape == (length,) and vector.dtype in DTYPES and vector.device == device):
             continue
         _refuse_vector(x, name, vector)
     _check_statistics(vectors["mean"], vectors["variance"], training)
-    if not isinstance(rate, (float, numbers.Real)):
-        found = type(rate).__name__
-        SPOKEN.fail("update_rate_type", "update_rate", "float", found, type=found)
-    if not (epsilon > 0 or (epsilon == 0 and not training)):
-        condition, wanted = ("epsilon", "more than zero") if training else ("epsilon_negative", "zero or more")
-        SPOKEN.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)
+    if not (type(rate) is type(epsilon) is float and epsilon > 0):
+        check_numbers(SPOKEN, rate, epsilon, training)
 
 
 def _refuse_vector(x: Tensor, name: str, vector: Tensor) -> NoReturn:
+    if not isinstance(vector, Tensor):
+        found = type(vector).__name__
+        SPOKEN.fail("input_type", name, "a torch tensor", found, type=found)
     length = x.shape[1]
     if vector.shape != (length,):
         sizes = {"expected": length, "found": vector.numel()}

@@ -1,4 +1,4 @@
-"""The function for ``torch.compile``: operators that it calls and does not look into."""
+"""The function for ``torch.compile`` and for what traces: operators that are called and not looked into."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def batch_norm(
     y, mean, variance, _ = operator.batch_norm_train(x, weight, bias, epsilon)
     for running, found in (running_mean, mean), (running_var, variance):
         if running is not None:
-            running.copy_(running + rate * (found.detach() - running))
+            running.copy_((1 - rate) * running.double() + rate * found.detach())
     return cast(Tensor, y)
 
 
@@ -77,7 +77,7 @@ def _keep_training(ctx: Any, inputs: Any, output: Any) -> None:
 
 def _keep_evaluation(ctx: Any, inputs: Any, output: Any) -> None:
     x, mean, variance, weight, bias, epsilon = inputs
-    _keep(ctx, x, weight, bias, mean.double(), (variance.double() + epsilon).rsqrt(), False)
+    _keep(ctx, x, weight, bias, mean.to(torch.float64, copy=True), (variance.double() + epsilon).rsqrt(), False)
 
 
 def _differentiate(ctx: Any, dy: Tensor) -> tuple[Any, ...]:

@@ -70,7 +70,7 @@ def tracked(
     check(input, vectors, training, momentum, eps)
     if not input.numel():  # there is nothing to compute, but there are gradients, which are zero
         return _affine(input, weight, bias)
-    if torch.compiler.is_compiling():
+    if _recorded():
         y = compiled.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
         if count is not None:
             count.add_(1)
@@ -81,6 +81,11 @@ def tracked(
     if training:
         return memory.train(*learned, running_mean, running_var, momentum, eps, count, kept=False)[0]
     return memory.normalize(input, running_mean, running_var, weight, bias, eps)
+
+
+def _recorded() -> bool:
+    """Whether torch, or a mode that stands over it, writes down what it does, where our kernels would be missing."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or bool(torch._C._len_torch_dispatch_stack())
 
 
 class _BatchNorm(torch.autograd.Function):
@@ -103,7 +108,7 @@ class _BatchNorm(torch.autograd.Function):
             y, mean, invstd = memory.train(x, weight, bias, running_mean, running_var, rate, epsilon, count)
         else:
             y = memory.normalize(x, running_mean, running_var, weight, bias, epsilon)
-            mean, invstd = running_mean.double(), (running_var.double() + epsilon).rsqrt()
+            mean, invstd = running_mean.to(torch.float64, copy=True), (running_var.double() + epsilon).rsqrt()
         ctx.save_for_backward(x, weight, mean, invstd)
         ctx.training, ctx.epsilon = training, epsilon
         ctx.dtypes = [None if one is None else one.dtype for one in (x, weight, bias)]

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from normspec.runtime import devices, kernels
+from normspec.runtime.arrays import memory_order
 
 Shape = tuple[int, ...]
 
@@ -44,6 +45,11 @@ def train(
     order = _order(y.shape, y.stride())
     counter = _counter(tracked, x)
     mean_moved, var_moved = (None if one is None else _vector(one) for one in (running_mean, running_var))
+    for own, moved in (running_mean, mean_moved), (running_var, var_moved):
+        if own is not None and moved is not own:
+            own.copy_(moved)  # changes nothing, but raises before anything has changed if it cannot be written
+    if tracked is not None and not counter:
+        tracked.add_(0)
     mean, invstd = _backend(x).forward_training(
         _source(x, order),
         _target(y, order),
@@ -106,22 +112,18 @@ class Order(NamedTuple):
 @functools.lru_cache(maxsize=1024)
 def _order(shape: Shape, strides: Shape) -> Order:
     """The axes in the order of memory, which makes a dense tensor's three axes views of it."""
-    others = sorted((axis for axis in range(len(shape)) if axis != 1), key=lambda axis: -strides[axis])
-    outer = [axis for axis in others if strides[axis] >= strides[1]]
-    inner = others[len(outer) :]
-    axes = (*outer, 1, *inner)
-    sizes = math.prod(shape[axis] for axis in outer), shape[1], math.prod(shape[axis] for axis in inner)
+    axes, sizes = memory_order(shape, strides, 1)
     return Order(None if axes == tuple(range(len(shape))) else axes, sizes)
 
 
 def _prepared(x: Tensor, batch: bool) -> Any:
     """What the CPU's backend has prepared for such inputs, or None."""
-    return None if not x.is_cpu or x.is_neg() else _small(x.shape, x.stride(), x.dtype, batch)
+    return None if not x.is_cpu or x.is_neg() else _planned(x.shape, x.stride(), x.dtype, batch)
 
 
 @functools.lru_cache(maxsize=1024)
-def _small(shape: Shape, strides: Shape, dtype: torch.dtype, batch: bool) -> Any:
-    """Of these shapes, to outputs that are ``torch.empty_like`` them."""
+def _planned(shape: Shape, strides: Shape, dtype: torch.dtype, batch: bool) -> Any:
+    """The same by the facts that it depends on; outputs are ``torch.empty_like`` inputs."""
     x = torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
     y = torch.empty_like(x)
     order = _order(y.shape, y.stride())

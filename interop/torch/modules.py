@@ -15,7 +15,6 @@ from .functional import tracked
 
 ModelT = TypeVar("ModelT", bound=nn.Module)
 
-
 BUFFERS = "running_mean", "running_var", "num_batches_tracked"
 
 

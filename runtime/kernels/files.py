@@ -22,11 +22,13 @@ def folder() -> Path:
 
 
 def users() -> Path:
-    """The user's folder for caches."""
+    """The user's folder for caches; for one without a home, where nothing can be: code is not read from anywhere."""
     home = Path(os.path.expanduser("~"))
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home) / "normspec"
-    return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "normspec"
+        given = Path(os.environ.get("LOCALAPPDATA") or home)
+    else:
+        given = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
+    return (given if given.is_absolute() else Path(os.devnull)) / "normspec"
 
 
 def read(path: Path) -> bytes | None:

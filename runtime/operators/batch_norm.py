@@ -77,7 +77,7 @@ class BatchNorm(Module):
 
         Few calls differ from an earlier one in more than values: ``_prepared`` knows that an input like this has passed
         the checks, and what the backend has prepared for it, which looks at the vectors and does the rest. What it does
-        not take, be it a mistake or a large array, goes the long way: check the vectors, make views, run kernels.
+        not take, a mistake or memory that takes a copy, goes the long way: check the vectors, make views, run kernels.
         """
         given = source(x)
         if given is None:
@@ -102,6 +102,10 @@ class BatchNorm(Module):
         unbiased: bool,
         own: str,
     ) -> ArrayT:
+        if not isinstance(epsilon, float):  # but another number, or whatever was assigned since
+            self._check_epsilon(epsilon)
+        if not isinstance(update_rate, float):
+            self._check_update_rate(update_rate)
         array, device, dtype, _ = given
         scale, shift, mean, variance, count = self._tensors(self)
         counted = count if training and track else None
@@ -284,7 +288,7 @@ def batch_norm(
             y = at_once(ready, input, x, vectors, state, 1, epsilon, training, update_rate, True)
             if y is not None:
                 return y
-    _check_function_input(speaker, x, training)
+    check_input(speaker, x.array.shape, x.dtype, training)
     for name, one in ("mean", mean), ("variance", variance):
         if one is None and (not training or mean is not variance):
             speaker.fail("statistics_missing", name, "running statistics", "None")
@@ -294,12 +298,7 @@ def batch_norm(
         _checked_vector(speaker, x, "mean", mean, training),
         _checked_vector(speaker, x, "variance", variance, training),
     )
-    if not isinstance(update_rate, numbers.Real):
-        found = type(update_rate).__name__
-        speaker.fail("update_rate_type", "update_rate", "float", found, type=found)
-    if speaker.dialect.rules.epsilon == "positive" and not (epsilon > 0 or (epsilon == 0 and not training)):
-        condition, wanted = ("epsilon", "more than zero") if training else ("epsilon_negative", "zero or more")
-        speaker.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)
+    check_numbers(speaker, update_rate, epsilon, training)
     if not x.array.size:
         return nothing(input, x, state, axis=1)
     rate = update_rate if training and mean is not None else None
@@ -317,21 +316,34 @@ def _ordinary(
         and (x.array.size != shape[1] if training else mean is not None)
         and (mean is None) == (variance is None)
         and isinstance(update_rate, (float, int))
+        and isinstance(epsilon, (float, int))
         and epsilon > 0
     )
 
 
-def _check_function_input(speaker: Speaker, x: Source, training: bool) -> None:
-    shape, size = x.array.shape, x.array.size
+def check_input(speaker: Speaker, shape: tuple[int, ...], dtype: str, training: bool) -> None:
+    """The input of the function: its rank, its element type, and that there is more than one value of a feature."""
     if len(shape) < 2:
         fields = {"ranks": "2D or more", "rank": len(shape), "shape": listed(shape)}
         speaker.fail("rank", "input", "(N, C, ...)", f"shape {shape}", **fields)
-    if x.dtype not in FLOATING:
-        called = _called(speaker.dialect, x.dtype)
-        speaker.fail("input_float", "input", one_of(list(FLOATING)), x.dtype, dtype=called)
-    if training and shape[1] == size > 0 and speaker.dialect.rules.single_value == "refuse":
+    if dtype not in FLOATING:
+        speaker.fail("input_float", "input", one_of(list(FLOATING)), dtype, dtype=_called(speaker.dialect, dtype))
+    if training and shape[1] == math.prod(shape) > 0 and speaker.dialect.rules.single_value == "refuse":
         expected = "more than one value for each feature"
         speaker.fail("single_value", "input", expected, f"shape {shape}", shape=listed(shape))
+
+
+def check_numbers(speaker: Speaker, update_rate: object, epsilon: float, training: bool) -> None:
+    """The numbers of the function."""
+    if not isinstance(update_rate, numbers.Real):
+        found = type(update_rate).__name__
+        speaker.fail("update_rate_type", "update_rate", "float", found, type=found)
+    if not isinstance(epsilon, numbers.Real):
+        found = type(epsilon).__name__
+        speaker.fail("epsilon_type", "epsilon", "float", found, type=found)
+    if speaker.dialect.rules.epsilon == "positive" and not (epsilon > 0 or (epsilon == 0 and not training)):
+        condition, wanted = ("epsilon", "more than zero") if training else ("epsilon_negative", "zero or more")
+        speaker.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)
 
 
 def _checked_vector(speaker: Speaker, x: Source, name: str, value: Array | None, updated: bool) -> Tensor | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from os import PathLike, fspath
 from typing import Any, cast
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -87,7 +86,8 @@ def _own_parameters(module: Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def _own_buffers(module: Module) -> Iterator[tuple[str, Tensor]]:
-    return ((name, vars(module)[name]) for name in module._buffers if vars(module)[name] is not None)
+    own = vars(module)  # from which a buffer may have been deleted
+    return ((name, own[name]) for name in module._buffers if own.get(name) is not None)
 
 
 def _own(module: Module) -> Iterator[tuple[str, Tensor]]:
@@ -150,21 +150,29 @@ def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> I
             values[key] = _checked(module, key, vars(one)[name], state[key], problems)
     if any(problems.values()):
         _refuse(module, problems)
-    if module.dialect.rules.load == "copy":
-        for key in values:
-            found = unwritable(vars(homes[key][0])[homes[key][1]].array)
-            if found is not None:
-                module._fail("read_only", key, "memory that can be written", found)
+    _take_over(module, homes, values)
+    return IncompatibleKeys(missing, unexpected)
+
+
+def _take_over(module: Module, homes: Mapping[str, tuple[Module, str]], values: dict[str, Tensor]) -> None:
+    """Load tensors into their homes: all, or none if one cannot be moved to its device, or not be written to."""
+    replace = module.dialect.rules.load == "replace"
+    for key, value in values.items():
+        one, name = homes[key]
+        current = vars(one)[name]
+        found = None if replace else unwritable(current.array)
+        if found is not None:
+            module._fail("read_only", key, "memory that can be written", found)
+        values[key] = value.to(current.device) if replace else value
     with ExitStack() as locks:
         for one in modules(module):
             locks.enter_context(one._lock)
         for key, value in values.items():
             one, name = homes[key]
-            if module.dialect.rules.load == "replace":
-                vars(one)[name] = value.to(vars(one)[name].device)
+            if replace:
+                vars(one)[name] = value
             else:
                 vars(one)[name].copy_(value)
-    return IncompatibleKeys(missing, unexpected)
 
 
 def _counts(module: Module, name: str) -> bool:
@@ -183,16 +191,12 @@ def _checked(module: Module, key: str, current: Tensor, value: Any, problems: di
         problems.setdefault("state_type", []).append(text)
         return current
     if tensor.shape != current.shape:
-        text = _words(module, "state_shape", key=key, expected=_shape(current), found=_shape(tensor))
+        text = _words(module, "state_shape", key=key, expected=listed(current.shape), found=listed(tensor.shape))
         problems.setdefault("state_shape", []).append(text)
     elif "state_dtype" in messages and tensor.dtype != current.dtype:
         text = _words(module, "state_dtype", key=key, expected=repr(current.dtype), found=repr(tensor.dtype))
         problems.setdefault("state_dtype", []).append(text)
     return tensor
-
-
-def _shape(tensor: Tensor) -> str:
-    return listed(tensor.shape)
 
 
 def _words(module: Module, condition: str, **fields: str) -> str:
@@ -426,9 +430,11 @@ def load(module: Module, path: PathLike[str] | str) -> None:
     """Take over the values that ``save`` wrote. The file is data only: pickled objects in it are refused."""
     file = fspath(path)
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with open(file, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
             state = {key: archive[key] for key in archive.files}
-    except (AttributeError, ValueError, BadZipFile) as error:
+    except OSError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise a dozen kinds of what is not what it says
         raise ValueError(f"{file}: expected a .npz file that save wrote: {error}") from None
     if not state.keys() & state_dict(module).keys():
         raise ValueError(f"{file}: expected tensors of {type(module).__name__}, found {', '.join(state) or 'none'}")

@@ -77,4 +77,7 @@ def _shape(shape: Shape | Sequence[Shape]) -> tuple[int, ...]:
     """A shape given as a number, a sequence, or the arguments of ``randn(2, 3)`` and ``randn((2, 3))``."""
     if isinstance(shape, Sequence) and len(shape) == 1 and isinstance(shape[0], Sequence):
         shape = shape[0]
-    return tuple(map(operator.index, cast("Sequence[int]", shape) if isinstance(shape, Sequence) else (shape,)))
+    sizes = tuple(map(operator.index, cast("Sequence[int]", shape) if isinstance(shape, Sequence) else (shape,)))
+    if any(size < 0 for size in sizes):  # NumPy's reshape takes a negative one for what is left
+        raise ValueError(f"shape: expected sizes of zero or more, found {sizes}")
+    return sizes

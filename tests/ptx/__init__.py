@@ -6,5 +6,5 @@ an error: an access outside of an allocation, or not aligned; a read of shared m
 one word without a barrier between them; a shuffle or a barrier that part of a warp does not reach; a block that ends
 while another one may read its shared memory.
 
-``syntax`` reads PTX, ``arithmetic`` has the instructions that compute, ``memory`` knows who was where, ``machine`` runs.
+``syntax`` reads PTX, ``arithmetic`` has the instructions that compute, ``memory`` who was where, ``machine`` runs.
 """

@@ -27,14 +27,13 @@ from numba import types
 from numba.core import cgutils
 
 from normspec.runtime.kernels.cpu.jit import helper, inlined, kernel
-from normspec.runtime.kernels.cpu.simd import INT64, add, call, instruction
+from normspec.runtime.kernels.cpu.simd import INT64, LINE, add, call, instruction
 
 Job = tuple[int, int]  # addresses of a function and of its arguments
 Crew = tuple[int, int, int]  # address of a team, threads that share a job at most, and members that are woken for it
 ALONE: Crew = (0, 1, 0)
 library: Any = numba  # whose types omit half of what it exports
 
-LINE = 64  # bytes of a line of the cache
 AWAKE = 2e-4  # seconds that a member looks for the next job
 AGAIN = 1e-4  # after a job that is too small to wake anybody, in which another one makes that worth it
 LOOKS = 1024  # between two offers of the processor to others
