@@ -1,6 +1,7 @@
 """Tests of the CUDA kernels, on the device of this process: a GPU, or the simulator if NUMBA_ENABLE_CUDASIM=1.
 
-``test_kernels_cuda.py`` runs this file on both; numba must be told of the simulator before it is imported.
+``test_kernels_cuda.py`` runs this file on both, ``test_kernels_machine.py`` on the machine that runs PTX in place of a
+GPU; numba must be told of the simulator before it is imported.
 """
 
 from __future__ import annotations
