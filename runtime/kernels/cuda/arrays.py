@@ -27,7 +27,7 @@ Shape = tuple[int, ...]
 STORAGE = {name: np.dtype(name) for name in ("float16", "float32", "float64")} | {"bfloat16": np.dtype(np.uint16)}
 COUNTER = np.dtype(np.int64)
 TAKEN: dict[Any, np.dtype[Any]] = {dtype: dtype for dtype in (*STORAGE.values(), COUNTER)}  # one object of each
-LEGACY, PER_THREAD = 0, 2  # raw handles of the default streams
+LEGACY = 0  # raw handle of the default stream
 
 
 class Library(NamedTuple):
