@@ -11,7 +11,7 @@
 #include <string.h>
 
 typedef int R;
-enum { INVALID = 1, OUT_OF_MEMORY = 2, NO_CONTEXT = 201, NOT_FOUND = 500, CAPTURED = 900, INVALID_CLUSTER = 912, BLOCKS = 4096, KERNELS = 256, LINES = 1 << 20 };
+enum { INVALID = 1, OUT_OF_MEMORY = 2, NO_CONTEXT = 201, NOT_FOUND = 500, CAPTURED = 900, INVALID_CLUSTER = 912, BLOCKS = 4096, KERNELS = 1024, LINES = 1 << 20 };
 enum { DEFAULT = (48 << 10) - 1024 }; /* bytes of dynamic shared memory, beside some that a kernel declares */
 
 static struct { char *start; size_t size; int device; } blocks[BLOCKS];
@@ -181,6 +181,7 @@ R cuLibraryLoadData(void **library, const void *code, void *a, void *b, unsigned
     return memcmp(code, "\177ELF", 4) ? 200 : 0; /* invalid image */
 }
 R cuLibraryGetKernel(void **kernel, void *library, const char *name) {
+    if (nkernels == KERNELS) return OUT_OF_MEMORY;
     snprintf(kernels[nkernels].name, sizeof kernels[0].name, "%s", name);
     *kernel = &kernels[nkernels++];
     return 0;
