@@ -1,4 +1,4 @@
-"""Tests of the backward kernels on channels-first memory, in the simulator; ``test_kernels_cuda.py`` runs this file."""
+"""Tests of the backward kernels on channels-first memory, in the simulator or on the machine of ``ptx``."""
 
 from __future__ import annotations
 
@@ -8,13 +8,10 @@ import numpy as np
 import pytest
 
 import cuda_cases as cases
-import simulator
 from cuda_cases import Array, all_elements
 from normspec.runtime.kernels.cuda import planes_backward
 from normspec.runtime.kernels.cuda.features_backward import SIZE, gradient, resident, sums
 from normspec.runtime.kernels.cuda.program import INPUT
-
-simulator.install()
 
 THREADS = 64
 SHAPES = [(1, 1, 1), (3, 2, 48), (5, 3, 7), (2, 1, 300)]

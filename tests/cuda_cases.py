@@ -1,4 +1,7 @@
-"""What tests of CUDA kernels share: data, a more exact oracle, tolerances, and pointers for the simulator."""
+"""What tests of CUDA kernels share: data, a more exact oracle, tolerances, pointers, and what runs a program.
+
+That is the simulator if NUMBA_ENABLE_CUDASIM=1, else the machine of ``ptx``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,15 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from normspec.runtime.kernels.cuda.primitives import SIMULATED
 from normspec.runtime.kernels.cuda.program import Program, simulate
+
+if SIMULATED:
+    import simulator
+
+    simulator.install()
+else:
+    from ptx import programs
 
 Array = np.ndarray[Any, Any]
 Layout = Callable[[Array], Array]
@@ -131,7 +142,7 @@ class Pointer:
 
 
 def pointer(view: Array) -> Pointer:
-    """What a kernel gets of an array in the simulator."""
+    """What a kernel gets of an array."""
     memory = view
     while isinstance(memory.base, np.ndarray):
         memory = memory.base
@@ -182,10 +193,32 @@ def flags(**given: Any) -> int:
 
 
 def run(program: Program, grid: tuple[int, int], *arguments: Any) -> None:
-    """Simulate, after a look at the arguments: one for each item of the signature, of its kind."""
+    """Simulate, or run what it is compiled to, after a look at the arguments: one for each item of the signature."""
     assert len(arguments) == len(program.signature), f"{len(arguments)} arguments for {len(program.signature)}"
     assert grid[0] % program.cluster == 0
-    simulate(program, grid, *arguments)
+    if SIMULATED:
+        simulate(program, grid, *arguments)
+    else:
+        if programs.has_local_arrays(program):
+            pytest.skip("arrays of this program are not in registers, as those of all programs are that may be chosen")
+        bits = [as_bits(value, kind) for value, kind in zip(arguments, program.signature, strict=True)]
+        memory = [memory_of(value) for value in arguments if isinstance(value, Pointer | np.ndarray)]
+        programs.run(program, (*grid, 1), memory, bits)
+
+
+def as_bits(value: Any, kind: Any) -> int:
+    """An argument as a kernel gets it."""
+    if isinstance(value, Pointer):
+        return int(value.memory.ctypes.data) + value.origin * value.dtype.itemsize
+    if isinstance(value, np.ndarray):
+        return int(value.ctypes.data)
+    if str(kind) == "int64":
+        return int(value) % (1 << 64)
+    return int(np.array(value, str(kind)).view(np.uint32 if str(kind) == "float32" else np.uint64))
+
+
+def memory_of(value: Pointer | Array) -> Array:
+    return value.memory if isinstance(value, Pointer) else value
 
 
 def backward_statistics(x: Array, batch: bool) -> tuple[Array, Array]:

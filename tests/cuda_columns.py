@@ -1,4 +1,4 @@
-"""Tests of the kernels on channels-last memory, in the simulator; ``test_kernels_cuda.py`` runs this file."""
+"""Tests of the kernels on channels-last memory, in the simulator or on the machine of ``ptx``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,9 @@ import numpy as np
 import pytest
 
 import cuda_cases as cases
-import simulator
 from cuda_cases import EPSILON, Array, all_elements
 from normspec.runtime.kernels.cuda import columns, columns_backward
 from normspec.runtime.kernels.cuda.primitives import ELEMENTS
-
-simulator.install()
 
 THREADS = 32
 UNROLL = 2

@@ -20,7 +20,7 @@ def slices(*_):
 
 
 def features(shape=(5, 3, 650)):
-    suite.train(data(shape, np.float32), *vectors(3))
+    suite.train(data(shape, np.float32), *vectors(shape[1]))
 
 
 def rows():
@@ -35,9 +35,15 @@ def backward_of_rows():
     suite.backward((70, 5, 1), np.float32, True, weighted=True, needed=True)
 
 
+def small_planes():
+    features((300, 8, 49))
+    suite.backward((300, 8, 49), np.float32, True, weighted=True, needed=True)
+
+
 RULES = [suite.block, suite.cluster, slices]
 ROW_RULES = [suite.rows_block, suite.rows_cluster, suite.rows_split]
 CASES = [
+    (choose.features_by_size, "features", small_planes),
     *((rule, "features", work) for rule in RULES for work in (features, backward)),
     *((rule, "rows", work) for rule in ROW_RULES for work in (rows, backward_of_rows)),
 ]

@@ -42,8 +42,16 @@ def test_barriers(environment):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("suite", "capability"),
-    [("cuda_suite.py", (9, 0)), ("cuda_suite.py", (8, 0)), ("cuda_suite.py", (7, 5)), ("cuda_conformance.py", (9, 0))],
+    [
+        ("cuda_suite.py", (9, 0)),
+        ("cuda_suite.py", (8, 0)),
+        ("cuda_suite.py", (7, 5)),
+        ("cuda_conformance.py", (9, 0)),
+        ("cuda_forward.py", (9, 0)),
+        ("cuda_columns.py", (9, 0)),
+        ("cuda_backward.py", (9, 0)),
+    ],
 )
 def test_suite(environment, suite, capability):
-    """Programs are compiled for the first of them, some 300, and kept."""
+    """Programs are compiled when they are first asked for, some 600, and kept for the others."""
     check(environment, suite, capability=capability)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import traceback
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from normspec.runtime.kernels.cuda import build, cache
+from normspec.runtime.kernels.cuda import cache
 from normspec.runtime.kernels.cuda.program import Program
 from ptx.machine import launch
 from ptx.memory import Global
-from ptx.syntax import Kernel, parse
+from ptx.programs import kernel_of
+from ptx.syntax import Kernel
 from stub import Driver
 
 LAUNCH_FAILED = 719  # CUDA_ERROR_LAUNCH_FAILED
@@ -30,7 +28,7 @@ class VirtualGpu:
 
     def load(self, program: Program, capability: tuple[int, int]) -> bytes:
         """In place of ``cache.cubin``: machine code is nobody's to run."""
-        self.kernels[program.name] = parse(build.translate(program, capability))
+        self.kernels[program.name] = kernel_of(program, capability)
         return b"\177ELF"
 
     def launch(self, name: str, grid: tuple[int, ...], threads: int, cluster: int, parameters: Any) -> int:
@@ -50,22 +48,6 @@ class VirtualGpu:
         return 0
 
 
-def kept(written: Callable[[Program], str]) -> Callable[[Program], str]:
-    """PTX of programs, from files if another test or process wrote them."""
-
-    def read(program: Program) -> str:
-        path = Path(os.environ["NORMSPEC_CACHE"]) / f"{program.name}.ptx"
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            own = path.with_suffix(f".{os.getpid()}")
-            own.write_text(written(program), encoding="utf-8")
-            own.replace(path)
-        return path.read_text(encoding="utf-8")
-
-    return read
-
-
-build.written = kept(build.written)
 GPU = VirtualGpu()
 cache.cubin = GPU.load
 GPU.driver.run(GPU.launch)
