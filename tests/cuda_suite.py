@@ -36,15 +36,15 @@ LARGE = (2, 1, 650)  # ragged, and enough for several blocks
 all_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype(dtype).name)
 
 
-def block(features: int, pieces: int, gpu: Any, fits: Any, arrays: int) -> choose.Choice:
+def block(features: int, pieces: int, gpu: Any, fits: Any, room: int, arrays: int) -> choose.Choice:
     return choose.Choice("resident", 128, -(-pieces // 128))
 
 
-def cluster(features: int, pieces: int, gpu: Any, fits: Any, arrays: int) -> choose.Choice:
+def cluster(features: int, pieces: int, gpu: Any, fits: Any, room: int, arrays: int) -> choose.Choice:
     return choose.Choice("resident", 64, -(-pieces // 256), cluster=4)
 
 
-def split(features: int, pieces: int, gpu: Any, fits: Any, arrays: int) -> choose.Choice:
+def split(features: int, pieces: int, gpu: Any, fits: Any, room: int, arrays: int) -> choose.Choice:
     return choose.Choice("split", 64, 2, slices=3)
 
 
@@ -60,15 +60,15 @@ def kernel(request: pytest.FixtureRequest) -> Iterator[None]:
 all_kernels = pytest.mark.usefixtures("kernel")
 
 
-def rows_block(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: Any, arrays: int) -> choose.Choice:
+def rows_block(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: Any, *_: int) -> choose.Choice:
     return choose.Choice("resident", 32, -(-rows // 8), shift=2)
 
 
-def rows_cluster(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: Any, arrays: int) -> choose.Choice:
+def rows_cluster(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: Any, *_: int) -> choose.Choice:
     return choose.Choice("resident", 32, -(-rows // 32), cluster=4, shift=2)
 
 
-def rows_split(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: Any, arrays: int) -> choose.Choice:
+def rows_split(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: Any, *_: int) -> choose.Choice:
     return choose.Choice("split", 32, 2, slices=3, shift=2)
 
 

@@ -16,8 +16,10 @@ split       nothing                                                          2  
 - The smallest of ``SMALL`` and ``LARGE`` blocks, alone or in clusters of 2, 4, 8 or 16 (compute capability 9.0), that
   holds a feature, is taken; a cluster is made larger while multiprocessors are without work and its threads have some.
   The GPU is asked whether it has room for one such cluster; if it has not, the next choice is tried.
-- Else a feature is split so that there are ``WAVES`` blocks a multiprocessor, each with a few pieces a thread.
-- Rows: slabs are as wide as may be; half as wide if that keeps them on chip. The rest is as above.
+- Else a feature is split into as many slices as there are blocks for at once, if all get a few pieces a thread, or two
+  to ``WAVES`` times as many, where blocks of the last wave would leave too many multiprocessors without work.
+- Rows: slabs are as wide as may be; half as wide if that keeps them on chip. The rest is as above, but that blocks of
+  what is split are as large as may be: every block merges all slices of its slab again.
 
 ``forced`` puts another choice in place of the rule's.
 """
@@ -35,9 +37,9 @@ SPLIT = ((32, 4), (256, 4))  # threads of a block that goes through a slice, and
 PLANES = (256, 8)  # threads of a block on small planes, and packets that each can keep in registers
 NARROWEST = 16  # packets of a row of small planes: of fewer, a warp would have sums for few of its lanes
 ROWS = (256, 8)  # threads of a block on rows, and pieces that each can keep in registers
-WAVES = 4  # blocks a multiprocessor, of what is split
+WAVES = 4  # of blocks that run at once, at most, of what is split
+IDLE = 1.1  # times the time of the best number of waves, that a smaller number may take
 BUSY = 2  # blocks a multiprocessor, that clusters are made larger for
-MERGED = 256  # slices of rows, at most: every block merges them again
 
 
 class Choice(NamedTuple):
@@ -62,15 +64,15 @@ Fits = Callable[[Choice], bool]  # is there room for it on the GPU?
 Rule = Callable[..., Any]  # a choice; of planes, maybe None
 
 
-def features(number: int, pieces: int, gpu: Any, fits: Fits, arrays: int = 1) -> Choice:
+def features(number: int, pieces: int, gpu: Any, fits: Fits, room: int, arrays: int = 1) -> Choice:
     """Choose for so many features of so many pieces, and so many arrays to keep on chip."""
-    choice: Choice = _rules["features"](number, pieces, gpu, fits, arrays)
+    choice: Choice = _rules["features"](number, pieces, gpu, fits, room, arrays)
     return choice
 
 
-def rows(number: int, pieces: int, gpu: Any, limits: Limits, fits: Fits, arrays: int = 1) -> Choice:
+def rows(number: int, pieces: int, gpu: Any, limits: Limits, fits: Fits, room: int, arrays: int = 1) -> Choice:
     """Choose for so many rows of so many pieces."""
-    choice: Choice = _rules["rows"](number, pieces, gpu, limits, fits, arrays)
+    choice: Choice = _rules["rows"](number, pieces, gpu, limits, fits, room, arrays)
     return choice
 
 
@@ -80,24 +82,32 @@ def planes(number: int, rows: int, columns: int, gpu: Any, fits: Fits, arrays: i
     return choice
 
 
-def split(number: int, pieces: int, gpu: Any) -> Choice:
-    """Slices of features for what is read from memory twice, or once by independent blocks."""
+def split(number: int, pieces: int, gpu: Any, room: int) -> Choice:
+    """Slices of features for what is read from memory twice, or once by independent blocks.
+
+    There is ``room`` for so many threads on a multiprocessor at once.
+    """
     threads, unroll = next((shape for shape in SPLIT if pieces <= math.prod(shape)), SPLIT[-1])
-    wanted = -(-WAVES * gpu.multiprocessors // number)
-    most = -(-pieces // (threads * unroll))
-    return Choice("split", threads, unroll, slices=max(1, min(wanted, most, threads)))
+    most = min(-(-pieces // (threads * unroll)), threads)
+    return Choice("split", threads, unroll, slices=slices(number, gpu.multiprocessors * (room // threads), most))
 
 
-def split_rows(number: int, pieces: int, gpu: Any, limits: Limits) -> Choice:
-    """The same of rows."""
-    shift = slab(pieces, limits.slab)
-    threads, unroll = SPLIT[-1]
+def split_rows(number: int, pieces: int, gpu: Any, limits: Limits, room: int, threads: int) -> Choice:
+    """The same of rows, in blocks of so many threads, unless the matrix is small."""
+    shift, unroll = slab(pieces, limits.slab), SPLIT[-1][1]
     if number << shift <= math.prod(SPLIT[0]) * limits.parts and 1 << shift <= SPLIT[0][0]:
         threads, unroll = SPLIT[0]
     unroll *= limits.parts
-    wanted = -(-WAVES * gpu.multiprocessors // -(-pieces >> shift))
     most = -(-number // (unroll * (threads >> shift)))
-    return Choice("split", threads, unroll, slices=max(1, min(wanted, most, MERGED)), shift=shift)
+    blocks = gpu.multiprocessors * (room // threads)
+    return Choice("split", threads, unroll, slices=slices(-(-pieces >> shift), blocks, most), shift=shift)
+
+
+def slices(number: int, blocks: int, most: int) -> int:
+    """Slices of each of so many features or slabs, when so many blocks run at once."""
+    tried = [max(1, min(most, waves * blocks // number)) for waves in range(1, WAVES + 1)]
+    times = [-(-number * one // blocks) / one for one in tried]
+    return next(one for one, time in zip(tried, times, strict=True) if time <= IDLE * min(times))
 
 
 def slab(pieces: int, limit: int) -> int:
@@ -105,14 +115,14 @@ def slab(pieces: int, limit: int) -> int:
     return (min(pieces, limit) - 1).bit_length()
 
 
-def features_by_size(number: int, pieces: int, gpu: Any, fits: Fits, arrays: int) -> Choice:
+def features_by_size(number: int, pieces: int, gpu: Any, fits: Fits, room: int, arrays: int) -> Choice:
     """The rule for features."""
     shapes = [(*shape, 1) for shape in SMALL] + [(*shape, cluster) for shape in LARGE for cluster in _clusters(gpu)]
     for threads, unroll, cluster in shapes:
         choice = Choice("resident", threads, unroll // arrays, cluster)
         if pieces <= cluster * threads * (unroll // arrays) and fits(choice):
             return _spread(choice, number, pieces // threads, gpu, fits) if (threads, unroll) in LARGE else choice
-    return split(number, pieces, gpu)
+    return split(number, pieces, gpu, room)
 
 
 def planes_by_size(number: int, rows: int, columns: int, gpu: Any, fits: Fits, arrays: int) -> Choice | None:
@@ -136,7 +146,7 @@ def _spread(choice: Choice, number: int, most: int, gpu: Any, fits: Fits) -> Cho
     return choice
 
 
-def rows_by_size(number: int, pieces: int, gpu: Any, limits: Limits, fits: Fits, arrays: int) -> Choice:
+def rows_by_size(number: int, pieces: int, gpu: Any, limits: Limits, fits: Fits, room: int, arrays: int) -> Choice:
     """The rule for rows."""
     widest = slab(pieces, limits.slab)
     small = [(SPLIT[0][0], SPLIT[0][1], 1, widest)] if 1 << widest <= SPLIT[0][0] else []
@@ -146,7 +156,7 @@ def rows_by_size(number: int, pieces: int, gpu: Any, limits: Limits, fits: Fits,
         choice = Choice("resident", threads, unroll * limits.parts // arrays, cluster, shift=shift)
         if cluster <= ranks and number <= cluster * ranks * choice.unroll and fits(choice):
             return choice
-    return split_rows(number, pieces, gpu, limits)
+    return split_rows(number, pieces, gpu, limits, room, room)
 
 
 def _clusters(gpu: Any) -> list[int]:

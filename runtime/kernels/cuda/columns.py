@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .forward import Vectors, affine, committed, kept, name_of, piece, scalar, training
+from .forward import ROOM, Vectors, affine, committed, kept, name_of, piece, scalar, training
 from .pieces import Integer, Number, Pointer, position, slice_bounds
 from .primitives import (
     ELEMENTS,
@@ -146,6 +146,32 @@ def broadcast(size: int, element: str, width: int) -> Any:
     return from_first_rank
 
 
+@cache
+def pivoting(element: str, width: int, unroll: int) -> Any:
+    """Build the device function that says where to measure deviations from, before there is a sample."""
+    moves, real = access(element, width), ELEMENTS[element].real
+    unpack = moves.unpack
+
+    @device
+    def pivots(packets: Array, rows: Integer, means: Array) -> None:
+        """The means of the rows in ``packets``, at least one, as near as that: any one row may be far from them."""
+        values = cuda.local.array(width, real)
+        totals = cuda.local.array(width, real)
+        unpack(packets, 0, means, 0)
+        for j in range(width):
+            totals[j] = real(0)
+        for u in range(1, unroll):
+            if u < rows:
+                unpack(packets, u, values, 0)
+                for j in range(width):
+                    totals[j] += values[j] - means[j]
+        part = reciprocal(real(rows))
+        for j in range(width):
+            means[j] += totals[j] * part
+
+    return pivots
+
+
 class Moments(NamedTuple):
     """Device functions on statistics: a sample is mean, residue and M2 of each feature of a piece, then their count."""
 
@@ -163,7 +189,8 @@ def moments_of(element: str, width: int, unroll: int, threads: int) -> Moments:
     moves, real = access(element, width), ELEMENTS[element].real
     word, load, unpack = moves.word, moves.load, moves.unpack
     packed, counted, size = unroll * moves.words, 3 * width, 3 * width + 1
-    combine = reduction(real, threads).combine
+    functions, pivots = reduction(real, threads), pivoting(element, width, unroll)
+    combine, centred = functions.combine, functions.centred
 
     @device
     def merge(sample: Array, other: Array) -> None:
@@ -183,46 +210,46 @@ def moments_of(element: str, width: int, unroll: int, threads: int) -> Moments:
     def add_rows(packets: Array, rows: Integer, sample: Array) -> None:
         """Add the rows in ``packets``, at least one, to a sample."""
         values = cuda.local.array(width, real)
-        distances = cuda.local.array(width, real)
+        totals = cuda.local.array(width, real)
         squares = cuda.local.array(width, real)
         count, more = sample[counted], real(rows)
         if count == real(0):
-            unpack(packets, 0, values, 0)
+            pivots(packets, rows, values)
             for j in range(width):  # only where the first distances are measured from
                 sample[3 * j], sample[3 * j + 1], sample[3 * j + 2] = values[j], real(0), real(0)
         for j in range(width):
-            distances[j] = squares[j] = real(0)
+            totals[j] = squares[j] = real(0)
         for u in range(unroll):
             if u < rows:
                 unpack(packets, u, values, 0)
                 for j in range(width):
-                    distances[j] += values[j] - sample[3 * j]
-        part = reciprocal(more)
+                    distance = values[j] - sample[3 * j]
+                    totals[j] += distance
+                    squares[j] = fma(distance, distance, squares[j])
         for j in range(width):
-            distances[j] *= part
-        for u in range(unroll):
-            if u < rows:
-                unpack(packets, u, values, 0)
-                for j in range(width):
-                    deviation = (values[j] - sample[3 * j]) - distances[j]
-                    squares[j] = fma(deviation, deviation, squares[j])
-        for j in range(width):
-            i = 3 * j
+            i, part = 3 * j, centred(more, real(0), totals[j], squares[j])
             mine = Sample(count, sample[i], sample[i + 1], sample[i + 2])
-            _, sample[i], sample[i + 1], sample[i + 2] = combine(mine, more, distances[j] - mine.residue, squares[j])
+            _, sample[i], sample[i + 1], sample[i + 2] = combine(mine, more, part.mean - mine.residue, part.m2)
         sample[counted] = count + more
 
     @device
-    def accumulate(x: Pointer, start: Integer, step: Integer, rows: Integer, sample: Array) -> None:
-        """Add rows whose pieces are ``step`` elements apart to a sample."""
+    def extend(x: Pointer, start: Integer, step: Integer, rows: Integer, sample: Array) -> None:
+        """Add so many rows, ``unroll`` at most, whose pieces are ``step`` elements apart, to a sample."""
         packets = cuda.local.array(packed, word)
-        while rows > 0:
-            for u in range(unroll):
-                if u < rows:
-                    load(x, start, packets, u)
-                    start += step
-            add_rows(packets, min(rows, np.int64(unroll)), sample)
+        for u in range(unroll):
+            if u < rows:
+                load(x, start + u * step, packets, u)
+        add_rows(packets, rows, sample)
+
+    @device
+    def accumulate(x: Pointer, start: Integer, step: Integer, rows: Integer, sample: Array) -> None:
+        """Add any number of rows to a sample."""
+        while rows >= unroll:
+            extend(x, start, step, np.int64(unroll), sample)
+            start += unroll * step
             rows -= unroll
+        if rows > 0:
+            extend(x, start, step, rows, sample)
 
     @device
     def gather_slices(
@@ -320,7 +347,8 @@ def statistics(element: str, width: int, unroll: int = UNROLL, threads: int = TH
         launch_next()
 
     signature = (*matrix(element), *SIZES, types.CPointer(scalar(element)))
-    return Program(title("statistics", element, (), width, unroll, threads), kernel, signature, threads)
+    name = title("statistics", element, (), width, unroll, threads)
+    return Program(name, kernel, signature, threads, ROOM // threads)
 
 
 @cache
@@ -454,7 +482,8 @@ def normalize(element: str, vectors: Vectors, width: int, unroll: int = UNROLL, 
     signature = (
         *matrix(element), *matrix(element), *SIZES, types.CPointer(scalar(element)), *committed(element, vectors)
     )  # fmt: skip
-    return Program(title("normalize", element, vectors, width, unroll, threads), kernel, signature, threads)
+    name = title("normalize", element, vectors, width, unroll, threads)
+    return Program(name, kernel, signature, threads, ROOM // threads)
 
 
 @cache
@@ -573,4 +602,5 @@ def inference(element: str, vectors: Vectors, width: int, unroll: int = UNROLL, 
     signature = (
         *matrix(element), *matrix(element), *SIZES, *map(pointer, vectors), scalar(element), types.int64
     )  # fmt: skip
-    return Program(title("inference", element, vectors, width, unroll, threads), kernel, signature, threads)
+    name = title("inference", element, vectors, width, unroll, threads)
+    return Program(name, kernel, signature, threads, ROOM // threads)

@@ -8,14 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .columns import SIZES, THREADS, UNROLL, Array, broadcast, locate, matrix, share, title, trees
-from .features_backward import Cosample, gradients
+from .columns import SIZES, THREADS, UNROLL, Array, broadcast, locate, matrix, pivoting, share, title, trees
+from .features_backward import ROOM, Cosample, gradients
 from .forward import kept, scalar
 from .pieces import Integer, Pointer, position, slice_bounds
 from .primitives import ELEMENTS, access, cuda, device, fma, launch_next, pointer, reciprocal, wait_for_previous
 from .program import BATCH, INPUT, Program
-
-BLOCKS = 2  # of a multiprocessor, for the register allocator
 
 
 class Comoments(NamedTuple):
@@ -59,45 +57,39 @@ def comoments(element: str, width: int, unroll: int, threads: int) -> Comoments:
     moves, real = access(element, width), ELEMENTS[element].real
     unpack, counted, size = moves.unpack, 4 * width, 4 * width + 1
     combine, merge = gradients(real).combine, merger(real, width)
+    pivots = pivoting(element, width, unroll)
 
     @device
     def add_rows(xs: Array, dys: Array, rows: Integer, means: Array, sample: Array) -> None:
         """Add the rows in two arrays of packets, at least one, to a sample."""
         x = cuda.local.array(width, real)
         dy = cuda.local.array(width, real)
-        distances = cuda.local.array(width, real)
+        totals = cuda.local.array(width, real)
         centers = cuda.local.array(width, real)
         products = cuda.local.array(width, real)
         count, more = sample[counted], real(rows)
         if count == real(0):
-            unpack(dys, 0, dy, 0)
+            pivots(dys, rows, dy)
             for j in range(width):  # only where the first distances are measured from
                 sample[4 * j] = dy[j]
                 sample[4 * j + 1] = sample[4 * j + 2] = sample[4 * j + 3] = real(0)
         for j in range(width):
-            distances[j] = centers[j] = products[j] = real(0)
+            totals[j] = centers[j] = products[j] = real(0)
         for u in range(unroll):
             if u < rows:
                 unpack(xs, u, x, 0)
                 unpack(dys, u, dy, 0)
                 for j in range(width):
-                    distances[j] += dy[j] - sample[4 * j]
-                    centers[j] += x[j] - means[j]
+                    distance, deviation = dy[j] - sample[4 * j], x[j] - means[j]
+                    totals[j] += distance
+                    centers[j] += deviation
+                    products[j] = fma(distance, deviation, products[j])
         part = reciprocal(more)
         for j in range(width):
-            distances[j] *= part
-        for u in range(unroll):
-            if u < rows:
-                unpack(xs, u, x, 0)
-                unpack(dys, u, dy, 0)
-                for j in range(width):
-                    deviation = (dy[j] - sample[4 * j]) - distances[j]
-                    products[j] = fma(deviation, x[j] - means[j], products[j])
-        for j in range(width):
-            i = 4 * j
+            i, center = 4 * j, centers[j] * part
             mine = Cosample(count, sample[i], sample[i + 1], sample[i + 2], sample[i + 3])
             _, sample[i], sample[i + 1], sample[i + 2], sample[i + 3] = combine(
-                mine, more, distances[j] - mine.residue, centers[j] * part - mine.center, products[j]
+                mine, more, totals[j] * part - mine.residue, center - mine.center, products[j] - totals[j] * center
             )
         sample[counted] = count + more
 
@@ -205,6 +197,18 @@ def sums(
     given, apply = gradients(real).given, differentiator(element, width)
     maps_size = 5 * width
 
+    @device
+    def extend(
+        x: Pointer, x_place: Integer, x_step: Integer, dy: Pointer, dy_place: Integer, dy_step: Integer,
+        rows: Integer, xs: Array, dys: Array, center: Array, sample: Array,
+    ) -> None:  # fmt: skip
+        """Load so many rows, ``unroll`` at most, and add them to a sample."""
+        for u in range(unroll):
+            if u < rows:
+                load(x, x_place + u * x_step, xs, u)
+                load(dy, dy_place + u * dy_step, dys, u)
+        add_rows(xs, dys, rows, center, sample)
+
     def kernel(
         x: Pointer,
         x_pitch: Integer,
@@ -238,12 +242,13 @@ def sums(
             for j in range(width):
                 center[j], _, _, maps[5 * j] = given(means, invstds, weight, feature + j, flags)
             row, mine = start + rank, share(start, stop, rank, ranks)
+            x_step, dy_step = ranks * x_pitch, ranks * dy_pitch
             while mine > 0:
-                for u in range(unroll):
-                    if u < mine:
-                        load(x, (row + u * ranks) * x_pitch + feature, xs, u)
-                        load(dy, (row + u * ranks) * dy_pitch + feature, dys, u)
-                add_rows(xs, dys, min(mine, np.int64(unroll)), center, sample)
+                x_place, dy_place = row * x_pitch + feature, row * dy_pitch + feature
+                if mine >= unroll:  # most often: nothing is asked of each row
+                    extend(x, x_place, x_step, dy, dy_place, dy_step, np.int64(unroll), xs, dys, center, sample)
+                else:
+                    extend(x, x_place, x_step, dy, dy_place, dy_step, mine, xs, dys, center, sample)
                 if evaluation and flags & INPUT:
                     for u in range(unroll):
                         if u < mine:
@@ -260,7 +265,7 @@ def sums(
 
     kind = "evaluation" if evaluation else "sums"
     name = title(f"backward_{kind}", element, (weight,), width, unroll, threads)
-    return Program(name, kernel, parameters(element, weight), threads, BLOCKS)
+    return Program(name, kernel, parameters(element, weight), threads, ROOM // threads)
 
 
 @cache
@@ -328,7 +333,7 @@ def gradient(element: str, weight: str, width: int, unroll: int = UNROLL, thread
                 mine -= unroll
 
     name = title("backward_gradient", element, (weight,), width, unroll, threads)
-    return Program(name, kernel, parameters(element, weight), threads, BLOCKS)
+    return Program(name, kernel, parameters(element, weight), threads, ROOM // threads)
 
 
 @cache
@@ -401,4 +406,4 @@ def resident(
                     store(dx, (row + u * ranks) * dx_pitch + feature, dys, u)
 
     name = title(kept("backward_resident", cluster), element, (weight,), width, unroll, threads)
-    return Program(name, kernel, parameters(element, weight), threads, BLOCKS, cluster)
+    return Program(name, kernel, parameters(element, weight), threads, ROOM // threads, cluster)

@@ -20,7 +20,7 @@ def statistics(x: Array) -> Plan:
     outer, feature, inner = x.shape
     width = packet(x)
     pieces, xs, kind = inner // width, walk(x, width), letter(x)
-    _, threads, unroll, _, slices, _ = choose.split(feature, outer * pieces, here)
+    _, threads, unroll, _, slices, _ = choose.split(feature, outer * pieces, here, forward.ROOM)
     first = here.launcher(forward.statistics(kind, width, unroll, threads), (feature, slices))
     program = forward.moments("f64" if kind == "f64" else "f32", 32 * (1 << (-(-slices // 32) - 1).bit_length()))
     second = here.launcher(program, (feature,), serialized=True)
@@ -51,7 +51,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
         def resident(choice: choose.Choice) -> Program:
             return forward.resident(kind, kinds, width, choice.cluster, choice.unroll, choice.threads)
 
-        choice = choose.features(feature, outer * pieces, here, lambda choice: here.fits(resident(choice)))
+        choice = choose.features(feature, outer * pieces, here, lambda choice: here.fits(resident(choice)), forward.ROOM)
         if choice.kernel == "split":
             return split(x, y, kinds, given, choice.threads, choice.unroll, choice.slices)
         program, grid = resident(choice), (feature * choice.cluster,)
@@ -97,7 +97,7 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     outer, feature, inner = x.shape
     width = packet(x, y)
     pieces, real, given = inner // width, number(kind), flags(vectors[2:], (WEIGHT, BIAS))
-    _, threads, unroll, _, slices, _ = choose.split(feature, outer * pieces, here)
+    _, threads, unroll, _, slices, _ = choose.split(feature, outer * pieces, here, forward.ROOM)
     program = forward.inference(kind, letters(vectors), width, unroll, threads)
     run, xs, ys = here.launcher(program, (feature, slices)), walk(x, width), walk(y, width)
 
@@ -128,7 +128,8 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     small = None
     if width == 1:
         small = small_planes(lambda *shape: planes_backward.planes(kind, weights, *shape), 2, *arrays)
-    choice = choose.features(feature, total, here, fits, 2) if batch else choose.split(feature, total, here)
+    room = features_backward.ROOM
+    choice = choose.features(feature, total, here, fits, room, 2) if batch else choose.split(feature, total, here, room)
     kernel, threads, unroll, cluster, slices, _ = choice
     if small is not None:
         first, run = None, here.launcher(*small)

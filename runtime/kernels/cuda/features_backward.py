@@ -14,7 +14,7 @@ import numpy as np
 from numba import types
 
 from .forward import kept, name_of, piece, scalar
-from .pieces import SIZES, STRIDES, Integer, Number, Pointer, advance, position, slice_bounds, walk_from
+from .pieces import SIZES, STRIDES, Integer, Number, Pointer, advance, position, slice_bounds, walk_back, walk_from
 from .primitives import (
     LANES,
     access,
@@ -37,6 +37,7 @@ from .reduction import two_sum
 
 Array = Any
 SIZE = 5  # numbers of a sample in memory
+ROOM = 512  # threads of a multiprocessor that go through slices: 128 registers each
 
 
 class Cosample(NamedTuple):
@@ -382,9 +383,8 @@ def sums(element: str, weight: str, width: int, evaluation: bool, unroll: int = 
         launch_next()
 
     kernel_name = "backward_evaluation" if evaluation else "backward_sums"
-    return Program(
-        title(kernel_name, element, weight, width, unroll, threads), kernel, parameters(element, weight), threads
-    )
+    name = title(kernel_name, element, weight, width, unroll, threads)
+    return Program(name, kernel, parameters(element, weight), threads, ROOM // threads)
 
 
 @cache
@@ -392,7 +392,7 @@ def gradient(element: str, weight: str, width: int, unroll: int = 4, threads: in
     """Merge the slices of ``sums``, no more than ``threads``; write dweight, dbias and, if flags have INPUT, dx.
 
     Together they read x and dy twice and write dx once, 5T less what was cached. The grid is (feature, slices), or
-    (feature, 1) where no dx is written. Blocks go from the last to the first, as in ``forward.normalize``.
+    (feature, 1) where no dx is written. They go from the last piece to the first, as in ``forward.normalize``.
     """
     kind = access(element, width)
     packed, word, real, load_piece, store_piece = unroll * kind.words, kind.word, kind.real, kind.load, kind.store
@@ -426,12 +426,12 @@ def gradient(element: str, weight: str, width: int, unroll: int = 4, threads: in
         dys = cuda.local.array(packed, word)
         sample = Cosample(real(0), real(0), real(0), real(0), real(0))
         feature = np.int64(cuda.gridDim.x - 1 - cuda.blockIdx.x)
-        start, stop = slice_bounds(outer * inner, slices, slices - 1 - np.int64(cuda.blockIdx.y))
+        start, stop = slice_bounds(outer * inner, slices, np.int64(cuda.blockIdx.y))
         place = start + np.int64(cuda.threadIdx.x)
         left = stop - place if flags & INPUT else np.int64(0)
-        x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
-        dy_walk = walk_from(place, feature * dy_feature, inner, dy_outer, dy_inner)
-        dx_walk = walk_from(place, feature * dx_feature, inner, dx_outer, dx_inner)
+        x_walk = walk_back(place, feature * x_feature, outer, inner, x_outer, x_inner)
+        dy_walk = walk_back(place, feature * dy_feature, outer, inner, dy_outer, dy_inner)
+        dx_walk = walk_back(place, feature * dx_feature, outer, inner, dx_outer, dx_inner)
         wait_for_previous()
         if cuda.threadIdx.x < slices:
             sample = read_cosample(partial, SIZE * (feature * slices + cuda.threadIdx.x))
@@ -452,7 +452,7 @@ def gradient(element: str, weight: str, width: int, unroll: int = 4, threads: in
             left -= unroll * threads
 
     name = title("backward_gradient", element, weight, width, unroll, threads)
-    return Program(name, kernel, parameters(element, weight), threads)
+    return Program(name, kernel, parameters(element, weight), threads, ROOM // threads)
 
 
 @cache

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .pieces import SIZES, STRIDES, Integer, Number, Pointer, Walk, advance, position, slice_bounds, walk_from
+from .pieces import SIZES, STRIDES, Integer, Number, Pointer, Walk, advance, position, slice_bounds, walk_back, walk_from
 from .primitives import (
     ELEMENTS,
     LANES,
@@ -35,6 +35,7 @@ from .program import BIAS, RUNNING_MEAN, RUNNING_VAR, TRACKED, UNBIASED, WEIGHT,
 from .reduction import Sample, broadcast, read_sample, reduction, write_sample
 
 Vectors = tuple[str, str, str, str]  # types of four vectors, "f32" or "f64"
+ROOM = 1024  # threads of a multiprocessor that go through slices: 64 registers each
 
 
 class Affine(NamedTuple):
@@ -247,6 +248,7 @@ def inference(element: str, vectors: Vectors, width: int, unroll: int = 4, threa
         kernel,
         signature,
         threads,
+        ROOM // threads,
     )
 
 
@@ -287,7 +289,7 @@ def statistics(element: str, width: int, unroll: int = 4, threads: int = 256) ->
 
     signature = (pointer(element), *STRIDES, *SIZES, types.CPointer(scalar(element)))
     name = name_of("statistics", element, (), piece(element, width), f"u{unroll}", f"t{threads}")
-    return Program(name, kernel, signature, threads)
+    return Program(name, kernel, signature, threads, ROOM // threads)
 
 
 @cache
@@ -335,8 +337,8 @@ def normalize(element: str, vectors: Vectors, width: int, unroll: int = 4, threa
 
     ``vectors`` are the types of weight, bias, running mean and running variance. Every block merges its feature's
     slices again by itself, no more than ``threads``: no atomics, nothing to zero. The grid is (feature, slices), and
-    blocks go from the last to the first: what ``statistics`` read last may still be in the L2 cache. Together they
-    read x twice and write y once, 3T less what was cached, whatever the shape.
+    features and their slices are gone through from the last to the first: what ``statistics`` read last may still be in
+    the L2 cache. Together they read x twice and write y once, 3T less what was cached, whatever the shape.
     """
     real = ELEMENTS[element].real
     write, (parameters, affine_map) = writer(element, width, unroll, threads), affine(real)
@@ -367,11 +369,11 @@ def normalize(element: str, vectors: Vectors, width: int, unroll: int = 4, threa
         flags: Integer,
     ) -> None:
         slices = np.int64(cuda.gridDim.y)
-        feature, index = np.int64(cuda.gridDim.x - 1 - cuda.blockIdx.x), slices - 1 - np.int64(cuda.blockIdx.y)
+        feature, index = np.int64(cuda.gridDim.x - 1 - cuda.blockIdx.x), np.int64(cuda.blockIdx.y)
         start, stop = slice_bounds(outer * inner, slices, index)
         place = start + np.int64(cuda.threadIdx.x)
-        x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
-        y_walk = walk_from(place, feature * y_feature, inner, y_outer, y_inner)
+        x_walk = walk_back(place, feature * x_feature, outer, inner, x_outer, x_inner)
+        y_walk = walk_back(place, feature * y_feature, outer, inner, y_outer, y_inner)
         gain, offset = parameters(weight, bias, feature, flags)
         wait_for_previous()
         sample = merge_slices(partial, feature, slices)
@@ -384,7 +386,7 @@ def normalize(element: str, vectors: Vectors, width: int, unroll: int = 4, threa
     data = (pointer(element), *STRIDES)
     signature = (*data, *data, *SIZES, types.CPointer(scalar(element)), *committed(element, vectors))
     name = name_of("normalize", element, vectors, piece(element, width), f"u{unroll}", f"t{threads}")
-    return Program(name, kernel, signature, threads)
+    return Program(name, kernel, signature, threads, ROOM // threads)
 
 
 def committed(element: str, vectors: Vectors) -> tuple[Any, ...]:

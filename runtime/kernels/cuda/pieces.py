@@ -72,6 +72,15 @@ def walk_from(place: Integer, origin: Integer, inner: Integer, outer_stride: Int
 
 
 @device
+def walk_back(
+    place: Integer, origin: Integer, outer: Integer, inner: Integer, outer_stride: Integer, inner_stride: Integer
+) -> Walk:
+    """The same from the last piece to the first, which is so many places before it."""
+    last = origin + (outer - 1) * outer_stride + (inner - 1) * inner_stride
+    return walk_from(place, last, inner, -outer_stride, -inner_stride)
+
+
+@device
 def advance(walk: Walk) -> Walk:
     """Go on."""
     offset, column = walk.offset + walk.step, walk.column + walk.columns

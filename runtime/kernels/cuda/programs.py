@@ -52,12 +52,15 @@ def of_rows(element: str, number: str, width: int) -> Iterator[Program]:
         unroll = parts * packets
         yield columns.resident(element, vectors, width, cluster, unroll, threads)
         yield columns_backward.resident(element, number, width, cluster, unroll // 2, threads)
-    for threads, packets in choose.SPLIT:
-        unroll = parts * packets
+    (small, _), (_, packets) = choose.SPLIT
+    unroll = parts * packets
+    for threads in (small, columns.ROOM):
         yield columns.statistics(element, width, unroll, threads)
         yield columns.moments(element, width, threads)
-        yield columns.inference(element, vectors, width, unroll, threads)
         yield columns.normalize(element, vectors, width, unroll, threads)
+    for threads in (small, columns.THREADS):
+        yield columns.inference(element, vectors, width, unroll, threads)
+    for threads in (small, columns_backward.ROOM):
         for evaluation in (False, True):
             yield columns_backward.sums(element, number, width, evaluation, unroll, threads)
         yield columns_backward.gradient(element, number, width, unroll, threads)
