@@ -19,7 +19,7 @@ from normspec.benchmarks import gpu  # noqa: E402
 from normspec.benchmarks.gpu import apart, measure, peers, predict, report, rows, tensors, warm  # noqa: E402
 from normspec.benchmarks.rows import LAYOUTS, MODES, Row, combinations  # noqa: E402
 from normspec.benchmarks.timing import Clock, Timing  # noqa: E402
-from normspec.runtime.kernels.cuda import device  # noqa: E402
+from normspec.runtime.kernels.cuda import choose, device  # noqa: E402
 from suite import ROOT  # noqa: E402
 
 
@@ -361,6 +361,18 @@ def test_what_the_rows_need_is_known_before():
     for part in ("resident_f32", "planes_clusters_f16", "normalize_bf16", "columns_normalize", "backward_resident"):
         assert any(part in name for name in found), part
     assert warm.feature_plans.gpu is warm.row_plans.gpu is device.gpu, "put back"
+
+
+@pytest.mark.parametrize("blocks", [80, 132, 264, 528, 592])
+def test_what_is_split_fills_waves_of_blocks(blocks):
+    """No more than a quarter of them have no work, where there are enough pieces to choose."""
+    for number in range(1, 2 * blocks + 1):
+        slices = choose.slices(number, blocks, 10000)
+        waves = -(-number * slices // blocks)
+        assert waves <= choose.WAVES
+        assert number * slices > 0.75 * waves * blocks, (number, slices)
+    assert choose.slices(64, 528, 10000) == 8
+    assert choose.slices(64, 528, 3) == 3, "no more than there are pieces for"
 
 
 def test_the_predictions_are_those_of_the_rule():

@@ -51,7 +51,9 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
         def resident(choice: choose.Choice) -> Program:
             return forward.resident(kind, kinds, width, choice.cluster, choice.unroll, choice.threads)
 
-        choice = choose.features(feature, outer * pieces, here, lambda choice: here.fits(resident(choice)), forward.ROOM)
+        choice = choose.features(
+            feature, outer * pieces, here, lambda choice: here.fits(resident(choice)), forward.ROOM
+        )
         if choice.kernel == "split":
             return split(x, y, kinds, given, choice.threads, choice.unroll, choice.slices)
         program, grid = resident(choice), (feature * choice.cluster,)

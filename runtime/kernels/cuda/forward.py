@@ -15,7 +15,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .pieces import SIZES, STRIDES, Integer, Number, Pointer, Walk, advance, position, slice_bounds, walk_back, walk_from
+from .pieces import (
+    SIZES,
+    STRIDES,
+    Integer,
+    Number,
+    Pointer,
+    Walk,
+    advance,
+    position,
+    slice_bounds,
+    walk_back,
+    walk_from,
+)
 from .primitives import (
     ELEMENTS,
     LANES,

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from . import choose, columns, columns_backward, forward, planes, planes_backward
-from .features_backward import gradient, resident, sums
+from . import choose, columns, columns_backward, features_backward, forward, planes, planes_backward
 from .primitives import ELEMENTS
 from .program import Program
 
@@ -35,13 +34,14 @@ def of_features(element: str, number: str, width: int) -> Iterator[Program]:
     vectors = (number,) * 4
     for threads, unroll, cluster in residents((*choose.SMALL, *choose.LARGE), choose.LARGE):
         yield forward.resident(element, vectors, width, cluster, unroll, threads)
-        yield resident(element, number, width, cluster, unroll // 2, threads)
+        yield features_backward.resident(element, number, width, cluster, unroll // 2, threads)
     for threads, unroll in choose.SPLIT:
         yield forward.statistics(element, width, unroll, threads)
         yield forward.inference(element, vectors, width, unroll, threads)
         yield forward.normalize(element, vectors, width, unroll, threads)
-        yield from (sums(element, number, width, evaluation, unroll, threads) for evaluation in (False, True))
-        yield gradient(element, number, width, unroll, threads)
+        for evaluation in (False, True):
+            yield features_backward.sums(element, number, width, evaluation, unroll, threads)
+        yield features_backward.gradient(element, number, width, unroll, threads)
 
 
 def of_rows(element: str, number: str, width: int) -> Iterator[Program]:
@@ -54,13 +54,13 @@ def of_rows(element: str, number: str, width: int) -> Iterator[Program]:
         yield columns_backward.resident(element, number, width, cluster, unroll // 2, threads)
     (small, _), (_, packets) = choose.SPLIT
     unroll = parts * packets
-    for threads in (small, columns.ROOM):
+    for threads in (small, forward.ROOM):
         yield columns.statistics(element, width, unroll, threads)
         yield columns.moments(element, width, threads)
         yield columns.normalize(element, vectors, width, unroll, threads)
     for threads in (small, columns.THREADS):
         yield columns.inference(element, vectors, width, unroll, threads)
-    for threads in (small, columns_backward.ROOM):
+    for threads in (small, features_backward.ROOM):
         for evaluation in (False, True):
             yield columns_backward.sums(element, number, width, evaluation, unroll, threads)
         yield columns_backward.gradient(element, number, width, unroll, threads)
