@@ -71,7 +71,7 @@ def forward_training(
 ) -> tuple[Array, Array]:
     """Normalize by the statistics of ``x``, then move the running ones; return mean and 1 / standard deviation.
 
-    ``tracked``, which other backends lack, is a ``counter`` of batches: the kernel adds one, without another launch.
+    ``tracked`` is a ``counter`` of batches: the kernel adds one, without another launch.
     """
     vectors = weight, bias, running_mean, running_var
     given = *vectors, tracked
