@@ -7,6 +7,8 @@ import inspect
 import io
 import os
 import pickle
+import subprocess
+import sys
 import time
 import tracemalloc
 
@@ -721,6 +723,18 @@ def test_a_parametrized_weight_is_the_one_that_counts():
     before = module(x)
     torch.nn.utils.parametrize.register_parametrization(module, "weight", Doubled())
     close(module(x), 2 * before, 3e-6)
+
+
+def test_a_torch_without_a_private_name_only_records_less():
+    code = """
+import torch
+del torch._C._len_torch_dispatch_stack
+from normspec.interop import torch as ours
+x = torch.tensor([[1.0], [3.0]])
+print(ours.batch_norm(x, None, None, training=True).round().tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[[-1.0], [1.0]]\n"
 
 
 def test_a_counter_on_a_gpu_is_left_to_the_kernel(monkeypatch):
