@@ -13,12 +13,10 @@ from numpy.lib.stride_tricks import as_strided
 
 from . import foreign, kernels, memory
 from .dtypes import at_least_float32
+from .kernels.strides import Order, Shape, memory_order
 from .tensor import Tensor, dtype_name
 
 WIDE = ("float32", "float64")
-Shape = tuple[int, ...]
-# Axes, and the lengths of those outside, of the features, and of those inside.
-Order = tuple[Shape, tuple[int, int, int]]
 
 
 class Source(NamedTuple):
@@ -86,19 +84,8 @@ def feature_views(x: npt.NDArray[Any], axis: int, out: npt.NDArray[Any] | None =
 
 
 def feature_order(x: npt.NDArray[Any], axis: int) -> Order:
-    """The axes in the order of memory, but ``axis`` between those outside and inside it; and the three's lengths."""
+    """``memory_order`` of an array."""
     return memory_order(x.shape, x.strides, axis)
-
-
-@lru_cache(maxsize=1024)
-def memory_order(shape: Shape, strides: Shape, axis: int) -> Order:
-    """The same by lengths and strides, whatever their unit."""
-    axis %= len(shape)
-    others = sorted((one for one in range(len(shape)) if one != axis), key=lambda one: -abs(strides[one]))
-    outer = [one for one in others if abs(strides[one]) >= abs(strides[axis])]
-    inner = [one for one in others if one not in outer]
-    before, after = (math.prod(shape[one] for one in some) for some in (outer, inner))
-    return (*outer, axis, *inner), (before, shape[axis], after)
 
 
 def as_features(x: npt.NDArray[Any], order: Shape, shape: tuple[int, int, int]) -> Any:

@@ -14,9 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from normspec.runtime import kernels
-from normspec.runtime.arrays import memory_order
-
-Shape = tuple[int, ...]
+from normspec.runtime.kernels.strides import Shape, memory_order
 
 REAL = (torch.float32, torch.float64)  # element types of vectors that kernels take
 KEPT = {torch.float32: np.float32, torch.float64: np.float64, torch.int64: np.int64}  # of those and a counter

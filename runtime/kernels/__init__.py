@@ -22,8 +22,9 @@ from typing import Any, Literal, Protocol, overload
 import numpy as np
 import numpy.typing as npt
 
+from .strides import Shape
+
 Array = Any  # NumPy's on the CPU, a DeviceArray on a GPU
-Shape = tuple[int, ...]
 
 
 class Backend(Protocol):

@@ -15,7 +15,6 @@ import pickle
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +47,7 @@ class Cache:
             given.append(Path(config.CACHE_DIR))
         self._folders = [*given, source.parent / "__pycache__", files.users()]
         self._name = function.__name__
-        self._digest = hashlib.sha256(sys.version.encode())
-        for name in PACKAGES:
-            self._digest.update(f"{name}={version(name)};".encode())
-        self._digest.update(SOURCES + source.read_bytes())
+        self._digest = hashlib.sha256(files.versions(PACKAGES) + SOURCES + source.read_bytes())
         self._used: Path | None = None
 
     @property
