@@ -415,8 +415,8 @@ def normalize(
     axis: int,
     epsilon: float,
     batch: bool,
-    rate: float | None,
-    unbiased: bool,
+    rate: float | None = None,
+    unbiased: bool = False,
     out: Any = None,
 ) -> ArrayT:
     """Run the kernels. Vectors that a kernel cannot use go in as copies, and come back only after it succeeded."""
