@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from normspec.runtime.kernels.cpu.jit import helper, kernel
-from normspec.runtime.kernels.cpu.kernels import TURNS, claim
 from normspec.runtime.kernels.cpu.simd import LINE, loads, stores, zeros
 from normspec.runtime.kernels.cpu.threads import Crew, allowed, job, team, together
+from normspec.runtime.kernels.cpu.tiles import TURNS, claim
 
 LARGE = 2 << 20  # bytes that take longer than to wake other threads
 PART = 256 << 10  # bytes that a thread takes at a time

@@ -15,7 +15,7 @@ from normspec.runtime.kernels.cuda.program import INPUT
 
 THREADS = 64
 SHAPES = [(1, 1, 1), (3, 2, 48), (5, 3, 7), (2, 1, 300)]
-WAYS: list[dict[str, int]] = [{"slices": 3}, {"unroll": 24}, {"cluster": 4, "unroll": 6}]
+WAYS: list[dict[str, int]] = [{"slices": 3}, {"unroll": 16}, {"cluster": 4, "unroll": 6}]
 PLANES: list[dict[str, int]] = [{"planes": 1}, {"planes": 1, "cluster": 4}]
 
 

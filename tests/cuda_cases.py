@@ -199,8 +199,6 @@ def run(program: Program, grid: tuple[int, int], *arguments: Any) -> None:
     if SIMULATED:
         simulate(program, grid, *arguments)
     else:
-        if programs.has_local_arrays(program):
-            pytest.skip("arrays of this program are not in registers, as those of all programs are that may be chosen")
         bits = [as_bits(value, kind) for value, kind in zip(arguments, program.signature, strict=True)]
         memory = [memory_of(value) for value in arguments if isinstance(value, Pointer | np.ndarray)]
         programs.run(program, (*grid, 1), memory, bits)

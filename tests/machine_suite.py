@@ -12,6 +12,7 @@ from cuda.core._utils.cuda_utils import CUDAError
 import cuda_suite as suite
 from cuda_suite import data, vectors
 from normspec.runtime.kernels.cuda import choose, plans
+from ptx.memory import Fault
 from virtual_gpu import GPU
 
 
@@ -67,5 +68,6 @@ def test_no_barrier_can_be_left_out(rule, kind, work):
                 barrier = block.pop(place)
                 with pytest.raises(CUDAError):
                     work()
+                assert isinstance(GPU.failure, Fault)
                 block.insert(place, barrier)
             assert barriers, name

@@ -25,6 +25,7 @@ class VirtualGpu:
         self.memory = Global(self.driver.allocation)
         self.kernels: dict[str, Kernel] = {}
         self.launched: list[str] = []
+        self.failure: Exception | None = None  # of the last launch
 
     def load(self, program: Program, capability: tuple[int, int]) -> bytes:
         """In place of ``cache.cubin``: machine code is nobody's to run."""
@@ -40,9 +41,11 @@ class VirtualGpu:
             ctypes.cast(parameters[index], ctypes.POINTER(sizes.get(kind, ctypes.c_uint64)))[0]
             for index, kind in enumerate(kernel.parameters.values())
         ]
+        self.failure = None
         try:
             launch(kernel, self.memory, grid, threads, cluster, arguments)
-        except Exception:
+        except Exception as failure:
+            self.failure = failure
             traceback.print_exc()
             return LAUNCH_FAILED
         return 0

@@ -48,8 +48,6 @@ def fma(a: Any, b: Any, c: Any) -> Any:
 BINARY = {
     "add": np.add,
     "sub": np.subtract,
-    "min": np.minimum,
-    "max": np.maximum,
     "and": np.bitwise_and,
     "or": np.bitwise_or,
     "xor": np.bitwise_xor,
@@ -181,6 +179,8 @@ def _gross_reciprocal(value: Array) -> Array:
 
 
 SPECIAL = {
+    "min.s64": Operation("s64", ("s64", "s64"), np.minimum),
+    "max.s64": Operation("s64", ("s64", "s64"), np.maximum),
     "mul.lo.s64": Operation("s64", ("s64", "s64"), np.multiply),
     "mul.lo.s32": Operation("s32", ("s32", "s32"), np.multiply),
     "mul.wide.s32": Operation("s64", ("s32", "s32"), lambda a, b: a.astype(np.int64) * b.astype(np.int64)),

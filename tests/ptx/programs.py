@@ -40,11 +40,6 @@ def kernel_of(program: Program, capability: tuple[int, int]) -> Kernel:
     return parse(build.translate(program, capability))
 
 
-def has_local_arrays(program: Program) -> bool:
-    """Does it keep arrays in memory of a thread, of which the machine has none?"""
-    return ".local" in build.written(program)
-
-
 def run(program: Program, grid: tuple[int, ...], memory: list[np.ndarray[Any, Any]], bits: list[int]) -> None:
     """Run a program of its own, on the memory of arrays, with arguments as bits."""
 

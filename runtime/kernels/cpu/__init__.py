@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from normspec.runtime.kernels.cpu import kernels
+from normspec.runtime.kernels.cpu import kernels, tables
 from normspec.runtime.kernels.cpu.cache import Cache
 from normspec.runtime.kernels.cpu.calls import Prepared
 from normspec.runtime.kernels.cpu.simd import LINE
+from normspec.runtime.kernels.cpu.tiles import TURNS
 
 Array = npt.NDArray[Any]
 Float64s = npt.NDArray[np.float64]
@@ -131,11 +132,11 @@ def layout(shape: Shape, dtype: np.dtype[Any], fused: bool, *steps: Steps) -> La
     values = outer * features * inner * (len(steps) if fused else 1)  # that are read
     kind: Any = STANDING_FOR.get(dtype.name, dtype.type)
     table = np.array([*cut, *(step for one in (*steps, (0, 0, 0))[:3] for step in one)])
-    lines = kernels.PARTS + 2 * -(-cut.rows // cut.row_step) if fused else 0
-    turns = kernels.TURNS // 8 + -(-features // cut.feature_step)
+    lines = tables.PARTS + 2 * -(-cut.rows // cut.row_step) if fused else 0
+    turns = TURNS // 8 + -(-features // cut.feature_step)
     width = min(cut.feature_step, features)
-    scratch = kernels.VECTORS * (width if fused else features)
-    scratch += kernels.STREAMS * (cut.repeat * width * cut.inner + kernels.SPARE) + LINE // 8
+    scratch = tables.VECTORS * (width if fused else features)
+    scratch += tables.STREAMS * (cut.repeat * width * cut.inner + tables.SPARE) + LINE // 8
     threads = 1 if values < SOME else tiles
     woken = 0 if values < FEW else -(-values // MANY)
     return Layout(cut, kind(0), table, lines, scratch, threads, woken, turns, outer * inner)
@@ -168,7 +169,7 @@ def batch_statistics(x: Array) -> tuple[Float64s, Float64s]:
     """Mean and M2 of each feature."""
     call = prepared(x.shape, x.dtype, True, x.strides, x.strides)
     room = _done(call.train_into(None, x, (None,) * 5, 1.0, 0.0, False))
-    return call.line(room, kernels.MEAN), call.line(room, kernels.M2)
+    return call.line(room, tables.MEAN), call.line(room, tables.M2)
 
 
 def normalize(
@@ -211,7 +212,7 @@ def backward(
     room = _done(call.differentiate_into(target, x, dy, (weight, mean, invstd)))
     if dx is not None and not batch:
         normalize(dy, dx, None, None, invstd if weight is None else invstd * weight, None, 0.0)
-    return call.line(room, kernels.DWEIGHT), call.line(room, kernels.DBIAS)
+    return call.line(room, tables.DWEIGHT), call.line(room, tables.DBIAS)
 
 
 def _done(room: Any) -> Any:

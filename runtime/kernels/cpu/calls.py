@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from normspec.runtime.kernels.cpu import kernels
+from normspec.runtime.kernels.cpu import kernels, tables
 from normspec.runtime.kernels.cpu.simd import LINE
 from normspec.runtime.kernels.cpu.threads import ALONE, Crew, allowed, team
 
 if TYPE_CHECKING:
     from normspec.runtime.kernels.cpu import Array, Float64s, Layout
 
-KNOWN = np.ndarray, None, *map(np.dtype, (np.float32, np.float64, np.int64))  # by their ids; see ``kernels``
+KNOWN = np.ndarray, None, *map(np.dtype, (np.float32, np.float64, np.int64))  # by their ids; see ``operands``
 
 
 class Prepared:
@@ -78,7 +78,7 @@ class Prepared:
 
     def statistics(self, room: Array) -> tuple[Float64s, Float64s]:
         """Mean and 1 / standard deviation, where ``train_into`` has left them."""
-        return self.line(room, kernels.MEAN), self.line(room, kernels.INVERSE)
+        return self.line(room, tables.MEAN), self.line(room, tables.INVERSE)
 
     def line(self, room: Array, which: int) -> Float64s:
         """What a kernel has left of each feature."""

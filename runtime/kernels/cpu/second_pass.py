@@ -1,0 +1,212 @@
+"""The output of a tile, from the numbers of its features."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from normspec.runtime.kernels.cpu.features import taken
+from normspec.runtime.kernels.cpu.jit import contracted, helper, inlined
+from normspec.runtime.kernels.cpu.simd import LINE, load, loads, real, size_of, splat, store, stores, streams, zeros
+from normspec.runtime.kernels.cpu.tables import GAIN, MEAN, SCALE, SHIFT, Table, entry, number, spread
+from normspec.runtime.kernels.cpu.tiles import (
+    AHEAD,
+    Cut,
+    Place,
+    Tile,
+    ask,
+    corner,
+    followed,
+    joined,
+    moved,
+    packed,
+    run_of,
+    values_before,
+)
+
+SEVERAL = 128  # values in a run of which whole lines are written, if the next run is as well
+SMALLEST, GREATEST = 2.0**-126, 2.0**100  # numbers of a feature that float32 normalizes with
+
+
+@inlined
+def representable(value: float) -> bool:
+    """Whether float32 has it with all digits, and room for its products with 16 bits; or it is 0 or not finite."""
+    return not 0.0 < abs(value) < SMALLEST and not GREATEST < abs(value) < np.inf
+
+
+@inlined
+def ordinary(own: Table, count: int, kinds: int, dtype: Any) -> bool:
+    """Whether features can be normalized with the numbers of the dtype, and need not be with float64."""
+    strange = 0
+    if size_of(dtype) == 2:
+        for kind in range(kinds):
+            for i in range(count):
+                strange |= not representable(number(own[0] + kind * own[1], i))
+    return strange == 0
+
+
+@contracted
+def normalized(value: Any, upper: Any, numbers: Any) -> Any:
+    """Of a number or of lanes. A mean folded into the shift would cancel digits."""
+    mean, scale, shift, gain = numbers
+    if upper is None:
+        return (value - mean) * scale + shift
+    return (value - mean) * scale + shift + upper * gain
+
+
+@inlined
+def aligned(y: int, dtype: Any) -> int:
+    """Elements between an address and the line of the cache that it is in."""
+    size: int = size_of(dtype)
+    return y % LINE // size
+
+
+@inlined
+def write(x: Place, dy: Any, y: Place, at: int, dtype: Any, numbers: Any, first: int, last: int, past: bool) -> None:
+    """As many values as lanes, some of them, or past the cache all."""
+    like, upper = numbers[0], None
+    if dy is not None:
+        upper = loads(dy[0], at, dtype, like, first, last)
+    value = normalized(loads(x[0], at, dtype, like, first, last), upper, numbers)
+    if past:
+        streams(y[0], at, dtype, value)
+    else:
+        stores(y[0], at, dtype, value, first, last)
+
+
+@inlined
+def write_columns(
+    x: Place, dy: Any, y: Place, i: int, dtype: Any, columns: Table, first: int, last: int, past: bool
+) -> None:
+    """As many columns."""
+    like, lanes, (start, stream) = real(0.0, dtype), LINE // size_of(dtype), columns
+    at, here, nothing = i * size_of(dtype), start + i * size_of(like), zeros(dtype, like)
+    ask(x, at, AHEAD)
+    ask(dy, at, AHEAD)
+    mean, scale = loads(here, 0, like, nothing, 0, lanes), loads(here, stream, like, nothing, 0, lanes)
+    shift, gain = loads(here, 2 * stream, like, nothing, 0, lanes), nothing
+    if dy is not None:
+        gain = loads(here, 3 * stream, like, nothing, 0, lanes)
+    write(x, dy, y, at, dtype, (mean, scale, shift, gain), first, last, past)
+
+
+@helper()
+def write_across(
+    x: Place, dy: Any, y: Place, rows: int, skip: int, width: int, dtype: Any, past: bool, columns: Table
+) -> None:
+    """Rows by the numbers of their columns, which begin some elements behind the places of rows."""
+    size, lanes, end = size_of(dtype), LINE // size_of(dtype), skip + width
+    begin, whole = lanes if skip else 0, end // lanes * lanes
+    for row in range(rows):
+        lower, upper = moved(corner(x, row, 0), -skip * size), moved(corner(dy, row, 0), -skip * size)
+        target = moved(corner(y, row, 0), -skip * size)
+        if skip:
+            write_columns(lower, upper, target, 0, dtype, columns, skip, min(end, lanes), False)
+        if past and target[0] % LINE == 0:
+            for i in range(begin, whole, lanes):
+                write_columns(lower, upper, target, i, dtype, columns, 0, lanes, True)
+        else:
+            for i in range(begin, whole, lanes):
+                write_columns(lower, upper, target, i, dtype, columns, 0, lanes, False)
+        if begin <= whole < end:
+            write_columns(lower, upper, target, whole, dtype, columns, 0, end - whole, False)
+
+
+@helper()
+def rescale_across(
+    x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Table, columns: Table
+) -> None:
+    """A tile whose features lie side by side."""
+    inner, rows, count = cut[0], tile[1] - tile[0], tile[3] - tile[2]
+    together, width = min(cut[2], rows), count * inner
+    lower, target = joined(corner(x, tile[0], tile[2]), together), joined(corner(y, tile[0], tile[2]), together)
+    upper = joined(corner(dy, tile[0], tile[2]), together)
+    skip, like = aligned(target[0], dtype), real(0.0, dtype)
+    for kind in range(3 if dy is None else 4):
+        line = entry(columns, kind, 0) + skip * size_of(like)
+        spread(entry(own, kind, 0), count, inner, together, line, like)
+    whole = rows // together
+    write_across(lower, upper, target, whole, skip, together * width, dtype, past, columns)
+    rest = rows - whole * together
+    if rest:
+        lower, upper, target = corner(lower, whole, 0), corner(upper, whole, 0), corner(target, whole, 0)
+        write_across(lower, upper, target, 1, skip, rest * width, dtype, past, columns)
+
+
+@helper()
+def write_packed(x: Place, dy: Any, y: Place, dtype: Any, count: int, past: bool, numbers: Any) -> None:
+    """A run of a feature whose values are side by side."""
+    size, lanes, skip = size_of(dtype), LINE // size_of(dtype), aligned(y[0], dtype)
+    end, begin = skip + count, lanes if skip else 0
+    whole = end // lanes * lanes
+    lower, upper, target = moved(x, -skip * size), moved(dy, -skip * size), moved(y, -skip * size)
+    like = zeros(dtype, numbers[0])
+    same = splat(numbers[0], like), splat(numbers[1], like), splat(numbers[2], like), splat(numbers[3], like)
+    if skip:
+        write(lower, upper, target, 0, dtype, same, skip, min(end, lanes), False)
+    if past and target[0] % LINE == 0:
+        for i in range(begin, whole, lanes):
+            write(lower, upper, target, i * size, dtype, same, 0, lanes, True)
+    else:
+        for i in range(begin, whole, lanes):
+            write(lower, upper, target, i * size, dtype, same, 0, lanes, False)
+    if begin <= whole < end:
+        write(lower, upper, target, whole * size, dtype, same, 0, end - whole, False)
+
+
+@inlined
+def write_over(x: Place, dy: Any, y: Place, dtype: Any, count: int, numbers: Any) -> None:
+    """A run of a line or more, and less than a line of the next, which is written afterwards. Masks cost more."""
+    size, lanes = size_of(dtype), LINE // size_of(dtype)
+    like = zeros(dtype, numbers[0])
+    same = splat(numbers[0], like), splat(numbers[1], like), splat(numbers[2], like), splat(numbers[3], like)
+    for i in range(0, count, lanes):
+        write(x, dy, y, i * size, dtype, same, 0, lanes, False)
+
+
+@helper()
+def write_strided(x: Place, dy: Any, y: Place, dtype: Any, count: int, numbers: Any) -> None:
+    """A run of a feature with any step."""
+    for i in range(count):
+        upper = None
+        if dy is not None:
+            upper = real(load(dy[0], i * dy[3], dtype), dtype)
+        value = normalized(real(load(x[0], i * x[3], dtype), dtype), upper, numbers)
+        store(y[0], i * y[3], dtype, value)
+
+
+@helper()
+def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Table) -> None:
+    """The same where runs lie anywhere."""
+    side_by_side = packed(x, dtype) and packed(dy, dtype) and packed(y, dtype)
+    over = side_by_side and not past and cut[0] * size_of(dtype) >= LINE and cut[0] < SEVERAL
+    over = over and followed(x, y, cut, dtype) and followed(dy, y, cut, dtype)
+    for row in range(tile[0], tile[1]):
+        count = values_before(row + 1, cut) - values_before(row, cut)
+        lower, upper, target = run_of(x, row, tile[2], cut), run_of(dy, row, tile[2], cut), run_of(y, row, tile[2], cut)
+        for i in range(tile[3] - tile[2]):
+            places = corner(lower, 0, i), corner(upper, 0, i), corner(target, 0, i)
+            mean, scale = taken(number(entry(own, MEAN, i), 0), dtype), number(entry(own, SCALE, i), 0)
+            shift, gain = number(entry(own, SHIFT, i), 0), 0.0
+            if dy is not None:
+                gain = number(entry(own, GAIN, i), 0)
+            numbers = real(mean, dtype), real(scale, dtype), real(shift, dtype), real(gain, dtype)
+            if not ordinary((entry(own, 0, i), own[1]), 1, 3 if dy is None else 4, dtype):
+                write_strided(*places, dtype, count, (mean, scale, shift, gain))
+            elif over and i + 1 < tile[3] - tile[2]:
+                write_over(*places, dtype, count, numbers)
+            elif side_by_side:
+                write_packed(*places, dtype, count, past, numbers)
+            else:
+                write_strided(*places, dtype, count, numbers)
+
+
+@inlined
+def rescale(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, table: Table, columns: Table) -> None:
+    """Either of them."""
+    past, own = cut[7] != 0, (entry(table, 0, tile[2]), table[1])
+    if cut[2] and ordinary(own, tile[3] - tile[2], 3 if dy is None else 4, dtype):
+        rescale_across(x, dy, y, dtype, cut, tile, past, own, columns)
+    else:
+        rescale_along(x, dy, y, dtype, cut, tile, past, own)
