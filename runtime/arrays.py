@@ -44,7 +44,11 @@ def source(value: object) -> Source | None:
     if isinstance(value, np.ndarray) and not isinstance(value, np.ma.MaskedArray):  # whose mask would be lost
         array = native(np.asarray(value))
         return _source((array, "cpu", dtype_name(array), _same))
-    found = None if isinstance(value, np.ndarray) else foreign.read(value)
+    try:
+        found = None if isinstance(value, np.ndarray) else foreign.read(value)
+    except foreign.CANNOT as error:
+        kind = type(value).__name__
+        raise ValueError(f"input: expected an array that can be shared, found a {kind} that cannot: {error}") from None
     if found is None:
         return None
     if found.differentiated:

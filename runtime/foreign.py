@@ -16,6 +16,8 @@ from . import devices, kernels
 from .dtypes import DType
 
 GPU = (2, 13)  # kDLCUDA and kDLCUDAManaged
+# What libraries raise of arrays that are sparse, traced, on no device, or of elements that NumPy lacks.
+CANNOT = (AttributeError, BufferError, NotImplementedError, TypeError)
 
 
 class Foreign(NamedTuple):

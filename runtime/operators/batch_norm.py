@@ -108,7 +108,9 @@ class BatchNorm(Module):
             self._check_update_rate(update_rate)
         array, device, dtype, _ = given
         scale, shift, mean, variance, count = self._tensors(self)
-        counted = count if training and track else None
+        if training and not track:  # which can be assigned to, when there are statistics
+            mean = variance = count = None
+        counted = count if training else None
         batch = training or mean is None
         ready = self._prepared(
             device, array.shape, array.strides, array.dtype, dtype, features, axis, epsilon, own, batch, training
@@ -221,13 +223,15 @@ class BatchNorm(Module):
             cls._refuse("single_value", expected, f"shape {shape}", shape=listed(shape))
 
     def _check_vectors(self, state: Vectors, features: int, device: str) -> None:
-        """What is kept, which can be assigned to: as many numbers as features, on the device of the input."""
+        """What is kept, which can be assigned to: as many floats as features, on the device of the input."""
         if (state.mean is None) != (state.variance is None):
             missing = self.names["mean" if state.mean is None else "variance"]
             self._fail("statistics_missing", missing, "both running statistics or neither", "None", name=missing)
         shape = (features,)
         for tensor in state:
-            if tensor is not None and (tensor.device != device or tensor.array.shape != shape):
+            if tensor is None:
+                continue
+            if tensor.device != device or tensor.array.shape != shape or tensor._dtype not in FLOATING:
                 self._refuse_vector(state, tensor, shape, device)
 
     def _check_written(self, **tensors: Tensor | None) -> None:
@@ -242,6 +246,8 @@ class BatchNorm(Module):
             self._refuse("device_mixed", tensor.device, device)
         canonical = next(name for name, one in zip(Vectors._fields, state, strict=True) if one is tensor)
         name, sizes = self.names[canonical], {"expected": shape[0], "found": tensor.size}
+        if tensor.array.shape == shape:
+            self._fail("vector_dtype", name, one_of(list(FLOATING)), tensor._dtype, name=name)
         self._fail("vector_shape", name, f"shape {shape}", f"shape {tensor.shape}", name=name, **sizes)
 
     @classmethod
