@@ -6,6 +6,8 @@ import argparse
 import difflib
 import importlib
 import importlib.util
+import io
+import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -29,8 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"normspec: no command {name!r}{_hint(name, COMMANDS)}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    for stream in sys.stdout, sys.stderr:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may lack the letters γ and β
     try:
-        return COMMANDS[name](rest)
+        status = COMMANDS[name](rest)
+        print(end="", flush=True)
+        return status
+    except BrokenPipeError:  # whoever read has read enough; what Python flushes at its end has to go somewhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except OSError as error:
+        print(f"normspec {name}: {error}", file=sys.stderr)
+        return 1
     except ImportError as error:
         extra = EXTRAS.get(name)
         if extra is None or not error.name or error.name.startswith("normspec"):

@@ -73,7 +73,7 @@ class Caller:
         kind = type(value)
         try:
             found = foreign.read(value)
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:
+        except (*foreign.CANNOT, RuntimeError, ValueError) as error:
             self.fail(argument, "an array that can be shared", f"a {kind.__name__} that cannot: {error}")
         if found is None:
             self.fail(argument, "an array", kind.__name__, TypeError)
@@ -149,7 +149,8 @@ class Caller:
         if mask.ndim == len(shape) - 1:
             mask = np.expand_dims(mask, axis)
         if mask.ndim != len(shape) or any(one not in (1, size) for one, size in zip(mask.shape, shape, strict=True)):
-            self.fail("mask", f"a shape that broadcasts to {shape}, with axis {axis} or without it", f"{mask.shape}")
+            expected = f"a shape that broadcasts to {shape}, with axis {axis} or without it"
+            self.fail("mask", expected, str(given.tensor.shape))
         return mask
 
     def like(self, argument: str, value: Any, x: Given) -> Given:

@@ -109,8 +109,8 @@ def _moved(old: Array, new: Array, rate: float | Array) -> Array:
 def _checked(x: Array, vectors: dict[str, Any], axis: int, epsilon: float, training: bool) -> Options:
     if x.dtype.name not in FLOATING:
         raise TypeError(f"batch_norm: x: expected {EXPECTED}, found {x.dtype.name}")
-    if not -x.ndim <= axis < x.ndim:
-        raise ValueError(f"batch_norm: axis: expected an axis of an array of shape {x.shape}, found {axis}")
+    if axis not in range(-x.ndim, x.ndim):
+        raise ValueError(f"batch_norm: axis: expected an axis of an array of shape {x.shape}, found {axis!r}")
     if not (epsilon > 0 or (epsilon == 0 and not training)):
         wanted = "above zero" if training else "of at least zero"
         raise ValueError(f"batch_norm: epsilon: expected a number {wanted}, found {epsilon!r}")
@@ -272,7 +272,12 @@ def _compiled(**static: Any) -> Any:
     return jax.jit(partial(_host.bind, **static))
 
 
-_host.def_impl(lambda *operands, **static: _compiled(**static)(*operands))
+def _run(*operands: Any, **static: Any) -> Any:
+    with jax.disable_jit(False):  # what is only compiled would come back here
+        return _compiled(**static)(*operands)
+
+
+_host.def_impl(_run)
 _host.def_abstract_eval(lambda *_, results, **static: [ShapedArray(one.shape, one.dtype) for one in results])
 
 

@@ -106,6 +106,37 @@ print(time.process_time() - began)
     assert sorted(tmp_path.rglob("*.nbc")) == files
 
 
+def run(command, **environment):
+    """What a shell gets: exit status, what was printed, and what was complained about."""
+    done = subprocess.run(
+        f"{sys.executable} -m normspec.cli.main {command}",
+        shell=True,
+        capture_output=True,
+        env={**os.environ, **environment},
+    )
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+def test_a_terminal_without_greek_letters_gets_question_marks():
+    status, printed, complaints = run("show torch.nn.BatchNorm1d", PYTHONIOENCODING="ascii")
+    assert (status, complaints) == (0, "")
+    assert "The learnable vector ? of size C, ones at first." in printed
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_has_read_enough_is_no_fault(unbuffered):
+    status, printed, complaints = run("show torch | true", PYTHONUNBUFFERED=unbuffered)
+    assert (status, printed, complaints) == (0, "", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no device that is always full")
+def test_what_cannot_be_written_is_told_in_a_line():
+    status, _, complaints = run("list > /dev/full")
+    assert status == 1
+    assert complaints.startswith("normspec list: [Errno 28] ")
+    assert complaints.count("\n") == 1
+
+
 def test_the_command_is_installed():
     found = subprocess.run([sys.executable, "-m", "normspec.cli.main"], capture_output=True, text=True)
     assert found.returncode == 2

@@ -95,6 +95,17 @@ def test_a_torch_tensor_that_wants_gradients_is_refused_where_there_would_be_non
     module(x.detach())
 
 
+@pytest.mark.parametrize("change", ["to_sparse", "float8", "meta"])
+def test_a_torch_tensor_that_cannot_be_shared_is_refused(change):
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
+    ways = {"float8": lambda x: x.to(torch.float8_e4m3fn), "meta": lambda x: x.to("meta")}
+    x, module = ways.get(change, torch.Tensor.to_sparse)(torch.ones(3, 3)), nn.BatchNorm1d(3)
+    with pytest.raises(ValueError, match=r"^input: expected an array that can be shared, found a Tensor that cannot: "):
+        module(x)
+    with pytest.raises(RuntimeError, match=r'(?s)copying the parameter named "weight".* found 1 problem'):
+        module.load_state_dict({"weight": x[0]}, strict=False)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_statistics_of_torch_are_updated_in_place(dtype):
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")

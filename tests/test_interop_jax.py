@@ -200,6 +200,27 @@ def test_an_epsilon_is_told_what_the_mode_takes():
             batch_norm(X, MEAN, MEAN, training=training, epsilon=-1)
 
 
+@pytest.mark.parametrize("axis", [-3, 1.5, "features", (0, 1)])
+def test_what_is_no_axis_is_told(axis):
+    with pytest.raises(ValueError, match=r"batch_norm: axis: expected an axis of an array of shape .*, found "):
+        batch_norm(X, MEAN, MEAN, training=True, axis=axis)
+
+
+def test_without_compiling_it_computes_the_same():
+    x, *vectors = given((9, 5), -1)
+
+    def loss(x):
+        return (batch_norm(x, *vectors, training=True)[0] ** 3).sum()
+
+    with jax.disable_jit():
+        found = jax.value_and_grad(loss)(x)
+        mapped = jax.vmap(loss)(x[None])
+    value, gradient = jax.jit(jax.value_and_grad(loss))(x)
+    np.testing.assert_allclose(found[0], value, rtol=1e-5)
+    np.testing.assert_allclose(mapped, [value], rtol=1e-5)
+    np.testing.assert_allclose(found[1], gradient, rtol=1e-4, atol=1e-5)
+
+
 def test_the_words_are_canonical():
     """The operator's own, as its spec has them."""
     from suite import SPECS

@@ -343,6 +343,44 @@ class TestState:
         assert '"bias"' in str(error.value)
         np.testing.assert_array_equal(bn.weight.numpy(), 1.0)
 
+    def test_a_load_that_overflows_where_that_is_an_error_has_changed_nothing(self):
+        bn = torch.nn.BatchNorm1d(2)
+        with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+            bn.load_state_dict({"weight": np.full(2, 9.0), "bias": np.full(2, 1e300)}, strict=False)
+        np.testing.assert_array_equal(bn.weight.numpy(), 1.0)
+
+    @pytest.mark.parametrize(("package", "switch"), [(torch, "track_running_stats"), (storch, "trackRunningStats")])
+    def test_statistics_that_are_no_longer_tracked_stand_still(self, package, switch):
+        bn, x = package.nn.BatchNorm1d(2), np.array([[1.0, 5.0], [3.0, 9.0]], np.float32)
+        setattr(bn, switch, False)
+        np.testing.assert_allclose(bn(x), [[-1, -1], [1, 1]], rtol=1e-4)
+        assert (bn.running_mean.tolist(), bn.running_var.tolist(), int(bn.num_batches_tracked)) == ([0, 0], [1, 1], 0)
+        bn.eval()
+        np.testing.assert_allclose(bn(x), x, rtol=1e-5)
+
+    def test_only_what_is_tracked_and_learned_is_reset(self):
+        bn = torch.nn.BatchNorm1d(2)
+        bn.load_state_dict({name: np.full(2, 7.0) for name in ("weight", "running_mean")}, strict=False)
+        bn.track_running_stats = False
+        bn.reset_parameters()
+        assert (bn.weight.tolist(), bn.running_mean.tolist()) == ([1, 1], [7, 7])
+
+    def test_vectors_of_integers_are_refused(self):
+        bn = torch.nn.BatchNorm1d(2)
+        bn.running_mean = torch.zeros(2, dtype=torch.int64)
+        with pytest.raises(RuntimeError, match=r"BatchNorm1d: running_mean: expected float16 or .*, found int64"):
+            bn(np.ones((4, 2), np.float32))
+        assert bn.running_var.tolist() == [1, 1]
+
+    @pytest.mark.parametrize("name", ["file", "allow_pickle", "arr_0"])
+    def test_every_name_can_be_saved(self, name, tmp_path):
+        module, other = storch.nn.Module(), storch.nn.Module()
+        for one, values in (module, [1.0, 2.0]), (other, [0.0, 0.0]):
+            one.registerBuffer(name, storch.Tensor(values))
+        module.save(tmp_path / "state.npz")
+        other.load(tmp_path / "state.npz")
+        assert getattr(other, name).tolist() == [1, 2]
+
     @pytest.mark.parametrize("package", [torch, lucid, storch, nvtripy, tp])
     def test_a_tensor_of_another_shape_cannot_be_assigned(self, package):
         bn = package.BatchNorm(3) if hasattr(package, "BatchNorm") else package.nn.BatchNorm1d(3)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NoReturn, cast
 
 import numpy as np
 
-from .. import autograd, devices, kernels
+from .. import autograd, kernels
 from ..arrays import Source, device_views, feature_views, prepared, source, unwritable, vector
 from ..dialect import Dialect
 from ..dtypes import FLOATING, HALF, DTypeLike, at_least_float32
@@ -108,7 +108,9 @@ class BatchNorm(Module):
             self._check_update_rate(update_rate)
         array, device, dtype, _ = given
         scale, shift, mean, variance, count = self._tensors(self)
-        counted = count if training and track else None
+        if training and not track:  # which can be assigned to, when there are statistics
+            mean = variance = count = None
+        counted = count if training else None
         batch = training or mean is None
         ready = self._prepared(
             device, array.shape, array.strides, array.dtype, dtype, features, axis, epsilon, own, batch, training
@@ -221,13 +223,15 @@ class BatchNorm(Module):
             cls._refuse("single_value", expected, f"shape {shape}", shape=listed(shape))
 
     def _check_vectors(self, state: Vectors, features: int, device: str) -> None:
-        """What is kept, which can be assigned to: as many numbers as features, on the device of the input."""
+        """What is kept, which can be assigned to: as many floats as features, on the device of the input."""
         if (state.mean is None) != (state.variance is None):
             missing = self.names["mean" if state.mean is None else "variance"]
             self._fail("statistics_missing", missing, "both running statistics or neither", "None", name=missing)
         shape = (features,)
         for tensor in state:
-            if tensor is not None and (tensor.device != device or tensor.array.shape != shape):
+            if tensor is None:
+                continue
+            if tensor.device != device or tensor.array.shape != shape or tensor._dtype not in FLOATING:
                 self._refuse_vector(state, tensor, shape, device)
 
     def _check_written(self, **tensors: Tensor | None) -> None:
@@ -242,6 +246,8 @@ class BatchNorm(Module):
             self._refuse("device_mixed", tensor.device, device)
         canonical = next(name for name, one in zip(Vectors._fields, state, strict=True) if one is tensor)
         name, sizes = self.names[canonical], {"expected": shape[0], "found": tensor.size}
+        if tensor.array.shape == shape:
+            self._fail("vector_dtype", name, one_of(list(FLOATING)), tensor._dtype, name=name)
         self._fail("vector_shape", name, f"shape {shape}", f"shape {tensor.shape}", name=name, **sizes)
 
     @classmethod
@@ -372,7 +378,7 @@ def _called(dialect: Dialect, dtype: str) -> str:
 
 def nothing(x: ArrayT, given: Source, state: Vectors, axis: int) -> ArrayT:
     """What becomes of an input without elements; its gradients are zero."""
-    like = np.empty_like if given.device == "cpu" else devices.cuda().empty_like
+    like = np.empty_like if given.device == "cpu" else kernels.on("cuda").empty_like
     result = cast(ArrayT, given.wrap(like(given.array)))
     if isinstance(x, Tensor) and autograd.needed(x, state.scale, state.shift):
         record_nothing(cast(Tensor, result), x, state, axis)
@@ -415,13 +421,13 @@ def normalize(
     axis: int,
     epsilon: float,
     batch: bool,
-    rate: float | None,
-    unbiased: bool,
+    rate: float | None = None,
+    unbiased: bool = False,
     out: Any = None,
 ) -> ArrayT:
     """Run the kernels. Vectors that a kernel cannot use go in as copies, and come back only after it succeeded."""
     on_cpu = given.device == "cpu"
-    backend = kernels.on("cpu" if on_cpu else "cuda")
+    backend = kernels.on("cpu") if on_cpu else kernels.on("cuda")
     views = feature_views if on_cpu else device_views
     y, x3, y3 = views(given.array, axis, out)
     scale, shift, mean, variance = [None if one is None else vector(one) for one in state]

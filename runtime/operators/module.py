@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from os import PathLike, fspath
 from typing import Any, cast
+from zipfile import ZipFile
 
 import numpy as np
 
-from .. import autograd
+from .. import autograd, foreign
 from ..arrays import unwritable
 from ..dtypes import FLOATING, DType, DTypeLike
 from ..errors import listed
@@ -163,7 +164,7 @@ def _take_over(module: Module, homes: Mapping[str, tuple[Module, str]], values: 
         found = None if replace else unwritable(current.array)
         if found is not None:
             module._fail("read_only", key, "memory that can be written", found)
-        values[key] = value.to(current.device) if replace else value
+        values[key] = value.to(current.device, None if replace else current.dtype)
     with ExitStack() as locks:
         for one in modules(module):
             locks.enter_context(one._lock)
@@ -186,7 +187,7 @@ def _checked(module: Module, key: str, current: Tensor, value: Any, problems: di
         if not isinstance(value, (Tensor, np.generic)) and not hasattr(value, "__dlpack__"):
             raise TypeError(key)
         tensor = value if isinstance(value, type(current)) else type(current)(value)
-    except (TypeError, BufferError):
+    except foreign.CANNOT:
         text = _words(module, "state_type", key=key, type=type(value).__name__)
         problems.setdefault("state_type", []).append(text)
         return current
@@ -336,7 +337,7 @@ def reset(module: Module) -> None:
 def _reset(module: Module, wanted: Callable[[State], bool]) -> None:
     for one in module.state:
         tensor = vars(module)[one.name]
-        if tensor is not None and wanted(one):
+        if tensor is not None and wanted(one) and all(module._get(switch) for switch in one.when):
             tensor.copy_(module._initial(one, tensor.shape, tensor.dtype.name, "cpu"))
 
 
@@ -418,12 +419,12 @@ def _indented(text: str, spaces: int) -> str:
 
 def save(module: Module, path: PathLike[str] | str) -> None:
     """Write the state dict as NumPy's .npz, bfloat16 widened to float32."""
-    arrays = {}
-    for key, tensor in state_dict(module).items():
-        values = tensor.numpy()
-        arrays[key] = values.astype(np.float32) if tensor.dtype.name == "bfloat16" else values
-    with open(fspath(path), "wb") as file:
-        np.savez(file, **arrays)
+    with ZipFile(fspath(path), "w") as archive:  # not by savez, which takes some names for its arguments
+        for key, tensor in state_dict(module).items():
+            values = tensor.numpy()
+            with archive.open(f"{key}.npy", "w", force_zip64=True) as entry:
+                wide = values.astype(np.float32) if tensor.dtype.name == "bfloat16" else values
+                np.lib.format.write_array(entry, wide, allow_pickle=False)
 
 
 def load(module: Module, path: PathLike[str] | str) -> None:

@@ -36,11 +36,11 @@ from .primitives import (
     wait_for_previous,
 )
 from .program import Program
-from .reduction import Sample, reduction
+from .reduction import Sample, combine, reduction
 
 Array = Any
 
-THREADS = 256  # of a block, at most
+THREADS = 256  # of a block, but of those that merge slices, which are as large as may be
 UNROLL = 4  # rows of a thread that are on their way at once
 SIZES = (types.int64,) * 4  # rows, features, shift of a slab's pieces, slices
 
@@ -189,8 +189,7 @@ def moments_of(element: str, width: int, unroll: int, threads: int) -> Moments:
     moves, real = access(element, width), ELEMENTS[element].real
     word, load, unpack = moves.word, moves.load, moves.unpack
     packed, counted, size = unroll * moves.words, 3 * width, 3 * width + 1
-    functions, pivots = reduction(real, threads), pivoting(element, width, unroll)
-    combine, centred = functions.combine, functions.centred
+    centred, pivots = reduction(real, threads).centred, pivoting(element, width, unroll)
 
     @device
     def merge(sample: Array, other: Array) -> None:
