@@ -702,10 +702,11 @@ def test_rows_of_halves_are_moved_by_8_bytes(driver):
     x, y, *vectors = arrays((100_000, 256, 1), np.float16)
     _, (first, second) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
     assert (first.name, second.name) == (
-        "columns_statistics_f16_pairs_u8_t256",
-        "columns_normalize_f16_f32_pairs_u8_t256",
+        "columns_statistics_f16_pairs_u8_t1024",
+        "columns_normalize_f16_f32_pairs_u8_t1024",
     )
     assert first.arguments[2:5] == (100_000, 256, 5)
+    assert first.threads == second.threads == 1024, "a block fills a multiprocessor, so that few slices are merged"
 
 
 def test_evaluation_statistics_and_gradients(driver):
