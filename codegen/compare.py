@@ -13,6 +13,8 @@ from normspec.runtime.dialect import Rules
 from .markdown import code, prose
 from .model import Argument, Callable_, Class, Dialect, Kept
 
+OPERATOR = "batch_norm"  # whose spellings are put side by side
+
 
 class Row(NamedTuple):
     """A line of a table that compares."""
@@ -23,7 +25,7 @@ class Row(NamedTuple):
 
 
 def tables(dialects: Sequence[Dialect]) -> dict[str, list[Row]]:
-    """Parameters, state, methods, rules and errors of batch norm, a column for each dialect that has it."""
+    """Parameters, state, methods, rules and errors of the operator, a column for each dialect that has it."""
     classes = [one for dialect in dialects if (one := normalizer(dialect))]
     return {
         "parameters": _parameters(classes),
@@ -45,7 +47,7 @@ def counterpart(one: Class, dialect: Dialect) -> Class | None:
 
 def normalizer(dialect: Dialect) -> Class | None:
     """The class that stands for the dialect in a table."""
-    return next((one for one in dialect.classes if one.operator == "batch_norm"), None)
+    return next((one for one in dialect.classes if one.operator == OPERATOR), None)
 
 
 def _parameters(columns: Sequence[Class]) -> list[Row]:

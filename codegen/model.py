@@ -102,6 +102,12 @@ class Callable_(Called):
     module: str
     examples: tuple[Example, ...]
     conditions: tuple[Condition, ...]
+    speaks: bool  # whether it can refuse its arguments, in the dialect's words
+
+    @property
+    def told(self) -> list[str]:
+        """What a function gets before its arguments: who speaks, if it does; the type of tensors, if it makes one."""
+        return [f"_{self.name.upper()}"] * self.speaks + ["Tensor"] * (self.returns == "Tensor")
 
     @property
     def annotation(self) -> str:

@@ -117,13 +117,13 @@ class Reference:
         return {condition.name for one in self.dialect.classes for condition in one.conditions}
 
     @property
-    def normalizing(self) -> list[Callable_]:
-        """The functions that have a page of their own."""
-        return [one for one in self.dialect.functions if one.operator == "batch_norm"]
+    def computing(self) -> list[Callable_]:
+        """The functions that compute what a class does, and have a page of their own."""
+        return [one for one in self.dialect.functions if self.counterparts(one)]
 
     @property
     def making(self) -> list[Callable_]:
-        return [one for one in self.dialect.functions if one.operator != "batch_norm"]
+        return [one for one in self.dialect.functions if not self.counterparts(one)]
 
 
 def render(pages: jinja2.Environment, dialects: Sequence[Dialect], sources: Mapping[str, Mapping[str, str]]) -> Files:
@@ -162,7 +162,7 @@ def _of_dialect(
         )
     for trait in (*reference.dialect.traits, reference.dialect.base):
         yield page(reference.page(trait.name), "trait.md.j2", one=trait)
-    for function in reference.normalizing:
+    for function in reference.computing:
         name = reference.place(function).partition(".")[2]
         yield page(f"{name}.md", "function.md.j2", one=function, name=reference.place(function))
     for name in reference.parents:

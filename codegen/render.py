@@ -78,9 +78,7 @@ class _Package:
         own = lines.setdefault(f"normspec.{name}._dialect", [])
         defaults = {one.default for function in functions for one in function.arguments if one.default}
         own += sorted(defaults & set(self.dialect.dtypes))
-        if any(one.operator == "tensor" and one.returns == "Tensor" for one in functions):
-            own.append("Tensor")
-        if any(one.operator == "batch_norm" for one in functions):
+        if any(one.speaks for one in functions):
             own.append("DIALECT")
             lines.setdefault("normspec.runtime", []).append("Speaker")
         if any(one.twins for one in functions):
@@ -171,7 +169,6 @@ def _environment() -> jinja2.Environment:
         "escape_doc": docstrings.escape,
         "camel": lambda name: name.title().replace("_", ""),
         "call": _call,
-        "first": _first,
         "markdown": markdown.prose,
         "code": markdown.code,
         "fence": markdown.fence,
@@ -183,21 +180,14 @@ def _environment() -> jinja2.Environment:
     return pages
 
 
-def _call(one: Callable_, indent: int, first: str = "", lead: str = "") -> str:
+def _call(one: Callable_, indent: int, first: Sequence[str], lead: str = "") -> str:
     """The call into the runtime, on one line or an argument a line; ``lead`` is what stands before it."""
-    arguments = [part for part in (first, *(f"{each.canonical}={each.source}" for each in one.bindings)) if part]
+    arguments = [*first, *(f"{each.canonical}={each.source}" for each in one.bindings)]
     name = f"_{one.operator}.{one.function}"
     line = f"{name}({', '.join(arguments)})"
     if indent + len(lead) + len(line) <= 120:
         return line
     return f"{name}(\n" + "".join(f"{' ' * (indent + 4)}{each},\n" for each in arguments) + f"{' ' * indent})"
-
-
-def _first(one: Callable_) -> str:
-    """The type or the dialect that a function of the runtime needs to be told."""
-    return {"tensor": "Tensor" if one.returns == "Tensor" else "", "batch_norm": f"_{one.name.upper()}"}.get(
-        one.operator, ""
-    )
 
 
 def _needed(dialect: str, callables: Sequence[Callable_]) -> dict[str, list[str]]:

@@ -346,6 +346,7 @@ class _Resolver:
             module=spec.module,
             examples=self._examples(spec.examples),
             conditions=tuple(one for one in self.conditions if one.name in meaning.raises and one.raises),
+            speaks=bool(meaning.raises),
         )
 
     def _arguments(

@@ -451,15 +451,7 @@ def _normalized(given: Given, state: dict[str, Given | None], axis: int, epsilon
     if not given.tensor.size:
         return out if out is not None else operator.nothing(given.value, given.source, _vectors(state), axis)
     y = operator.normalize(
-        given.value,
-        given.source,
-        _vectors(state),
-        axis=axis,
-        epsilon=epsilon,
-        batch=False,
-        rate=None,
-        unbiased=False,
-        out=target,
+        given.value, given.source, _vectors(state), axis=axis, epsilon=epsilon, batch=False, out=target
     )
     return y if out is None else out
 
@@ -471,17 +463,7 @@ def _masked(
     variance = np.where(batch.count > 0, batch.variance(unbiased=False), np.inf)
     vectors = _vectors(state)._replace(mean=Tensor(batch.mean), variance=Tensor(variance))
     with NoGrad():
-        y = operator.normalize(
-            given.value,
-            given.source,
-            vectors,
-            axis=axis,
-            epsilon=epsilon,
-            batch=False,
-            rate=None,
-            unbiased=False,
-            out=target,
-        )
+        y = operator.normalize(given.value, given.source, vectors, axis=axis, epsilon=epsilon, batch=False, out=target)
     if isinstance(y, Tensor) and needed(given.value, vectors.scale, vectors.shift):
         own = inverted(vectors, epsilon)
         record(y, given.value, vectors, own, True, axis=axis, epsilon=epsilon, mask=where)

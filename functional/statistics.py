@@ -39,7 +39,8 @@ def moments(x: Tensor, axis: int, mask: npt.NDArray[np.bool_] | None) -> Moments
             _, x3, _ = views(array, axis, array)
         except ValueError:  # it has gaps, and is on a GPU: its library makes a copy
             _, x3, _ = views(array, axis)
-        statistics = kernels.on(x.device.partition(":")[0]).batch_statistics(x3)
+        backend = kernels.on("cpu") if x.device == "cpu" else kernels.on("cuda")
+        statistics = backend.batch_statistics(x3)
         count = np.full(features, x.size // features)
         return Moments(count, *(Tensor(one, device="cpu").numpy() for one in statistics))
     values, where = np.moveaxis(native(x.array), axis, -1), np.moveaxis(mask, axis, -1)

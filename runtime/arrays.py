@@ -5,20 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache, partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
-from . import devices, foreign, kernels, memory
+from . import foreign, kernels, memory
 from .dtypes import at_least_float32
+from .kernels.strides import Order, Shape, memory_order
 from .tensor import Tensor, dtype_name
 
 WIDE = ("float32", "float64")
-Shape = tuple[int, ...]
-# Axes, and the lengths of those outside, of the features, and of those inside.
-Order = tuple[Shape, tuple[int, int, int]]
 
 
 class Source(NamedTuple):
@@ -90,19 +88,8 @@ def feature_views(x: npt.NDArray[Any], axis: int, out: npt.NDArray[Any] | None =
 
 
 def feature_order(x: npt.NDArray[Any], axis: int) -> Order:
-    """The axes in the order of memory, but ``axis`` between those outside and inside it; and the three's lengths."""
+    """``memory_order`` of an array."""
     return memory_order(x.shape, x.strides, axis)
-
-
-@lru_cache(maxsize=1024)
-def memory_order(shape: Shape, strides: Shape, axis: int) -> Order:
-    """The same by lengths and strides, whatever their unit."""
-    axis %= len(shape)
-    others = sorted((one for one in range(len(shape)) if one != axis), key=lambda one: -abs(strides[one]))
-    outer = [one for one in others if abs(strides[one]) >= abs(strides[axis])]
-    inner = [one for one in others if one not in outer]
-    before, after = (math.prod(shape[one] for one in some) for some in (outer, inner))
-    return (*outer, axis, *inner), (before, shape[axis], after)
 
 
 def as_features(x: npt.NDArray[Any], order: Shape, shape: tuple[int, int, int]) -> Any:
@@ -137,7 +124,7 @@ def prepared(
     if not math.prod(shape):
         return None
     if device != "cpu":
-        return cast(kernels.Prepared, devices.cuda().prepared(shape, strides, dtype, axis))
+        return kernels.on("cuda").prepared(shape, strides, dtype, axis)
     like = as_strided(np.empty(0, dtype), shape, strides)  # no element is looked at
     empty = memory.maker(like)
     y = empty()
@@ -145,11 +132,10 @@ def prepared(
     if like.flags.c_contiguous:
         order, three = tuple(range(len(shape))), _around(shape, axis)
     try:
-        steps = [one.transpose(order).reshape(three, copy=False).strides for one in (like, y)]
+        x_strides, y_strides = (one.transpose(order).reshape(three, copy=False).strides for one in (like, y))
     except ValueError:
         return None
-    cpu: Any = kernels.on("cpu")
-    return cast("kernels.Prepared | None", cpu.prepared(three, dtype, batch, *steps, empty=empty))
+    return kernels.on("cpu").prepared(three, dtype, batch, x_strides, y_strides, empty=empty)
 
 
 def vector(tensor: Tensor) -> Any:
@@ -158,7 +144,7 @@ def vector(tensor: Tensor) -> Any:
     if tensor.device != "cpu":
         if dtype in WIDE and array.contiguous:
             return array
-        return devices.cuda().to_device(tensor.numpy().astype(at_least_float32(dtype)), array.device)
+        return kernels.on("cuda").to_device(tensor.numpy().astype(at_least_float32(dtype)), array.device)
     flags = array.flags
     if dtype in WIDE and flags.c_contiguous and flags.aligned and array.dtype.isnative:
         known = np.dtype(dtype)  # the one object that kernels know; what was pickled has another
@@ -181,14 +167,12 @@ def unwritable(array: Any) -> str | None:
 
 def device_views(x: Any, axis: int, out: Any = None) -> tuple[Any, Any, Any]:
     """The same for an array on a device; what does not lie as ``out`` does is copied by way of the host."""
-    backend = devices.cuda()
+    backend = kernels.on("cuda")
     try:
-        made: tuple[Any, Any, Any] = backend.feature_views(x, axis, out)
+        return backend.feature_views(x, axis, out)
     except ValueError:
         if out is None:
             raise
-    else:
-        return made
     try:
         _, _, y = backend.feature_views(out, axis, out)
     except ValueError:

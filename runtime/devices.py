@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from functools import cache
-from typing import Any
 
 
 def parse(device: str) -> tuple[str, int]:
@@ -25,18 +23,3 @@ def parse(device: str) -> tuple[str, int]:
 def name(kind: str, index: int) -> str:
     """The inverse of ``parse``."""
     return kind if kind == "cpu" else f"{kind}:{index}"
-
-
-@cache
-def cuda() -> Any:
-    """The CUDA backend, if CUDA works here.
-
-    Raises
-    ------
-    RuntimeError
-        It does not; the message says what is missing and how to get it.
-    """
-    from .kernels import cuda as backend
-
-    backend.require()
-    return backend

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, cast
 
 import numpy as np
 
-from . import devices
+from . import devices, kernels
 from .dtypes import DType
 
 GPU = (2, 13)  # kDLCUDA and kDLCUDAManaged
@@ -79,7 +79,7 @@ def _cupy(array: Any) -> Foreign:
 
 def _device(value: Any, share: Callable[[Any], Any] = lambda array: array) -> Foreign:
     """Memory that its library allocated goes back as the library's own array; ours is shared with it."""
-    array = devices.cuda().shared(value)
+    array = kernels.on("cuda").shared(value)
 
     def wrap(array: Any) -> Any:
         return share(array) if array.library.empty_like is None else array.owner

@@ -7,11 +7,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from .kernels.strides import Shape, dense
 
 SMALL = 128 << 10  # bytes up to which NumPy's own allocation is better: malloc has them without new pages
 CAPACITY = 512 << 20  # bytes kept while nobody uses them
@@ -19,7 +21,6 @@ TRACKED = 256  # buffers, used or not
 LINE = 64  # bytes, of a cache's line and of the widest vector
 
 Array = npt.NDArray[Any]
-Shape = tuple[int, ...]
 
 
 class Buffer(NamedTuple):
@@ -109,15 +110,6 @@ _pool = Pool()
 if hasattr(os, "register_at_fork"):  # a child in which a thread that is not there holds the lock would wait for ever
     _release = _pool.lock.release
     os.register_at_fork(before=_pool.lock.acquire, after_in_parent=_release, after_in_child=_release)
-
-
-@lru_cache(maxsize=1024)
-def dense(shape: Shape, strides: Shape, itemsize: int) -> Shape:
-    """The strides of an array without gaps whose axes are in the order of these."""
-    steps = [0] * len(shape)
-    for axis in sorted(range(len(shape)), key=lambda axis: -abs(strides[axis]))[::-1]:
-        steps[axis], itemsize = itemsize, itemsize * shape[axis]
-    return tuple(steps)
 
 
 def maker(like: Array) -> Callable[[], Array]:

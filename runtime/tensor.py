@@ -12,7 +12,7 @@ import numpy.typing as npt
 from numpy.lib.array_utils import normalize_axis_tuple
 from numpy.lib.mixins import NDArrayOperatorsMixin
 
-from . import autograd, devices, foreign
+from . import autograd, devices, foreign, kernels
 from .autograd import Variable
 from .dialect import Dialect
 from .dtypes import DType, DTypeLike
@@ -330,11 +330,11 @@ def _moved(array: Any, dtype: str, device: str) -> Any:
     """A copy on a device, from wherever it is."""
     kind, index = devices.parse(device)
     host = _host(array, dtype)
-    return host if kind == "cpu" else devices.cuda().to_device(host, index)
+    return host if kind == "cpu" else kernels.on("cuda").to_device(host, index)
 
 
 def _host(array: Any, dtype: str) -> npt.NDArray[Any]:
     if isinstance(array, np.ndarray):
         return array
-    values = devices.cuda().to_host(array)
+    values = kernels.on("cuda").to_host(array)
     return cast(npt.NDArray[Any], values.view(DType(dtype).numpy) if dtype == "bfloat16" else values)

@@ -308,7 +308,7 @@ def test_the_digest_sees_sources_and_versions(monkeypatch):
     digest = cache.digest.__wrapped__
     first = digest()
     assert digest() == first
-    monkeypatch.setattr(cache, "version", lambda name: "0")
+    monkeypatch.setattr("normspec.runtime.kernels.files.version", lambda name: "0")
     assert digest() != first
     monkeypatch.undo()
     monkeypatch.setattr(cache, "SOURCES", cache.SOURCES + b" ")

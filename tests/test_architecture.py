@@ -46,6 +46,14 @@ def imports(path):
             yield ".".join([*base, *([node.module] if node.module else [])])
 
 
+@pytest.mark.parametrize("folder", ["codegen", "functional", "generated", "interop", "runtime"])
+def test_nothing_private_is_imported_from_others(folder):
+    """An upgrade that takes it away would take the import of this package with it."""
+    for path in (ROOT / folder).rglob("*.py"):
+        others = [name for name in imports(path) if not name.startswith(("normspec", "__future__"))]
+        assert not [name for name in others if "._" in f".{name}"], path
+
+
 def test_generated_code_reaches_the_runtime_alone():
     for path in (ROOT / "generated").rglob("*.py"):
         for name in imports(path):

@@ -7,6 +7,8 @@ import inspect
 import io
 import os
 import pickle
+import subprocess
+import sys
 import time
 import tracemalloc
 
@@ -723,18 +725,30 @@ def test_a_parametrized_weight_is_the_one_that_counts():
     close(module(x), 2 * before, 3e-6)
 
 
+def test_a_torch_without_a_private_name_only_records_less():
+    code = """
+import torch
+del torch._C._len_torch_dispatch_stack
+from normspec.interop import torch as ours
+x = torch.tensor([[1.0], [3.0]])
+print(ours.batch_norm(x, None, None, training=True).round().tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[[-1.0], [1.0]]\n"
+
+
 def test_a_counter_on_a_gpu_is_left_to_the_kernel(monkeypatch):
     from types import SimpleNamespace
 
-    monkeypatch.setattr(memory.devices, "cuda", lambda: SimpleNamespace(counter=lambda one: ("counter of", one)))
+    monkeypatch.setattr(memory.kernels, "on", lambda kind: SimpleNamespace(counter=lambda one: (kind, one)))
     gpu, other = torch.device("cuda", 0), torch.device("cuda", 1)
     x = SimpleNamespace(is_cuda=True, device=gpu)
     count = SimpleNamespace(device=gpu, dtype=torch.int64)
-    assert memory._counter(count, x) == {"tracked": ("counter of", count)}
-    assert memory._counter(None, x) == {}
-    assert memory._counter(SimpleNamespace(device=other, dtype=torch.int64), x) == {}
-    assert memory._counter(SimpleNamespace(device=gpu, dtype=torch.float32), x) == {}
-    assert memory._counter(torch.tensor(0), random((4, 3))) == {}
+    assert memory._counter(count, x) == ("cuda", count)
+    assert memory._counter(None, x) is None
+    assert memory._counter(SimpleNamespace(device=other, dtype=torch.int64), x) is None
+    assert memory._counter(SimpleNamespace(device=gpu, dtype=torch.float32), x) is None
+    assert memory._counter(torch.tensor(0), random((4, 3))) is None
 
 
 @pytest.mark.parametrize("training", [True, False])

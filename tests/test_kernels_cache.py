@@ -33,6 +33,12 @@ pathlib.Path.write_bytes = refuse
 """
 
 
+CHANGED = """
+from numba.core import compiler
+del compiler.CompileResult._reduce, compiler.CompileResult._rebuild
+"""
+
+
 @pytest.fixture
 def process(tmp_path):
     """A function that starts a process with a kernel of its own, and the folder where that is to be kept."""
@@ -86,6 +92,17 @@ def test_no_folder_at_all_costs_only_time(process):
     start, _ = process
     assert told(start("int", before=READ_ONLY))[0] == "0 1 None"
     assert told(start("int"))[0].startswith("0 1 ")
+
+
+def test_a_numba_that_keeps_code_otherwise_costs_only_time(process):
+    start, folder = process
+    log = "import logging; logging.basicConfig(level=logging.INFO)\n"
+    out, errors = told(start("int", before=log + CHANGED))
+    assert out == "0 1 None"
+    assert "compiled code cannot be kept" in errors
+    told(start("int"))
+    assert len(list(folder.iterdir())) == 1
+    assert told(start("int", before=CHANGED))[0] == "0 1 None"
 
 
 def test_what_another_folder_has_is_copied_to_the_one_that_is_asked_for(process):

@@ -777,6 +777,14 @@ def test_where_an_array_is_needs_no_numpy() -> None:
         assert made.tolist() == [0.25] * 3
 
 
+def test_the_batch_is_counted_where_a_counter_is_given() -> None:
+    x, count = sample((4, 3, 5)), np.array(6)
+    cpu.forward_training(x, x, None, None, None, None, EPSILON, 0.1, True, count)
+    assert count == 7
+    with pytest.raises(ValueError, match="vectors"):
+        cpu.forward_training(x, x, None, None, None, None, EPSILON, 0.1, True, np.array(7, np.int32))
+
+
 @pytest.mark.parametrize("shape", [(64, 40, 900), (60000, 33, 1), (2, 3, 900000), (300, 3000, 1), (32, 1024, 49)])
 def test_memory_beyond_input_and_output_is_small(shape: tuple[int, int, int]) -> None:
     """A few numbers a feature for each thread and for each of at most 64 pieces of rows."""

@@ -10,6 +10,9 @@ from torch import Tensor
 from . import compiled, memory
 from .checks import check
 
+# How many modes stand over torch. A torch without this name would be recorded in traces and compiled code only.
+_modes = getattr(torch._C, "_len_torch_dispatch_stack", lambda: 0)
+
 
 def batch_norm(
     input: Tensor,
@@ -85,7 +88,7 @@ def tracked(
 
 def _recorded() -> bool:
     """Whether torch, or a mode that stands over it, writes down what it does, where our kernels would be missing."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or bool(torch._C._len_torch_dispatch_stack())
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or bool(_modes())
 
 
 class _BatchNorm(torch.autograd.Function):

@@ -6,17 +6,15 @@ import ctypes
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from normspec.runtime import devices, kernels
-from normspec.runtime.arrays import memory_order
-
-Shape = tuple[int, ...]
+from normspec.runtime import kernels
+from normspec.runtime.kernels.strides import Shape, memory_order
 
 REAL = (torch.float32, torch.float64)  # element types of vectors that kernels take
 KEPT = {torch.float32: np.float32, torch.float64: np.float64, torch.int64: np.int64}  # of those and a counter
@@ -36,8 +34,7 @@ def train(
     """Output, and if they are kept mean and inverse standard deviation; moves the statistics and counts the batch."""
     y = torch.empty_like(x)
     ready, vectors = _prepared(x, True), (weight, bias, running_mean, running_var, tracked)
-    arrays = None if ready is None else _vectors(vectors)
-    if arrays is not None:
+    if ready is not None and (arrays := _vectors(vectors)) is not None:
         room = ready.train_into(_array(y), _array(x), arrays, epsilon, rate, True)
         if room is not None:
             increment_version([one for one in vectors[2:] if one is not None])  # whose memory the kernel wrote to
@@ -48,7 +45,7 @@ def train(
     for own, moved in (running_mean, mean_moved), (running_var, var_moved):
         if own is not None and moved is not own:
             own.copy_(moved)  # changes nothing, but raises before anything has changed if it cannot be written
-    if tracked is not None and not counter:
+    if tracked is not None and counter is None:
         tracked.add_(0)
     mean, invstd = _backend(x).forward_training(
         _source(x, order),
@@ -60,14 +57,14 @@ def train(
         epsilon,
         rate,
         True,
-        **counter,
+        counter,
     )
     for own, moved in (running_mean, mean_moved), (running_var, var_moved):
         if own is not None and moved is own:
             increment_version(own)
         elif own is not None:
             own.copy_(moved)
-    if counter:
+    if counter is not None:
         increment_version(tracked)
     elif tracked is not None:
         tracked.add_(1)
@@ -79,13 +76,16 @@ def normalize(
 ) -> Tensor:
     """The output by given statistics."""
     y = torch.empty_like(x)
-    ready = _prepared(x, False)
-    arrays = None if ready is None else _vectors((weight, bias, mean, variance, None))
-    if arrays is not None and ready.normalize_into(_array(y), _array(x), arrays, epsilon):
+    ready, vectors = _prepared(x, False), (weight, bias, mean, variance, None)
+    if (
+        ready is not None
+        and (arrays := _vectors(vectors)) is not None
+        and ready.normalize_into(_array(y), _array(x), arrays, epsilon)
+    ):
         return y
     order = _order(y.shape, y.stride())
-    vectors = _given(mean), _given(variance), _given(weight), _given(bias)
-    _backend(x).normalize(_source(x, order), _target(y, order), *vectors, epsilon)
+    given = _given(mean), _given(variance), _given(weight), _given(bias)
+    _backend(x).normalize(_source(x, order), _target(y, order), *given, epsilon)
     return y
 
 
@@ -116,24 +116,23 @@ def _order(shape: Shape, strides: Shape) -> Order:
     return Order(None if axes == tuple(range(len(shape))) else axes, sizes)
 
 
-def _prepared(x: Tensor, batch: bool) -> Any:
+def _prepared(x: Tensor, batch: bool) -> kernels.HostPrepared | None:
     """What the CPU's backend has prepared for such inputs, or None."""
     return None if not x.is_cpu or x.is_neg() else _planned(x.shape, x.stride(), x.dtype, batch)
 
 
 @functools.lru_cache(maxsize=1024)
-def _planned(shape: Shape, strides: Shape, dtype: torch.dtype, batch: bool) -> Any:
+def _planned(shape: Shape, strides: Shape, dtype: torch.dtype, batch: bool) -> kernels.HostPrepared | None:
     """The same by the facts that it depends on; outputs are ``torch.empty_like`` inputs."""
     x = torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
     y = torch.empty_like(x)
     order = _order(y.shape, y.stride())
     views = [one if order.axes is None else one.permute(order.axes) for one in (x, y)]
     try:
-        steps = [[one.itemsize * step for step in one.view(order.shape).stride()] for one in views]
+        steps = [tuple(one.itemsize * step for step in one.view(order.shape).stride()) for one in views]
     except RuntimeError:  # no three steps lead through x
         return None
-    cpu: Any = kernels.on("cpu")
-    return cpu.prepared(order.shape, _array(y).dtype, batch, *map(tuple, steps))
+    return kernels.on("cpu").prepared(order.shape, _array(y).dtype, batch, *steps)
 
 
 def _vectors(tensors: Sequence[Tensor | None]) -> list[Any] | None:
@@ -154,11 +153,11 @@ def _header(address: int, shape: Shape, dtype: torch.dtype) -> Any:
     return np.ndarray(shape, element, memory)
 
 
-def _counter(tracked: Tensor | None, x: Tensor) -> dict[str, Any]:
-    """The argument with which the kernel counts the batch, if it is one that can."""
+def _counter(tracked: Tensor | None, x: Tensor) -> Any:
+    """What the kernel counts the batch in, if it is one that can."""
     if tracked is None or not x.is_cuda or tracked.device != x.device or tracked.dtype is not torch.int64:
-        return {}
-    return {"tracked": devices.cuda().counter(tracked)}
+        return None
+    return kernels.on("cuda").counter(tracked)
 
 
 def _source(x: Tensor, order: Order) -> Any:
@@ -174,14 +173,14 @@ def _target(y: Tensor, order: Order) -> Any:
 
 
 def _backend(x: Tensor) -> kernels.Backend:
-    return kernels.on("cpu") if x.is_cpu else cast(kernels.Backend, devices.cuda())
+    return kernels.on("cpu") if x.is_cpu else kernels.on("cuda")
 
 
 def _array(tensor: Tensor) -> Any:
     """The memory of a tensor, on a GPU with torch's current stream; kernels take uint16 for bfloat16."""
     tensor = tensor.resolve_neg()
     if tensor.is_cuda:
-        return devices.cuda().asarray(tensor)
+        return kernels.on("cuda").asarray(tensor)
     if tensor.dtype is torch.bfloat16:
         tensor = tensor.detach().view(torch.uint16)
     return tensor.numpy(force=True)  # whether it requires grad or not

@@ -1,6 +1,7 @@
 """The kernels of normalization, one backend a kind of device; what a backend is, is said here.
 
-A backend is a module with the functions of ``Backend``. Kernels know nothing of modules, dialects or dtypes' names:
+A backend is a module with the functions of ``Backend``; that of the CPU has those of ``HostBackend`` too, any other
+those of ``DeviceBackend``. Kernels know nothing of modules, dialects or dtypes' names:
 
 * ``x`` and ``y`` are three-dimensional, ``(outer, feature, inner)``, of the same shape, dtype and device, with any
   strides (``inner`` is 1 for channels-last memory). ``y`` never overlaps ``x`` unless it *is* ``x`` (same pointer,
@@ -15,11 +16,15 @@ A backend is a module with the functions of ``Backend``. Kernels know nothing of
 from __future__ import annotations
 
 import functools
-import importlib
-from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Protocol, overload
 
-Array = Any  # NumPy array on the CPU, numba device array on CUDA
+import numpy as np
+import numpy.typing as npt
+
+from .strides import Shape
+
+Array = Any  # NumPy's on the CPU, a DeviceArray on a GPU
 
 
 class Backend(Protocol):
@@ -51,12 +56,14 @@ class Backend(Protocol):
         epsilon: float,
         rate: float,
         unbiased: bool,
+        tracked: Array | None = None,
     ) -> tuple[Array, Array]:
         """Normalize by the statistics of ``x`` itself, then move the running ones towards them.
 
         ``running += rate * (batch - running)`` for mean and variance; the batch's variance is divided by ``n - 1``
-        when ``unbiased`` (by 1 if ``n == 1``), else by ``n``. Returns the mean and ``1 / sqrt(variance + epsilon)``
-        (always the biased variance) of each feature, which is all that a backward pass needs beside ``x``.
+        when ``unbiased`` (by 1 if ``n == 1``), else by ``n``. ``tracked``, one int64, counts the batch. Returns the
+        mean and ``1 / sqrt(variance + epsilon)`` (always the biased variance) of each feature, which is all that a
+        backward pass needs beside ``x``.
         """
 
     def backward(
@@ -95,7 +102,97 @@ class Prepared(Protocol):
         """``Backend.normalize``; returns the output."""
 
 
+class HostPrepared(Prepared, Protocol):
+    """The same to outputs that are there."""
+
+    def train_into(
+        self, y: Array | None, x: Array, vectors: Sequence[Any], epsilon: float, rate: float, unbiased: bool
+    ) -> Any:
+        """``train`` that writes to ``y``, and returns what ``statistics`` takes, or None."""
+
+    def statistics(self, trained: Any) -> tuple[Array, Array]:
+        """Mean and 1 / standard deviation."""
+
+    def normalize_into(self, y: Array, x: Array, vectors: Sequence[Any], epsilon: float) -> bool:
+        """``normalize`` that writes to ``y``; whether it did."""
+
+
+class HostBackend(Backend, Protocol):
+    """The CPU's, for arrays that its callers make."""
+
+    def prepared(
+        self,
+        shape: Shape,
+        dtype: np.dtype[Any],
+        batch: bool,
+        x_strides: Shape,
+        y_strides: Shape,
+        *,
+        empty: Callable[[], Array] | None = None,
+    ) -> HostPrepared:
+        """Calls on such three-dimensional arrays, by their own statistics if ``batch``; ``empty`` makes outputs."""
+
+
+class DeviceBackend(Backend, Protocol):
+    """Any other's, whose arrays are in memory of its own, and queue their work on a stream.
+
+    What callers may ask of an array is what ``cuda.DeviceArray`` has; bfloat16 is held as uint16.
+    """
+
+    def require(self) -> None:
+        """Raise RuntimeError, with what is missing and how to get it, unless kernels can run here."""
+
+    def prepared(self, shape: Shape, strides: Shape, dtype: np.dtype[Any], axis: int) -> Prepared:
+        """Calls on arrays of any rank with the features along ``axis``, to outputs from their own library."""
+
+    def inverted(self, mean: Array, variance: Array, epsilon: float) -> tuple[Array, Array]:
+        """The mean, and ``1 / sqrt(variance + epsilon)``, of vectors, float64."""
+
+    def converted(self, vector: Array, dtype: np.dtype[Any]) -> Array:
+        """A vector in another element type."""
+
+    def asarray(self, value: Any) -> Array:
+        """Another library's array on the device, without a copy; TypeError or ValueError if it is none."""
+
+    def shared(self, value: Any) -> Array:
+        """The same of arrays of int64, too."""
+
+    def counter(self, value: Any) -> Array:
+        """Another library's int64 of one element, for ``forward_training`` to count in."""
+
+    def empty_like(self, array: Array) -> Array:
+        """Uninitialized memory of the same shape, dtype and order of axes, from the same library."""
+
+    def feature_views(self, x: Array, axis: int, out: Array | None = None) -> tuple[Array, Array, Array]:
+        """An output for ``x``, or ``out``, and both as (outer, feature, inner); ValueError if memory does not allow."""
+
+    def to_device(self, array: npt.NDArray[Any], device: int = 0) -> Array:
+        """A copy on the device of a number."""
+
+    def to_host(self, array: Array) -> npt.NDArray[Any]:
+        """A copy on the host, when the work queued before is done."""
+
+
+@overload
+def on(kind: Literal["cpu"]) -> HostBackend: ...
+@overload
+def on(kind: Literal["cuda"]) -> DeviceBackend: ...
 @functools.cache
 def on(kind: str) -> Backend:
-    """The backend of a kind of device, "cpu" or "cuda", loaded when it is first asked for."""
-    return cast(Backend, importlib.import_module(f"{__name__}.{kind}"))
+    """The backend of a kind of device, loaded when it is first asked for.
+
+    Raises
+    ------
+    RuntimeError
+        It does not work here; the message says what is missing and how to get it.
+    """
+    if kind == "cpu":
+        from . import cpu
+
+        host: HostBackend = cpu
+        return host
+    from . import cuda
+
+    device: DeviceBackend = cuda
+    device.require()
+    return device

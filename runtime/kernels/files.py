@@ -10,6 +10,9 @@ import hashlib
 import os
 import sys
 import uuid
+from collections.abc import Iterable
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 DIGEST = hashlib.sha256().digest_size
@@ -29,6 +32,15 @@ def users() -> Path:
     else:
         given = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
     return (given if given.is_absolute() else Path(os.devnull)) / "normspec"
+
+
+def versions(packages: Iterable[str]) -> bytes:
+    """Those of Python and of the packages that are there, as part of what code depends on."""
+    found = [sys.version]
+    for name in packages:
+        with suppress(PackageNotFoundError):
+            found.append(f"{name}={version(name)}")
+    return ";".join(found).encode()
 
 
 def read(path: Path) -> bytes | None:

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NoReturn, cast
 
 import numpy as np
 
-from .. import autograd, devices, kernels
+from .. import autograd, kernels
 from ..arrays import Source, device_views, feature_views, prepared, source, unwritable, vector
 from ..dialect import Dialect
 from ..dtypes import FLOATING, HALF, DTypeLike, at_least_float32
@@ -378,7 +378,7 @@ def _called(dialect: Dialect, dtype: str) -> str:
 
 def nothing(x: ArrayT, given: Source, state: Vectors, axis: int) -> ArrayT:
     """What becomes of an input without elements; its gradients are zero."""
-    like = np.empty_like if given.device == "cpu" else devices.cuda().empty_like
+    like = np.empty_like if given.device == "cpu" else kernels.on("cuda").empty_like
     result = cast(ArrayT, given.wrap(like(given.array)))
     if isinstance(x, Tensor) and autograd.needed(x, state.scale, state.shift):
         record_nothing(cast(Tensor, result), x, state, axis)
@@ -421,13 +421,13 @@ def normalize(
     axis: int,
     epsilon: float,
     batch: bool,
-    rate: float | None,
-    unbiased: bool,
+    rate: float | None = None,
+    unbiased: bool = False,
     out: Any = None,
 ) -> ArrayT:
     """Run the kernels. Vectors that a kernel cannot use go in as copies, and come back only after it succeeded."""
     on_cpu = given.device == "cpu"
-    backend = kernels.on("cpu" if on_cpu else "cuda")
+    backend = kernels.on("cpu") if on_cpu else kernels.on("cuda")
     views = feature_views if on_cpu else device_views
     y, x3, y3 = views(given.array, axis, out)
     scale, shift, mean, variance = [None if one is None else vector(one) for one in state]

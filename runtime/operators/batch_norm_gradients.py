@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import autograd, devices, gradients, kernels, memory
+from .. import autograd, gradients, kernels, memory
 from ..arrays import as_features, device_views, feature_order, native, vector
 from ..dtypes import DType
 from ..tensor import Tensor
@@ -64,8 +64,7 @@ def inverted(state: Vectors, epsilon: float) -> tuple[Any, Any]:
     assert state.mean is not None  # checked by the call
     assert state.variance is not None
     if state.mean.device != "cpu":
-        made: tuple[Any, Any] = devices.cuda().inverted(vector(state.mean), vector(state.variance), epsilon)
-        return made
+        return kernels.on("cuda").inverted(vector(state.mean), vector(state.variance), epsilon)
     mean, variance = (one.numpy().astype(np.float64) for one in (state.mean, state.variance))
     with np.errstate(divide="ignore", invalid="ignore"):
         return mean, 1 / np.sqrt(variance + epsilon)
@@ -79,7 +78,7 @@ def _back(saved: Saved, dy: Tensor, dtypes: list[str | None]) -> list[Any]:
     dx, *vectors = by_kernel(saved, dy, x.requires_grad)
     if x.device != "cpu":
         vectors = [
-            one if name in (None, "float64") else devices.cuda().converted(one, DType(name).numpy)
+            one if name in (None, "float64") else kernels.on("cuda").converted(one, DType(name).numpy)
             for one, name in zip(vectors, dtypes, strict=True)
         ]
     return [None if dx is None else x._beside(dx), *(x.plain(one, device=x.device) for one in vectors)]
@@ -88,6 +87,7 @@ def _back(saved: Saved, dy: Tensor, dtypes: list[str | None]) -> list[Any]:
 def by_kernel(saved: Saved, dy: Tensor, wanted: bool, out: Any = None) -> tuple[Any, Any, Any]:
     """The gradients of input, if wanted, scale and shift; that of the input is written to ``out`` if it is given."""
     x, axis = native(saved.x.array), saved.axis
+    backend: kernels.Backend
     if saved.x.device == "cpu":
         backend = kernels.on("cpu")
         dx = out if out is not None or not wanted else memory.empty_like(x)

@@ -196,10 +196,11 @@ def forward_training(
     epsilon: float,
     rate: float,
     unbiased: bool,
+    tracked: Array | None = None,
 ) -> tuple[Float64s, Float64s]:
     """Normalize by the statistics of ``x`` itself, then move the running ones towards them."""
     call = prepared(x.shape, x.dtype, True, x.strides, y.strides)
-    vectors = weight, bias, running_mean, running_var, None
+    vectors = weight, bias, running_mean, running_var, tracked
     return call.statistics(_done(call.train_into(y, x, vectors, epsilon, rate, unbiased)))
 
 

@@ -3,6 +3,7 @@
 In place of numba's own cache, which does not see that a function in another file has changed, uses no folder that it
 cannot write to, and lets processes that write at once overwrite each other's list of files. What is kept, and how, is
 numba's: a file is a pickle, so whoever can write to a folder can have its readers run anything; as with any program.
+How numba keeps code is its own affair, and may change: then nothing is kept, and every process compiles.
 """
 
 from __future__ import annotations
@@ -12,16 +13,12 @@ import inspect
 import logging
 import pickle
 import sys
-from collections.abc import Callable
-from contextlib import suppress
-from importlib.metadata import version
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from numba import config
-from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
-from numba.core.serialize import dumps
 
 from normspec.runtime.kernels import files
 
@@ -33,7 +30,7 @@ MESSAGE = "compiling kernels for this machine, which takes some seconds; `normsp
 logger = logging.getLogger("normspec")
 
 
-class Cache(NullCache):  # type: ignore[misc]
+class Cache:
     """What numba asks for compiled code before it compiles a function, and gives it to afterwards.
 
     Code is read from the first folder that has it, and written to the first that takes it, so that who sets a folder
@@ -50,10 +47,7 @@ class Cache(NullCache):  # type: ignore[misc]
             given.append(Path(config.CACHE_DIR))
         self._folders = [*given, source.parent / "__pycache__", files.users()]
         self._name = function.__name__
-        self._digest = hashlib.sha256(sys.version.encode())
-        for name in PACKAGES:
-            self._digest.update(f"{name}={version(name)};".encode())
-        self._digest.update(SOURCES + source.read_bytes())
+        self._digest = hashlib.sha256(files.versions(PACKAGES) + SOURCES + source.read_bytes())
         self._used: Path | None = None
 
     @property
@@ -63,22 +57,28 @@ class Cache(NullCache):  # type: ignore[misc]
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """The compiled function for that signature, if there is one."""
-        target_context.refresh()
-        name = self._file(sig, target_context.codegen())
-        for number, folder in enumerate(self._folders):
-            content = files.read(folder / name)
-            if content is not None:
-                self._used = folder
-                self._keep(name, content, self._folders[:number])
-                return CompileResult._rebuild(target_context, *pickle.loads(content))
+        with _if_numba_lets():
+            from numba.core.compiler import CompileResult
+
+            target_context.refresh()
+            name = self._file(sig, target_context.codegen())
+            for number, folder in enumerate(self._folders):
+                content = files.read(folder / name)
+                if content is not None:
+                    made = CompileResult._rebuild(target_context, *pickle.loads(content))
+                    self._used = folder
+                    self._keep(name, content, self._folders[:number])
+                    return made
         tell()
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled function, where one can, unless it has addresses of this process in it."""
-        if data.library.has_dynamic_globals:
-            return
-        self._keep(self._file(sig, data.codegen), dumps(data._reduce()), self._folders)
+        with _if_numba_lets():
+            from numba.core.serialize import dumps
+
+            if not data.library.has_dynamic_globals:
+                self._keep(self._file(sig, data.codegen), dumps(data._reduce()), self._folders)
 
     def _keep(self, name: str, content: bytes, folders: list[Path]) -> None:
         for folder in folders:
@@ -91,6 +91,15 @@ class Cache(NullCache):  # type: ignore[misc]
         made = self._digest.copy()
         made.update(f"{sig} {codegen.magic_tuple()}".encode())
         return f"{self._name}-{made.hexdigest()[:24]}.nbc"
+
+
+@contextmanager
+def _if_numba_lets() -> Iterator[None]:
+    """Go without what fails, and log why."""
+    try:
+        yield
+    except Exception:
+        logger.info("compiled code cannot be kept", exc_info=True)
 
 
 def tell() -> None:

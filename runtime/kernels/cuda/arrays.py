@@ -19,10 +19,9 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import as_strided
 
+from ..strides import Shape, dense, memory_order
 from .device import gpu
 from .primitives import SIMULATED
-
-Shape = tuple[int, ...]
 
 STORAGE = {name: np.dtype(name) for name in ("float16", "float32", "float64")} | {"bfloat16": np.dtype(np.uint16)}
 COUNTER = np.dtype(np.int64)
@@ -233,7 +232,7 @@ def empty_like(array: DeviceArray) -> DeviceArray:
     if array.library.empty_like is not None:
         return asarray(array.library.empty_like(array.owner))
     owner, pointer = allocate(array.library, array.nbytes, array.device, array.stream)
-    strides = dense(array.shape, array.strides, array.dtype)
+    strides = dense(array.shape, array.strides, array.dtype.itemsize)
     return DeviceArray(pointer, array.shape, strides, array.dtype, array.device, array.stream, owner, array.library)
 
 
@@ -510,20 +509,7 @@ def _features(
     shape: Shape, x_strides: Shape, y_strides: Shape, dtype: np.dtype[Any], axis: int
 ) -> tuple[Shape, Shape, Shape]:
     """Three axes, and the strides of two arrays along them."""
-    axis %= len(shape)
-    others = sorted((one for one in range(len(shape)) if one != axis), key=lambda one: -abs(y_strides[one]))
-    before = [one for one in others if abs(y_strides[one]) >= abs(y_strides[axis])]
-    after = [one for one in others if one not in before]
-    wanted = math.prod(shape[one] for one in before), shape[axis], math.prod(shape[one] for one in after)
-    order = [*before, axis, *after]
+    order, wanted = memory_order(shape, y_strides, axis)
     x, y = (as_strided(np.empty(0, dtype), shape, strides) for strides in (x_strides, y_strides))
     first, second = (one.transpose(order).reshape(wanted, copy=False) for one in (x, y))
     return wanted, first.strides, second.strides
-
-
-@functools.lru_cache(1024)
-def dense(shape: Shape, strides: Shape, dtype: np.dtype[Any]) -> Shape:
-    """Strides without gaps in the same order of axes."""
-    order = sorted(range(len(shape)), key=lambda axis: -abs(strides[axis]))
-    dense = dict(zip(order, _strides(tuple(shape[axis] for axis in order), dtype.itemsize), strict=True))
-    return tuple(dense[axis] for axis in range(len(shape)))

@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import sys
 from contextlib import suppress
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from ..files import folder, read, write
+from ..files import folder, read, versions, write
 from .program import Program
 
 Capability = tuple[int, ...]
@@ -43,19 +41,8 @@ def rebuilt(program: Program, capability: Capability) -> bytes:
 @functools.cache
 def digest() -> str:
     """What the machine code of every program depends on."""
-    made = hashlib.sha256(sys.version.encode())
-    for name in PACKAGES:
-        made.update(f"{name}={_version(name)};".encode())
-    made.update(SOURCES)
-    return made.hexdigest()[:16]
+    return hashlib.sha256(versions(PACKAGES) + SOURCES).hexdigest()[:16]
 
 
 def _path(program: Program, capability: Capability) -> Path:
     return folder() / f"{program.name}-sm{''.join(map(str, capability))}-{digest()}.cubin"
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return ""

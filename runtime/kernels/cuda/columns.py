@@ -36,7 +36,7 @@ from .primitives import (
     wait_for_previous,
 )
 from .program import Program
-from .reduction import Sample, reduction
+from .reduction import Sample, combine
 
 Array = Any
 
@@ -163,7 +163,6 @@ def moments_of(element: str, width: int, unroll: int, threads: int) -> Moments:
     moves, real = access(element, width), ELEMENTS[element].real
     word, load, unpack = moves.word, moves.load, moves.unpack
     packed, counted, size = unroll * moves.words, 3 * width, 3 * width + 1
-    combine = reduction(real, threads).combine
 
     @device
     def merge(sample: Array, other: Array) -> None:

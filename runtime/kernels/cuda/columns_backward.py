@@ -9,7 +9,7 @@ import numpy as np
 from numba import types
 
 from .columns import SIZES, THREADS, UNROLL, Array, broadcast, locate, matrix, share, title, trees
-from .features_backward import Cosample, gradients
+from .features_backward import Cosample, combine, derive, reader
 from .forward import kept, scalar
 from .pieces import Integer, Pointer, position, slice_bounds
 from .primitives import ELEMENTS, access, cuda, device, fma, launch_next, pointer, reciprocal, wait_for_previous
@@ -31,8 +31,7 @@ class Comoments(NamedTuple):
 @cache
 def merger(real: Any, width: int) -> Any:
     """Build the device function that adds a local array of samples to another: ``width`` features, then their count."""
-    combine, counted = gradients(real).combine, 4 * width
-    size = counted + 1
+    counted, size = 4 * width, 4 * width + 1
 
     @device
     def merge(sample: Array, other: Array) -> None:
@@ -58,7 +57,7 @@ def comoments(element: str, width: int, unroll: int, threads: int) -> Comoments:
     """Build them."""
     moves, real = access(element, width), ELEMENTS[element].real
     unpack, counted, size = moves.unpack, 4 * width, 4 * width + 1
-    combine, merge = gradients(real).combine, merger(real, width)
+    merge = merger(real, width)
 
     @device
     def add_rows(xs: Array, dys: Array, rows: Integer, means: Array, sample: Array) -> None:
@@ -157,7 +156,7 @@ def finisher(element: str, width: int) -> Any:
     """Build the device function that makes maps of the sums of all rows, and writes gradients of weight and bias."""
     real = ELEMENTS[element].real
     counted = 4 * width
-    _, given, derive = gradients(real)
+    given = reader(real)
 
     @device
     def finish(
@@ -202,7 +201,7 @@ def sums(
     moves, real = access(element, width), ELEMENTS[element].real
     word, load, store, packed = moves.word, moves.load, moves.store, unroll * moves.words
     size, add_rows, _, merge_ranks, _ = comoments(element, width, unroll, threads)
-    given, apply = gradients(real).given, differentiator(element, width)
+    given, apply = reader(real), differentiator(element, width)
     maps_size = 5 * width
 
     def kernel(
@@ -347,7 +346,7 @@ def resident(
     size, add_rows, _, merge_ranks, merge_cluster = comoments(element, width, unroll, threads)
     finish, apply = finisher(element, width), differentiator(element, width)
     maps_size = 5 * width
-    from_first_rank, given, clustered = broadcast(maps_size, element, width), gradients(real).given, cluster > 1
+    from_first_rank, given, clustered = broadcast(maps_size, element, width), reader(real), cluster > 1
 
     def kernel(
         x: Pointer,

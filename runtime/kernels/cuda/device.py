@@ -21,7 +21,9 @@ def missing() -> str | None:
     if SIMULATED:
         return None
     for package in ("numba-cuda", "cuda-core"):
-        if not _version(package):
+        try:
+            version(package)
+        except PackageNotFoundError:
             return f"{package} is not installed"
     return _unfit_driver() or _unfit_gpu() or _missing_compiler()
 
@@ -116,10 +118,3 @@ def _missing_compiler() -> str | None:
                 f"name the toolkit's folder in CUDA_HOME, or that of lib{name}.so in LD_LIBRARY_PATH"
             )
     return None
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""

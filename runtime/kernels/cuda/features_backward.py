@@ -49,26 +49,37 @@ class Cosample(NamedTuple):
     comoment: Number
 
 
-class Gradients(NamedTuple):
-    """Device functions on one feature, in one arithmetic."""
+@device
+def combine(sample: Cosample, count: Number, distance: Number, drift: Number, comoment: Number) -> Cosample:
+    """Merge a sample with another, whose means are ``distance`` and ``drift`` away."""
+    total = sample.count + count
+    share = count * reciprocal(total)
+    slope, residue = two_sum(sample.slope, sample.residue + distance * share)
+    between = distance * drift * (sample.count * share)
+    return Cosample(total, slope, residue, sample.center + drift * share, sample.comoment + comoment + between)
 
-    combine: Any
-    given: Any
-    derive: Any
+
+@device
+def derive(
+    sample: Cosample, residue: Number, invstd: Number, flags: Integer
+) -> tuple[Number, Number, Number, Number, Number]:
+    """Offset, rest, tilt of ``dx = ((dy - offset) - ((x - mean) * tilt + rest)) * scale``, then dweight and dbias.
+
+    The sums left out the residue of the mean of x, which costs less here than with every element. If the mean is
+    that of the batch, ``x - mean`` has none.
+    """
+    product = sample.comoment
+    if not flags & BATCH:
+        product += sample.count * sample.slope * (sample.center - residue)
+    dweight = product * invstd
+    tilt = dweight * reciprocal(sample.count) * invstd
+    dbias = np.float64(sample.count) * (np.float64(sample.slope) + np.float64(sample.residue))
+    return sample.slope, sample.residue - residue * tilt, tilt, np.float64(dweight), dbias
 
 
 @cache
-def gradients(real: Any) -> Gradients:
-    """Build them, for ``numpy.float32`` or ``numpy.float64``."""
-
-    @device
-    def combine(sample: Cosample, count: Number, distance: Number, drift: Number, comoment: Number) -> Cosample:
-        """Merge a sample with another, whose means are ``distance`` and ``drift`` away."""
-        total = sample.count + count
-        share = count * reciprocal(total)
-        slope, residue = two_sum(sample.slope, sample.residue + distance * share)
-        between = distance * drift * (sample.count * share)
-        return Cosample(total, slope, residue, sample.center + drift * share, sample.comoment + comoment + between)
+def reader(real: Any) -> Any:
+    """Build the device function that reads what is given of a feature, for ``numpy.float32`` or ``numpy.float64``."""
 
     @device
     def given(
@@ -82,24 +93,7 @@ def gradients(real: Any) -> Gradients:
             scale = invstd * real(weight[feature])
         return mean, residue, invstd, scale
 
-    @device
-    def derive(
-        sample: Cosample, residue: Number, invstd: Number, flags: Integer
-    ) -> tuple[Number, Number, Number, Number, Number]:
-        """Offset, rest, tilt of ``dx = ((dy - offset) - ((x - mean) * tilt + rest)) * scale``, then dweight and dbias.
-
-        The sums left out the residue of the mean of x, which costs less here than with every element. If the mean is
-        that of the batch, ``x - mean`` has none.
-        """
-        product = sample.comoment
-        if not flags & BATCH:
-            product += sample.count * sample.slope * (sample.center - residue)
-        dweight = product * invstd
-        tilt = dweight * reciprocal(sample.count) * invstd
-        dbias = np.float64(sample.count) * (np.float64(sample.slope) + np.float64(sample.residue))
-        return sample.slope, sample.residue - residue * tilt, tilt, np.float64(dweight), dbias
-
-    return Gradients(combine, given, derive)
+    return given
 
 
 @cache
@@ -108,7 +102,6 @@ def trees(real: Any, threads: int, teams: int = 1) -> tuple[Any, Any]:
 
     A block may be some teams, as for ``reduction``.
     """
-    combine = gradients(real).combine
     warps, slots, numbers = threads // LANES, SIZE * threads // LANES, SIZE * teams
 
     @device
@@ -197,7 +190,6 @@ def adder(element: str, width: int, unroll: int, threads: int) -> Any:
     """Build the device function that adds a thread's pieces of x and dy to a sample."""
     kind = access(element, width)
     unpack, real = kind.unpack, kind.real
-    combine = gradients(real).combine
 
     @device
     def add(xs: Array, dys: Array, left: Integer, mean: Number, sample: Cosample) -> Cosample:
@@ -271,7 +263,7 @@ def differentiator(element: str, width: int) -> Any:
 @cache
 def finisher(real: Any) -> Any:
     """Build the device function that makes slopes of the sums of all elements, and writes dweight and dbias."""
-    _, given, derive = gradients(real)
+    given = reader(real)
 
     @device
     def finish(
@@ -322,7 +314,7 @@ def sums(element: str, weight: str, width: int, evaluation: bool, unroll: int = 
     add, apply, given = (
         adder(element, width, unroll, threads),
         differentiator(element, width),
-        gradients(real).given,
+        reader(real),
     )
     merge_block, _ = trees(real, threads)
 
@@ -469,7 +461,7 @@ def resident(element: str, weight: str, width: int, cluster: int = 1, unroll: in
     add, apply, given = (
         adder(element, width, unroll, threads),
         differentiator(element, width),
-        gradients(real).given,
+        reader(real),
     )
     finish, (merge_block, merge_cluster), clustered = finisher(real), trees(real, threads), cluster > 1
 

@@ -32,7 +32,7 @@ from .primitives import (
     wait_for_previous,
 )
 from .program import BIAS, RUNNING_MEAN, RUNNING_VAR, TRACKED, UNBIASED, WEIGHT, Program
-from .reduction import Sample, broadcast, read_sample, reduction, write_sample
+from .reduction import Sample, broadcast, combine, read_sample, reduction, sum_warp, write_sample
 
 Vectors = tuple[str, str, str, str]  # types of four vectors, "f32" or "f64"
 
@@ -141,7 +141,7 @@ def sampler(element: str, width: int, unroll: int, threads: int) -> Any:
     kind = access(element, width)
     packed, numbers, word = unroll * kind.words, unroll * width, kind.word
     real, load_piece, unpack = kind.real, kind.load, kind.unpack
-    combine, chunk = reduction(real, threads).combine, unroll * threads
+    chunk = unroll * threads
 
     @device
     def extend(x: Pointer, walk: Walk, left: Integer, sample: Sample) -> tuple[Walk, Sample]:
@@ -419,8 +419,7 @@ def resident(
     packed, word, real = unroll * kind.words, kind.word, kind.real
     load_piece, store_piece, unpack, pack = kind.load, kind.store, kind.unpack, kind.pack
     functions, clustered = reduction(real, threads), cluster > 1
-    sum_warp, sum_block, centred = functions.sum_warp, functions.sum_block, functions.centred
-    merge_cluster = functions.merge_cluster
+    sum_block, centred, merge_cluster = functions.sum_block, functions.centred, functions.merge_cluster
     (parameters, affine_map), commit = affine(real), training(real)
     warps, sums = threads // LANES, 3 * threads // LANES
     minimum_blocks = max(1, threads_resident(element, unroll) // threads)

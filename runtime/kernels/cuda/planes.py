@@ -30,7 +30,7 @@ from .primitives import (
     reciprocal_root,
 )
 from .program import Program
-from .reduction import reduction
+from .reduction import reduction, sum_lanes
 
 BLOCKS = 2  # of a multiprocessor, for the register allocator
 
@@ -77,7 +77,6 @@ class Functions(NamedTuple):
 def functions_of(element: str, group: int, threads: int) -> Functions:
     """Build them, for blocks of a size, with a warp for each feature of a group."""
     width, real = ELEMENTS[element].width, ELEMENTS[element].real
-    sum_lanes = reduction(real, LANES).sum_lanes
 
     @device
     def locate(outer: Integer, inner: Integer, blocks: Integer, rank: Integer) -> Place:

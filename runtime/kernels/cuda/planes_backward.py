@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from .features_backward import Cosample, Slopes, finisher, gradients, parameters, through_statistics, trees
+from .features_backward import Cosample, Slopes, finisher, parameters, reader, through_statistics, trees
 from .forward import kept
 from .pieces import Integer, Pointer, position
 from .planes import BLOCKS, functions_of, title
@@ -27,7 +27,7 @@ def planes(element: str, weight: str, group: int, cluster: int = 1, unroll: int 
     width, clustered = ELEMENTS[element].width, cluster > 1
     kind, (locate, spread, leave, collect) = access(element, width), functions_of(element, group, threads)
     packed, word, real, load_piece, store_piece = unroll * kind.words, kind.word, kind.real, kind.load, kind.store
-    unpack, pack, given, finish = kind.unpack, kind.pack, gradients(real).given, finisher(real)
+    unpack, pack, given, finish = kind.unpack, kind.pack, reader(real), finisher(real)
     _, merge_cluster = trees(real, LANES, threads // LANES)
     slots, lines = 2 * width * threads, 5 * group
 

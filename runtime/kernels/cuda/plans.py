@@ -15,8 +15,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from ..strides import Shape, dense
 from . import choose, feature_plans, row_plans
-from .arrays import DeviceArray, Shape, allocate, dense, empty_like, feature_views, storage, to_device
+from .arrays import DeviceArray, allocate, empty_like, feature_views, storage, to_device
 from .device import gpu
 from .operands import FLOAT32, FLOAT64, Allocate, Array, Plan
 
@@ -71,7 +72,7 @@ def forward_training(
 ) -> tuple[Array, Array]:
     """Normalize by the statistics of ``x``, then move the running ones; return mean and 1 / standard deviation.
 
-    ``tracked``, which other backends lack, is a ``counter`` of batches: the kernel adds one, without another launch.
+    ``tracked`` is a ``counter`` of batches: the kernel adds one, without another launch.
     """
     vectors = weight, bias, running_mean, running_var
     given = *vectors, tracked
@@ -151,7 +152,7 @@ class Prepared:
 
     def __init__(self, shape: Shape, strides: Shape, dtype: np.dtype[Any], axis: int) -> None:
         self._axis, self._features = axis, shape[axis]
-        self._like = shape, dense(shape, strides, dtype), dtype
+        self._like = shape, dense(shape, strides, dtype.itemsize), dtype
         self._size = -(-math.prod(shape) * dtype.itemsize // 8) * 8
 
     def train(

@@ -60,16 +60,56 @@ def broadcast(sample: Sample) -> Sample:
     )
 
 
-class Reduction(NamedTuple):
-    """The device functions in one arithmetic."""
+@device
+def combine(sample: Sample, count: Number, distance: Number, m2: Number) -> Sample:
+    """Merge a sample with another, whose mean is ``distance`` away: Chan's formula, as in ``statistics.merge``."""
+    total = sample.count + count
+    share = count * reciprocal(total)
+    mean, residue = two_sum(sample.mean, sample.residue + distance * share)
+    return Sample(total, mean, residue, sample.m2 + m2 + distance * distance * (sample.count * share))
 
-    combine: Any
+
+@device
+def sum_lanes(value: Number) -> Number:
+    """Sum over a warp; every lane gets the result."""
+    mask = LANES >> 1
+    while mask > 0:
+        value += shuffle_xor(value, mask)
+        mask >>= 1
+    return value
+
+
+@device
+def sum_warp(value: Number, shared: Array, place: Integer) -> None:
+    """Leave each warp's sum in ``shared[place : place + warps]``, for ``sum_block`` after a barrier."""
+    warp, lane = cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
+    value = sum_lanes(value)
+    if lane == 0:
+        shared[place + warp] = value
+
+
+@device
+def write_sample(array: Array, place: Integer, sample: Sample) -> None:
+    """Keep a sample in ``array[place : place + 4]``."""
+    array[place] = sample.count
+    array[place + 1] = sample.mean
+    array[place + 2] = sample.residue
+    array[place + 3] = sample.m2
+
+
+@device
+def read_sample(array: Array, place: Integer) -> Sample:
+    """Get a sample that was written there."""
+    return Sample(array[place], array[place + 1], array[place + 2], array[place + 3])
+
+
+class Reduction(NamedTuple):
+    """The device functions that depend on the arithmetic or on the size of blocks."""
+
     centred: Any
     merge_lanes: Any
     merge_block: Any
     merge_cluster: Any
-    sum_lanes: Any
-    sum_warp: Any
     sum_block: Any
 
 
@@ -80,14 +120,6 @@ def reduction(real: Any, threads: int, teams: int = 1) -> Reduction:
     A block may be some teams, of so many threads each, that have a sample of their own; ``merge_block`` is for one.
     """
     warps, slots, numbers = threads // LANES, 4 * threads // LANES, 4 * teams
-
-    @device
-    def combine(sample: Sample, count: Number, distance: Number, m2: Number) -> Sample:
-        """Merge a sample with another, whose mean is ``distance`` away: Chan's formula, as in ``statistics.merge``."""
-        total = sample.count + count
-        share = count * reciprocal(total)
-        mean, residue = two_sum(sample.mean, sample.residue + distance * share)
-        return Sample(total, mean, residue, sample.m2 + m2 + distance * distance * (sample.count * share))
 
     @device
     def centred(count: Number, pivot: Number, total: Number, square: Number) -> Sample:
@@ -151,23 +183,6 @@ def reduction(real: Any, threads: int, teams: int = 1) -> Reduction:
         return sample
 
     @device
-    def sum_lanes(value: Number) -> Number:
-        """Sum over a warp; every lane gets the result."""
-        mask = LANES >> 1
-        while mask > 0:
-            value += shuffle_xor(value, mask)
-            mask >>= 1
-        return value
-
-    @device
-    def sum_warp(value: Number, shared: Array, place: Integer) -> None:
-        """Leave each warp's sum in ``shared[place : place + warps]``, for ``sum_block`` after a barrier."""
-        warp, lane = cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
-        value = sum_lanes(value)
-        if lane == 0:
-            shared[place + warp] = value
-
-    @device
     def sum_block(shared: Array, place: Integer) -> Number:
         """Sum over the warps."""
         total = real(0)
@@ -175,19 +190,4 @@ def reduction(real: Any, threads: int, teams: int = 1) -> Reduction:
             total += shared[place + warp]
         return total
 
-    return Reduction(combine, centred, merge_lanes, merge_block, merge_cluster, sum_lanes, sum_warp, sum_block)
-
-
-@device
-def write_sample(array: Array, place: Integer, sample: Sample) -> None:
-    """Keep a sample in ``array[place : place + 4]``."""
-    array[place] = sample.count
-    array[place + 1] = sample.mean
-    array[place + 2] = sample.residue
-    array[place + 3] = sample.m2
-
-
-@device
-def read_sample(array: Array, place: Integer) -> Sample:
-    """Get a sample that was written there."""
-    return Sample(array[place], array[place + 1], array[place + 2], array[place + 3])
+    return Reduction(centred, merge_lanes, merge_block, merge_cluster, sum_block)
