@@ -365,6 +365,21 @@ class TestState:
         bn.reset_parameters()
         assert (bn.weight.tolist(), bn.running_mean.tolist()) == ([1, 1], [7, 7])
 
+    @pytest.mark.parametrize("state", [None, [1], [("weight", np.ones(2, np.float32))]])
+    def test_a_state_that_is_no_mapping_is_refused(self, state):
+        with pytest.raises(
+            TypeError, match=r"^BatchNorm1d: state_dict: expected a mapping of names to tensors, found "
+        ):
+            torch.nn.BatchNorm1d(2).load_state_dict(state, strict=False)
+
+    def test_an_epsilon_that_is_no_number_is_told(self):
+        with pytest.raises(TypeError, match="BatchNorm1d: eps: expected float, found nan"):
+            torch.nn.BatchNorm1d(2, eps=float("nan"))
+
+    def test_linear_takes_no_integers(self):
+        with pytest.raises(Exception, match=r"Linear: input: expected float16 or .*, found int64"):
+            nvtripy.Linear(3, 2)(np.ones((1, 3), np.int64))
+
     def test_vectors_of_integers_are_refused(self):
         bn = torch.nn.BatchNorm1d(2)
         bn.running_mean = torch.zeros(2, dtype=torch.int64)

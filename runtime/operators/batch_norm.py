@@ -174,7 +174,7 @@ class BatchNorm(Module):
 
     def _check_epsilon(self, epsilon: object) -> None:
         if not isinstance(epsilon, numbers.Real) or isinstance(epsilon, bool) or epsilon != epsilon:
-            found, argument = type(epsilon).__name__, self.names["epsilon"]
+            found, argument = "nan" if epsilon != epsilon else type(epsilon).__name__, self.names["epsilon"]
             self._fail("epsilon_type", argument, "float", found, type=found)
 
     def _check_update_rate(self, rate: object) -> None:

@@ -6,7 +6,8 @@ from typing import Any, cast
 
 from .. import autograd
 from ..arrays import source
-from ..dtypes import DTypeLike, at_least_float32
+from ..dtypes import FLOATING, DTypeLike, at_least_float32
+from ..errors import one_of
 from ..module import Module
 from ..tensor import ArrayT, Tensor
 
@@ -29,6 +30,8 @@ class Linear(Module):
         if given is None or not given.shape or given.shape[-1] != width:
             found = type(x).__name__ if given is None else f"shape {given.shape}"
             raise ValueError(f"{type(self).__name__}: input: expected (..., {width}), found {found}")
+        if given.dtype not in FLOATING:
+            self._fail("input_float", "input", one_of(list(FLOATING)), given.dtype, dtype=given.dtype)
         wide, weight, shift = at_least_float32(given.dtype), self._get("weight"), self._get("shift")
         for one in (weight, shift):
             if one is not None and one.device != given.device:

@@ -135,6 +135,9 @@ def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> I
     Tensors of any dialect and any array library on the CPU will do. A counter of batches may be missing from a dict
     that is not one of ours: older files have none.
     """
+    if not isinstance(state, Mapping):
+        found = type(state).__name__
+        raise TypeError(f"{type(module).__name__}: state_dict: expected a mapping of names to tensors, found {found}")
     homes = {f"{path}.{name}" if path else name: (one, name) for path, one in _paths(module) for name, _ in _own(one)}
     counters = {key for key, (one, name) in homes.items() if _counts(one, name)}
     optional = set() if isinstance(state, StateDict) else counters
