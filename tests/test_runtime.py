@@ -380,6 +380,25 @@ class TestState:
         with pytest.raises(Exception, match=r"Linear: input: expected float16 or .*, found int64"):
             nvtripy.Linear(3, 2)(np.ones((1, 3), np.int64))
 
+    def test_loads_of_the_same_modules_lock_them_in_the_same_order(self):
+        locked = []
+
+        class Lock:
+            def __enter__(self):
+                locked.append(self)
+
+            def __exit__(self, *_):
+                pass
+
+        children = [torch.nn.BatchNorm1d(2), torch.nn.BatchNorm1d(2)]
+        for child in children:
+            child._lock = Lock()
+        for first, second in (children, children[::-1]):
+            module = torch.nn.Module()
+            module.first, module.second = first, second
+            module.load_state_dict(module.state_dict())
+        assert locked[:2] == locked[2:]
+
     def test_vectors_of_integers_are_refused(self):
         bn = torch.nn.BatchNorm1d(2)
         bn.running_mean = torch.zeros(2, dtype=torch.int64)

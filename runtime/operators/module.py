@@ -169,7 +169,7 @@ def _take_over(module: Module, homes: Mapping[str, tuple[Module, str]], values: 
             module._fail("read_only", key, "memory that can be written", found)
         values[key] = value.to(current.device, None if replace else current.dtype)
     with ExitStack() as locks:
-        for one in modules(module):
+        for one in sorted(modules(module), key=id):  # one order for all threads, or two could wait for each other
             locks.enter_context(one._lock)
         for key, value in values.items():
             one, name = homes[key]
