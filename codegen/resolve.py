@@ -246,7 +246,7 @@ class _Resolver:
             arguments=arguments,
             bindings=bindings,
             state=state,
-            names={one.canonical: one.name for one in attributes},
+            names={one.canonical: one.name for one in attributes} | {"input": self.spec.call.input},
             repr=variant.repr,
             supertypes=variant.supertypes,
             notes=(*spelled.notes, *variant.notes),

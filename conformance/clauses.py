@@ -362,9 +362,13 @@ def _check_error(case: Case, condition: Condition, error: Exception) -> None:
     kind = getattr(package, name, None) or getattr(__import__("builtins"), name)
     assert type(error) is kind, f"{condition.name}: {type(error).__name__}: {error}"
     text = re.sub(r"\\{(\w+)\\}", "(.+)", re.escape(condition.text or ""))
-    ours = rf"\n{case.one.name}: .+: expected .+, found .+"
+    ours = rf"\n{case.one.name}: (?P<argument>.+): expected .+, found .+"
     whole = rf"(?s).*{text}.*{ours}" if condition.phase == "load" else text + ours
-    assert re.fullmatch(whole, str(error)), f"{condition.name}: {error}"
+    found = re.fullmatch(whole, str(error))
+    assert found, f"{condition.name}: {error}"
+    if condition in case.one.conditions:
+        named: list[Argument | Kept] = [*case.one.arguments, *case.one.state]
+        assert found["argument"] in {case.one.input, *(one.name for one in named)}, f"{condition.name}: {error}"
 
 
 def _wide(case: Case, shape: tuple[int, ...] = (), dtype: str = "float32") -> npt.NDArray[Any]:

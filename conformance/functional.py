@@ -118,7 +118,8 @@ def _errors(case: FunctionCase) -> None:
         except Exception as error:
             text = re.sub(r"\\{(\w+)\\}", "(.+)", re.escape(condition.text or ""))
             assert type(error).__name__ == condition.raises, f"{condition.name}: {error!r}"
-            assert re.fullmatch(rf"{text}\nbatch_norm: .+: expected .+, found .+", str(error)), error
+            argument = "|".join(case.names.values())
+            assert re.fullmatch(rf"{text}\nbatch_norm: ({argument}): expected .+, found .+", str(error)), error
         else:
             raise AssertionError(f"{condition.name}: nothing was raised")
         for name, value in given.items():

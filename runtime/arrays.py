@@ -36,8 +36,23 @@ class Source(NamedTuple):
 _source = partial(tuple.__new__, Source)  # ``Source`` of a tuple, without the frame of a function
 
 
+class Unusable(ValueError):
+    """Memory that kernels cannot take."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        super().__init__(f"expected {expected}, found {found}")
+        self.expected = expected
+        self.found = found
+
+
 def source(value: object) -> Source | None:
-    """The array behind an input, or None if it is no array that can be given back."""
+    """The array behind an input, or None if it is no array that can be given back.
+
+    Raises
+    ------
+    Unusable
+        It is one, of which no kernel can take the memory, or which wants gradients of its own library.
+    """
     if isinstance(value, Tensor):
         array = value.array
         return _source((array if array.dtype.isnative else native(array), value.device, value._dtype, value._beside))
@@ -48,13 +63,13 @@ def source(value: object) -> Source | None:
         found = None if isinstance(value, np.ndarray) else foreign.read(value)
     except foreign.CANNOT as error:
         kind = type(value).__name__
-        raise ValueError(f"input: expected an array that can be shared, found a {kind} that cannot: {error}") from None
+        raise Unusable("an array that can be shared", f"a {kind} that cannot: {error}") from None
     if found is None:
         return None
     if found.differentiated:
-        raise ValueError(
-            "input: expected a tensor that needs no gradient, found one that requires grad: normspec.interop has a "
-            "batch norm for that, and its detach() is one that does not"
+        raise Unusable(
+            "a tensor that needs no gradient",
+            "one that requires grad: normspec.interop has a batch norm for that, and its detach() is one that does not",
         )
     return Source(found.array, found.device, dtype_name(found.array), found.wrap)
 

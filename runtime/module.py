@@ -54,7 +54,7 @@ class Module(metaclass=Indexed):
     dialect: ClassVar[Dialect]
     tensor_type: ClassVar[type[Tensor]]
     parameter_type: ClassVar[type[Parameter]]
-    names: ClassVar[Mapping[str, str]] = {}  # canonical argument or state -> attribute
+    names: ClassVar[Mapping[str, str]] = {}  # canonical argument or state -> the dialect's, and the attribute's
     state: ClassVar[tuple[State, ...]] = ()
     training: bool = True
     _buffers: dict[str, None] = {}  # noqa: RUF012  # of a class that does not call super().__init__(); never written

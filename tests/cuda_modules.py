@@ -107,7 +107,7 @@ def test_a_linear_layer_takes_what_is_on_a_gpu():
     layer = nvtripy.Linear(5, 2)
     layer.weight, layer.bias = nvtripy.Tensor(VALUES[0, 0, :2]), nvtripy.Tensor(VALUES[0, 0, 3, :2])
     expected = layer(nvtripy.Tensor(VALUES)).numpy()
-    with pytest.raises(nvtripy.TripyException, match=r"Linear: input: expected cpu, found cuda:0"):
+    with pytest.raises(nvtripy.TripyException, match=r"Linear: x: expected cpu, found cuda:0"):
         layer(nvtripy.Tensor(VALUES).to("cuda"))
     layer.weight, layer.bias = layer.weight.to("cuda"), layer.bias.to("cuda")
     y = layer(nvtripy.Tensor(VALUES).to("cuda"))

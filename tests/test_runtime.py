@@ -377,7 +377,7 @@ class TestState:
             torch.nn.BatchNorm1d(2, eps=float("nan"))
 
     def test_linear_takes_no_integers(self):
-        with pytest.raises(Exception, match=r"Linear: input: expected float16 or .*, found int64"):
+        with pytest.raises(Exception, match=r"Linear: x: expected float16 or .*, found int64"):
             nvtripy.Linear(3, 2)(np.ones((1, 3), np.int64))
 
     def test_loads_of_the_same_modules_lock_them_in_the_same_order(self):

@@ -21,6 +21,7 @@ _BATCH_NORM_NAMES = {
     "mean": "running_mean",
     "variance": "running_var",
     "count": "num_batches_tracked",
+    "input": "x",
 }
 _BATCH_NORM_STATE = (
     State(

@@ -19,6 +19,7 @@ _BATCH_NORM_NAMES = {
     "shift": "bias",
     "mean": "running_mean",
     "variance": "running_var",
+    "input": "x",
 }
 _BATCH_NORM_STATE = (
     State(
@@ -61,6 +62,7 @@ _LINEAR_NAMES = {
     "dtype": "dtype",
     "weight": "weight",
     "shift": "bias",
+    "input": "x",
 }
 _LINEAR_STATE = (
     State(

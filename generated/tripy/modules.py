@@ -18,6 +18,7 @@ _BATCH_NORM_NAMES = {
     "shift": "bias",
     "mean": "running_mean",
     "variance": "running_var",
+    "input": "x",
 }
 _BATCH_NORM_STATE = (
     State(

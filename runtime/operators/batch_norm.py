@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NoReturn, cast
 import numpy as np
 
 from .. import autograd, kernels
-from ..arrays import Source, device_views, feature_views, prepared, source, unwritable, vector
+from ..arrays import Source, Unusable, device_views, feature_views, prepared, source, unwritable, vector
 from ..dialect import Dialect
 from ..dtypes import FLOATING, HALF, DTypeLike, at_least_float32
 from ..errors import Speaker, listed, one_of
@@ -79,7 +79,10 @@ class BatchNorm(Module):
         the checks, and what the backend has prepared for it, which looks at the vectors and does the rest. What it does
         not take, a mistake or memory that takes a copy, goes the long way: check the vectors, make views, run kernels.
         """
-        given = source(x)
+        try:
+            given = source(x)
+        except Unusable as error:
+            self._refuse("input_memory", error.expected, error.found)
         if given is None:
             found = type(x).__name__
             self._refuse("input_type", "a tensor or a NumPy array", found, type=found)
@@ -203,7 +206,8 @@ class BatchNorm(Module):
             shapes = one_of([f"({', '.join(pattern.split())})" for pattern in cls.accepts])
             cls._refuse("rank", shapes, f"shape {shape}", ranks=ranks, rank=rank, shape=listed(shape))
         if shape[axis] != features:
-            cls._refuse("features", str(features), str(shape[axis]), shape=listed(shape))
+            wanted, sizes = f"length {features} of axis {axis}", {"expected": features, "found": shape[axis]}
+            cls._fail("features", cls.names["input"], wanted, f"shape {shape}", shape=listed(shape), **sizes)
         if dtype not in FLOATING:
             cls._refuse("input_float", one_of(list(FLOATING)), dtype, dtype=_called(cls.dialect, dtype))
         halves = HALF if rules.input_dtype == "parameter_or_half" and own == "float32" else ()
@@ -252,7 +256,7 @@ class BatchNorm(Module):
 
     @classmethod
     def _refuse(cls, condition: str, expected: str, found: str, **fields: object) -> NoReturn:
-        cls._fail(condition, "input", expected, found, **fields)
+        cls._fail(condition, cls.names["input"], expected, found, **fields)
 
 
 def _cumulative(count: Tensor | None) -> float:
@@ -282,7 +286,10 @@ def batch_norm(
 
     As ``BatchNorm.compute`` it looks for the ordinary first, and tells what is wrong with anything else afterwards.
     """
-    x = source(input)
+    try:
+        x = source(input)
+    except Unusable as error:
+        speaker.fail("input_memory", "input", error.expected, error.found)
     if x is None:
         found = type(input).__name__
         speaker.fail("input_type", "input", "a tensor or a NumPy array", found, type=found)

@@ -22,6 +22,7 @@ _BATCH_NORM_NAMES = {
     "mean": "running_mean",
     "variance": "running_var",
     "count": "num_batches_tracked",
+    "input": "input",
 }
 _BATCH_NORM_STATE = (
     State(
