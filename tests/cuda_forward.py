@@ -40,6 +40,20 @@ def inferred(element: str, x: Array, y: Array, *statistics: Array | None, slices
     return y
 
 
+def inferred_by_packets(
+    element: str, x: Array, y: Array, *statistics: Array | None, slices: int = 1, threads: int = 32
+) -> Array:
+    outer, feature, inner = x.shape
+    vectors = tuple(map(cases.absent, statistics))
+    program = planes.inference(element, kinds(*vectors), UNROLL, threads)
+    columns, rest = divmod(feature * inner, primitives.ELEMENTS[element].width)
+    assert not rest
+    given = cases.flags(weight=statistics[2], bias=statistics[3])
+    data = *described(x, 1), *described(y, 1), outer, inner, columns
+    cases.run(program, (-(-columns // threads), slices), *data, *vectors, cases.arithmetic(element)(EPSILON), given)
+    return y
+
+
 def poison(*shape: int, dtype: Any = np.float64) -> Array:
     return np.full(shape, np.nan, dtype)
 
@@ -400,6 +414,32 @@ def test_small_planes(shape: tuple[int, int, int], cluster: int, element: str) -
     for offset in (3.0, 1e4 if element == "f32" else 10):
         x = cases.data(shape, element, offset)
         check(train(small_planes(cluster), element, x, **options), x, element, **options)
+
+
+@all_elements
+@pytest.mark.parametrize("shape", [(3, 8, 9), (11, 16, 11), (1, 8, 49), (5, 24, 8), (2, 2, 12)], ids=str)
+def test_inference_of_small_planes(shape: tuple[int, int, int], element: str) -> None:
+    x = cases.filled(cases.contiguous, cases.data(shape, element))
+    mean, variance, *vectors = cases.vectors(shape[1], 4)
+    for slices, present in (1, 3), (3, 0), (2, 2):
+        options = [vector if present >> index & 1 else None for index, vector in enumerate(vectors)]
+        y = cases.contiguous(shape, x.dtype)
+        inferred_by_packets(element, x, y, mean, variance, *options, slices=slices)
+        cases.check(y, cases.affine(x, mean, variance, *options), element)
+
+
+def test_inference_of_small_planes_of_a_part_of_the_features() -> None:
+    """y may be x; what is no number stays in its feature, and a float64 mean is not rounded."""
+    whole = cases.filled(cases.contiguous, cases.data((6, 16, 9), "f32", offset=1e5))
+    before, part = whole.copy(), whole[:, 4:12]
+    part[2, 3, 4] = np.nan
+    mean, variance = (statistic.astype(float) for statistic in cases.reference(before[:, 4:12]))
+    inferred_by_packets("f32", part, part, mean, variance, None, None)
+    expected = cases.affine(before[:, 4:12], mean, variance, None, None)
+    assert np.isnan(part[2, 3, 4])
+    part[2, 3, 4] = expected[2, 3, 4]
+    cases.check(part, expected, "f32")
+    np.testing.assert_array_equal(whole[:, [*range(4), *range(12, 16)]], before[:, [*range(4), *range(12, 16)]])
 
 
 @all_clusters

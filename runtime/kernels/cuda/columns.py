@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .forward import ROOM, Vectors, affine, committed, kept, name_of, piece, scalar, training
+from .forward import ROOM, Vectors, affine, committed, inferring, kept, name_of, piece, scalar, training
 from .pieces import Integer, Number, Pointer, position, slice_bounds
 from .primitives import (
     ELEMENTS,
@@ -565,7 +565,7 @@ def inference(element: str, vectors: Vectors, width: int, unroll: int = UNROLL, 
     """
     real = ELEMENTS[element].real
     size = 3 * width
-    (parameters, affine_map), (_, write) = affine(real), normalizer(element, width, unroll)
+    given, (_, write) = inferring(real), normalizer(element, width, unroll)
 
     def kernel(
         x: Pointer,
@@ -589,12 +589,8 @@ def inference(element: str, vectors: Vectors, width: int, unroll: int = UNROLL, 
         first = width * column
         if first < features:
             for j in range(width):
-                feature = first + j
-                mean = real(means[feature])
-                residue = real(means[feature] - mean)
-                invstd = reciprocal_root(real(variances[feature]) + epsilon)
-                gain, offset = parameters(weight, bias, feature, flags)
-                maps[3 * j], maps[3 * j + 1], maps[3 * j + 2] = affine_map(mean, residue, invstd, gain, offset)
+                to = given(means, variances, weight, bias, epsilon, first + j, flags)
+                maps[3 * j], maps[3 * j + 1], maps[3 * j + 2] = to.mean, to.scale, to.shift
             x_place, y_place = (start + rank) * x_pitch + first, (start + rank) * y_pitch + first
             write(x, x_place, ranks * x_pitch, y, y_place, ranks * y_pitch, share(start, stop, rank, ranks), maps)
 

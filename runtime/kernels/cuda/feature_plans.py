@@ -98,6 +98,8 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     here, kind = gpu(x.device), letter(x)
     outer, feature, inner = x.shape
     width = packet(x, y)
+    if width < ELEMENTS[kind].width <= inner and whole_packets(x, y):
+        return planes_inference(x, y, vectors)
     pieces, real, given = inner // width, number(kind), flags(vectors[2:], (WEIGHT, BIAS))
     _, threads, unroll, _, slices, _ = choose.split(feature, outer * pieces, here, forward.ROOM)
     program = forward.inference(kind, letters(vectors), width, unroll, threads)
@@ -106,6 +108,24 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     def plan(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float) -> None:
         x, y, *others = pointers
         run(stream, x, *xs, y, *ys, outer, pieces, *others, real(epsilon), given)
+
+    return plan
+
+
+def planes_inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
+    """``inference`` of rows that are whole packets only of all features."""
+    here, kind = gpu(x.device), letter(x)
+    outer, feature, inner = x.shape
+    columns, real, given = feature * inner // ELEMENTS[kind].width, number(kind), flags(vectors[2:], (WEIGHT, BIAS))
+    threads, unroll = choose.SPLIT[-1]
+    blocks, room = -(-columns // threads), here.multiprocessors * (forward.ROOM // threads)
+    grid = blocks, choose.slices(blocks, room, -(-outer // unroll))
+    run = here.launcher(planes.inference(kind, letters(vectors), unroll, threads), grid)
+    xs, ys = walk(x, 1), walk(y, 1)
+
+    def plan(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float) -> None:
+        x, y, *others = pointers
+        run(stream, x, *xs, y, *ys, outer, inner, columns, *others, real(epsilon), given)
 
     return plan
 
@@ -185,7 +205,7 @@ def small_planes(make: Make, number: int, *arrays: Array) -> tuple[Program, tupl
     outer, feature, inner = arrays[0].shape
     kind, here = letter(arrays[0]), gpu(arrays[0].device)
     group, columns = planes.group_of(kind, inner), planes.columns_of(kind, inner)
-    if feature % group or not all(side_by_side(one) and not one.pointer % PACKET for one in arrays):
+    if not whole_packets(*arrays):
         return None
 
     def program(choice: choose.Choice) -> Program:
@@ -193,6 +213,13 @@ def small_planes(make: Make, number: int, *arrays: Array) -> tuple[Program, tupl
 
     choice = choose.planes(feature // group, outer, columns, here, lambda choice: here.fits(program(choice)), number)
     return None if choice is None else (program(choice), (feature // group * choice.cluster,))
+
+
+def whole_packets(*arrays: Array) -> bool:
+    """Are rows of all features whole packets, side by side?"""
+    _, feature, inner = arrays[0].shape
+    whole = not feature * inner % ELEMENTS[letter(arrays[0])].width
+    return whole and all(side_by_side(one) and not one.pointer % PACKET for one in arrays)
 
 
 def side_by_side(x: Array) -> bool:

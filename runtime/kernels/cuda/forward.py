@@ -85,6 +85,32 @@ def affine(real: Any) -> tuple[Any, Any]:
 
 
 @cache
+def inferring(real: Any) -> Any:
+    """Build the device function that makes an affine map of given statistics."""
+    parameters, affine_map = affine(real)
+
+    @device
+    def given(
+        means: Pointer,
+        variances: Pointer,
+        weight: Pointer,
+        bias: Pointer,
+        epsilon: Number,
+        feature: Integer,
+        flags: Integer,
+    ) -> Affine:
+        """That of a feature."""
+        mean = real(means[feature])
+        residue = real(means[feature] - mean)
+        invstd = reciprocal_root(real(variances[feature]) + epsilon)
+        gain, offset = parameters(weight, bias, feature, flags)
+        to: Affine = affine_map(mean, residue, invstd, gain, offset)
+        return to
+
+    return given
+
+
+@cache
 def training(real: Any) -> Any:
     """Build the device function that commits the statistics of a batch."""
 
@@ -221,7 +247,7 @@ def inference(element: str, vectors: Vectors, width: int, unroll: int = 4, threa
     Reads x once and writes y once, 2T, whatever the shape. The grid is (feature, slices).
     """
     real = ELEMENTS[element].real
-    write, (parameters, affine_map) = writer(element, width, unroll, threads), affine(real)
+    write, given = writer(element, width, unroll, threads), inferring(real)
 
     def kernel(
         x: Pointer,
@@ -244,11 +270,7 @@ def inference(element: str, vectors: Vectors, width: int, unroll: int = 4, threa
         feature = np.int64(cuda.blockIdx.x)
         start, stop = slice_bounds(outer * inner, np.int64(cuda.gridDim.y), np.int64(cuda.blockIdx.y))
         place = start + np.int64(cuda.threadIdx.x)
-        mean = real(means[feature])
-        residue = real(means[feature] - mean)
-        invstd = reciprocal_root(real(variances[feature]) + epsilon)
-        gain, offset = parameters(weight, bias, feature, flags)
-        to = affine_map(mean, residue, invstd, gain, offset)
+        to = given(means, variances, weight, bias, epsilon, feature, flags)
         x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
         y_walk = walk_from(place, feature * y_feature, inner, y_outer, y_inner)
         write(x, x_walk, y, y_walk, stop - place, to)

@@ -1,8 +1,8 @@
-"""The training forward of small planes: rows of a feature that are no whole packets, as those of 7 × 7 images.
+"""The forward passes of small planes: rows of a feature that are no whole packets, as those of 7 × 7 images.
 
-Some features side by side, a *group*, make rows that are whole packets. A block takes a group, or a cluster of blocks
-some rows of it each. A thread has the same packet of every so many rows: it sums up the rows for each element of the
-packet. What came of a feature's elements is then put together by a warp.
+In training, some features side by side, a *group*, make rows that are whole packets. A block takes a group, or a
+cluster of blocks some rows of it each. A thread has the same packet of every so many rows: it sums up the rows for each
+element of the packet. What came of a feature's elements is then put together by a warp.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from numba import types
 
-from .forward import Vectors, affine, committed, kept, name_of, training
+from .forward import ROOM, Vectors, affine, committed, inferring, kept, name_of, scalar, training
 from .pieces import SIZES, STRIDES, Array, Integer, Number, Pointer, position, slice_bounds
 from .primitives import (
     ELEMENTS,
@@ -22,6 +23,7 @@ from .primitives import (
     cluster_wait,
     cuda,
     device,
+    divide,
     divide_words,
     fma,
     load,
@@ -251,3 +253,74 @@ def planes(
     signature = (*data, *data, *SIZES, *committed(element, vectors))
     name = title(kept("planes", cluster), element, vectors, group, unroll, threads)
     return Program(name, kernel, signature, threads, BLOCKS, cluster)
+
+
+@cache
+def inference(element: str, vectors: Vectors, unroll: int = 4, threads: int = 256) -> Program:
+    """Normalize by given statistics; ``vectors`` as for ``forward.inference``.
+
+    ``x`` and ``y`` are as for ``planes``, but that ``inner`` is no less than a packet; ``columns`` are the packets of a
+    row of all features. Reads x once and writes y once, 2T. The grid is (columns / threads, slices of rows): a thread
+    has the same packet of every row of a slice, and the numbers for its elements in registers.
+    """
+    width = ELEMENTS[element].width
+    kind = access(element, width)
+    packed, word, real, load_piece, store_piece = unroll * kind.words, kind.word, kind.real, kind.load, kind.store
+    unpack, pack, given = kind.unpack, kind.pack, inferring(real)
+
+    def kernel(
+        x: Pointer,
+        x_outer: Integer,
+        x_feature: Integer,
+        x_inner: Integer,
+        y: Pointer,
+        y_outer: Integer,
+        y_feature: Integer,
+        y_inner: Integer,
+        outer: Integer,
+        inner: Integer,
+        columns: Integer,
+        means: Pointer,
+        variances: Pointer,
+        weight: Pointer,
+        bias: Pointer,
+        epsilon: Number,
+        flags: Integer,
+    ) -> None:
+        packets = cuda.local.array(packed, word)
+        values, pivots = cuda.local.array(width, real), cuda.local.array(width, real)
+        scales, shifts = cuda.local.array(width, real), cuda.local.array(width, real)
+        column = np.int64(cuda.blockIdx.x) * threads + np.int64(cuda.threadIdx.x)
+        if column >= columns:
+            return
+        start, stop = slice_bounds(outer, np.int64(cuda.gridDim.y), np.int64(cuda.blockIdx.y))
+        place = column * width
+        feature = divide(place, inner)
+        left = inner - (place - feature * inner)  # elements of the first feature
+        lower = given(means, variances, weight, bias, epsilon, feature, flags)
+        upper = lower if left >= width else given(means, variances, weight, bias, epsilon, feature + 1, flags)
+        for item in range(width):
+            to = lower if item < left else upper
+            pivots[item], scales[item], shifts[item] = to.mean, to.scale, to.shift
+        x_place, y_place, left = place + start * x_outer, place + start * y_outer, stop - start
+        while left > 0:
+            for u in range(unroll):
+                if u < left:
+                    load_piece(x, x_place, packets, u)
+                x_place += x_outer
+            for u in range(unroll):
+                if u < left:
+                    unpack(packets, u, values, 0)
+                    for item in range(width):
+                        values[item] = fma(values[item] - pivots[item], scales[item], shifts[item])
+                    pack(values, 0, packets, u)
+                    store_piece(y, y_place, packets, u)
+                y_place += y_outer
+            left -= unroll
+
+    data = (pointer(element), *STRIDES)
+    signature = (
+        *data, *data, *SIZES, types.int64, *map(pointer, vectors), scalar(element), types.int64
+    )  # fmt: skip
+    name = name_of("planes_inference", element, vectors, f"u{unroll}", f"t{threads}")
+    return Program(name, kernel, signature, threads, ROOM // threads)

@@ -74,6 +74,8 @@ def of_planes(element: str, number: str) -> Iterator[Program]:
         for cluster in CLUSTERS:
             yield planes.planes(element, (number,) * 4, group, cluster, unroll, threads)
             yield planes_backward.planes(element, number, group, cluster, unroll // 2, threads)
+    threads, unroll = choose.SPLIT[-1]
+    yield planes.inference(element, (number,) * 4, unroll, threads)
 
 
 def residents(
