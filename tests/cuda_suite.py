@@ -298,9 +298,10 @@ def test_means_come_with_more_digits_than_float32_has() -> None:
 
 @all_dtypes
 @pytest.mark.parametrize("vector_dtype", [np.float32, np.float64], ids=["vectors32", "vectors64"])
-def test_normalize_by_given_statistics(dtype: Any, vector_dtype: Any) -> None:
-    x = data((3, 4, 19), dtype)
-    weight, bias, mean, variance = vectors(4, vector_dtype)
+@pytest.mark.parametrize("shape", [(3, 3, 19), (9, 8, 19)], ids=["elements", "packets"])
+def test_normalize_by_given_statistics(shape: tuple[int, int, int], dtype: Any, vector_dtype: Any) -> None:
+    x = data(shape, dtype)
+    weight, bias, mean, variance = vectors(shape[1], vector_dtype)
     check(normalized(x, mean, variance, weight, bias), affine(x, mean, variance, weight, bias), dtype)
 
 
