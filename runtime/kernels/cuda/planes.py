@@ -296,11 +296,11 @@ def inference(element: str, vectors: Vectors, unroll: int = 4, threads: int = 25
         start, stop = slice_bounds(outer, np.int64(cuda.gridDim.y), np.int64(cuda.blockIdx.y))
         place = column * width
         feature = divide(place, inner)
-        left = inner - (place - feature * inner)  # elements of the first feature
+        own = inner - (place - feature * inner)  # elements of the first feature
         lower = given(means, variances, weight, bias, epsilon, feature, flags)
-        upper = lower if left >= width else given(means, variances, weight, bias, epsilon, feature + 1, flags)
+        upper = lower if own >= width else given(means, variances, weight, bias, epsilon, feature + 1, flags)
         for item in range(width):
-            to = lower if item < left else upper
+            to = lower if item < own else upper
             pivots[item], scales[item], shifts[item] = to.mean, to.scale, to.shift
         x_place, y_place, left = place + start * x_outer, place + start * y_outer, stop - start
         while left > 0:
