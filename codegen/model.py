@@ -355,6 +355,13 @@ class Dialect:
         return [one for one in self.functions if one.module == module]
 
     @property
+    def spelling(self) -> dict[str, dict[str, str]]:
+        """What methods call the arguments of the runtime's functions, as far as these call them otherwise."""
+        pairs = ((one, one.spelling.items()) for one in self.methods)
+        differ = {one.function: {key: name for key, name in names if key != name} for one, names in pairs}
+        return {function: names for function, names in differ.items() if names}
+
+    @property
     def messages(self) -> list[Condition]:
         return [one for one in self.conditions if one.text]
 

@@ -160,6 +160,9 @@ def load_state_dict(case: Case) -> None:
     _check_returned(take, returned, [missing], ["foreign"])
     for key, tensor in getattr(target, give)().items():
         np.testing.assert_array_equal(tensor.numpy(), before[key], err_msg=key)
+    for argument in (one.name for one in take.arguments if one.canonical == "state"):
+        with _raises(TypeError, f"{case.one.name}: {argument}: expected a mapping"):
+            getattr(target, take.name)(list(state))
     plain = {key: Tensor(tensor.numpy()) for key, tensor in state.items()}
     getattr(target, take.name)(plain)
     assert list(getattr(target, give)()) == list(state)
@@ -366,9 +369,16 @@ def _check_error(case: Case, condition: Condition, error: Exception) -> None:
     whole = rf"(?s).*{text}.*{ours}" if condition.phase == "load" else text + ours
     found = re.fullmatch(whole, str(error))
     assert found, f"{condition.name}: {error}"
-    if condition in case.one.conditions:
-        named: list[Argument | Kept] = [*case.one.arguments, *case.one.state]
-        assert found["argument"] in {case.one.input, *(one.name for one in named)}, f"{condition.name}: {error}"
+    assert found["argument"] in _arguments(case, condition), f"{condition.name}: {error}"
+
+
+def _arguments(case: Case, condition: Condition) -> set[str]:
+    """The arguments that an error may be about: those of a method, or of the class and its call, and its tensors."""
+    method = {"load": "module.load_state_dict", "mode": "module.train", "move": "module.to"}.get(condition.phase)
+    if method:
+        return {one.name for one in _spec(case, method).arguments}
+    named: list[Argument | Kept] = [*case.one.arguments, *case.one.state]
+    return {case.one.input, *(one.name for one in named)}
 
 
 def _wide(case: Case, shape: tuple[int, ...] = (), dtype: str = "float32") -> npt.NDArray[Any]:

@@ -55,6 +55,7 @@ class Module(metaclass=Indexed):
     tensor_type: ClassVar[type[Tensor]]
     parameter_type: ClassVar[type[Parameter]]
     names: ClassVar[Mapping[str, str]] = {}  # canonical argument or state -> the dialect's, and the attribute's
+    spelling: ClassVar[Mapping[str, Mapping[str, str]]] = {}  # function of modules -> its arguments that differ
     state: ClassVar[tuple[State, ...]] = ()
     training: bool = True
     _buffers: dict[str, None] = {}  # noqa: RUF012  # of a class that does not call super().__init__(); never written
@@ -146,6 +147,10 @@ class Module(metaclass=Indexed):
 
     def _get(self, canonical: str) -> Any:
         return vars(self)[self.names.get(canonical, f"_{canonical}")]
+
+    def _spelled(self, function: str, canonical: str) -> str:
+        """The dialect's name of an argument of a function of modules."""
+        return self.spelling.get(function, {}).get(canonical, canonical)
 
     def _build(self, sizes: Mapping[str, int], dtype: str, device: str) -> None:
         """Make the declared tensors."""

@@ -495,6 +495,8 @@ class TestModules:
         for name in ("state_dict", "weight", "eps"):
             with pytest.raises(KeyError, match=f"expected a free name, found '{name}'"):
                 m.register_buffer(name, torch.zeros(3))
+        with pytest.raises(KeyError, match="BatchNorm1d: n: expected a free name, found 'eps'"):
+            storch.nn.BatchNorm1d(3).registerBuffer(storch.zeros(3), "eps")
         with pytest.raises(TypeError, match="mine: expected a Tensor, found str"):
             m.register_buffer("mine", "text")
         with pytest.raises(TypeError, match="inner: expected a Module, found int"):

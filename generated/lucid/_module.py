@@ -14,6 +14,12 @@ from normspec.runtime.operators import module as _module
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_SPELLING = {
+    "load_state_dict": {"state": "state_dict"},
+    "apply": {"function": "fn"},
+    "register_parameter": {"tensor": "param"},
+}
+
 
 class Module(runtime.Module):
     """A callable that keeps tensors and other modules under names."""
@@ -21,6 +27,7 @@ class Module(runtime.Module):
     dialect = DIALECT
     tensor_type = Tensor
     parameter_type = Parameter
+    spelling = _SPELLING
 
     def state_dict(self) -> StateDict[Tensor]:
         """The tensors of this module and of those inside it, by name: parameters, then buffers.

@@ -15,6 +15,16 @@ from normspec.storch._dialect import DIALECT, Parameter, Tensor
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+_SPELLING = {
+    "load": {"path": "inputArchive"},
+    "load_state_dict": {"state": "stateDict"},
+    "register_module": {"module": "child", "name": "n"},
+    "register_buffer": {"tensor": "t", "name": "n"},
+    "register_parameter": {"tensor": "t", "requires_grad": "requiresGrad", "name": "n"},
+    "save": {"path": "outputArchive"},
+    "train": {"mode": "on"},
+}
+
 
 class Module(runtime.Module):
     """A callable that keeps tensors and other modules under names."""
@@ -22,6 +32,7 @@ class Module(runtime.Module):
     dialect = DIALECT
     tensor_type = Tensor
     parameter_type = Parameter
+    spelling = _SPELLING
 
     def eval(self) -> None:
         """Sets evaluation mode."""

@@ -10,6 +10,10 @@ from normspec.runtime import StateDict
 from normspec.runtime.operators import module as _module
 from normspec.tripy._dialect import DIALECT, Parameter, Tensor
 
+_SPELLING = {
+    "load_state_dict": {"state": "state_dict"},
+}
+
 
 class Module(runtime.Module):
     """A callable that keeps tensors and other modules under names."""
@@ -17,6 +21,7 @@ class Module(runtime.Module):
     dialect = DIALECT
     tensor_type = Tensor
     parameter_type = Parameter
+    spelling = _SPELLING
 
     def state_dict(self) -> StateDict[Tensor]:
         """Returns a dictionary mapping names to parameters in the module. This will recurse over any nested

@@ -137,7 +137,8 @@ def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> I
     """
     if not isinstance(state, Mapping):
         found = type(state).__name__
-        raise TypeError(f"{type(module).__name__}: state_dict: expected a mapping of names to tensors, found {found}")
+        who, argument = type(module).__name__, module._spelled("load_state_dict", "state")
+        raise TypeError(f"{who}: {argument}: expected a mapping of names to tensors, found {found}")
     homes = {f"{path}.{name}" if path else name: (one, name) for path, one in _paths(module) for name, _ in _own(one)}
     counters = {key for key, (one, name) in homes.items() if _counts(one, name)}
     optional = set() if isinstance(state, StateDict) else counters
@@ -216,7 +217,7 @@ def _refuse(module: Module, problems: Mapping[str, list[str]]) -> None:
     name = type(module).__name__
     module._fail(
         "load",
-        "state_dict",
+        module._spelled("load_state_dict", "state"),
         "tensors of the names, shapes and types of this module's",
         f"{len(lines)} problem{'s' if len(lines) > 1 else ''}",
         module=name,
@@ -228,7 +229,7 @@ def train(module: ModuleT, mode: bool) -> ModuleT:
     """Set the mode, here and in every module inside."""
     if not isinstance(mode, bool):
         found = type(mode).__name__
-        module._fail("mode_type", "mode", "bool", found, type=found)
+        module._fail("mode_type", module._spelled("train", "mode"), "bool", found, type=found)
     for one in modules(module):
         one.training = mode
     return module
@@ -346,7 +347,7 @@ def _reset(module: Module, wanted: Callable[[State], bool]) -> None:
 
 def register_parameter(module: Module, name: str, tensor: TensorT | None, requires_grad: bool) -> TensorT | None:
     """Keep a tensor as a parameter; what is kept shares its memory."""
-    _free(module, name, tensor, Tensor)
+    _free(module, "register_parameter", name, tensor, Tensor)
     kept: Tensor | None = tensor
     if tensor is not None and not tensor.learned and module.dialect.rules.parameters == "parameters":
         kept = module.parameter_type(tensor)
@@ -360,7 +361,7 @@ def register_buffer(module: Module, name: str, tensor: TensorT | None) -> Tensor
     """Keep a tensor that is not learned; storch's two forms, (name, tensor) and (tensor, name), are both taken."""
     if isinstance(tensor, str) and not isinstance(name, str):
         name, tensor = tensor, cast("TensorT | None", name)
-    _free(module, name, tensor, Tensor)
+    _free(module, "register_buffer", name, tensor, Tensor)
     setattr(module, name, tensor)
     vars(module).setdefault("_buffers", {})[name] = None
     return tensor
@@ -368,18 +369,18 @@ def register_buffer(module: Module, name: str, tensor: TensorT | None) -> Tensor
 
 def register_module(owner: Module, /, name: str, module: ModuleT) -> ModuleT:
     """Keep a module inside another."""
-    _free(owner, name, module, Module)
+    _free(owner, "register_module", name, module, Module)
     setattr(owner, name, module)
     return module
 
 
-def _free(module: Module, name: object, value: object, kind: type) -> None:
+def _free(module: Module, function: str, name: object, value: object, kind: type) -> None:
     """Refuse a name that cannot be one or is taken, and a value that is no tensor or module."""
-    who = type(module).__name__
+    who, argument = type(module).__name__, module._spelled(function, "name")
     if not isinstance(name, str) or not name.isidentifier():
-        raise ValueError(f"{who}: name: expected an identifier, found {name!r}")
+        raise ValueError(f"{who}: {argument}: expected an identifier, found {name!r}")
     if hasattr(module, name):
-        raise KeyError(f"{who}: name: expected a free name, found {name!r}, which is an attribute already")
+        raise KeyError(f"{who}: {argument}: expected a free name, found {name!r}, which is an attribute already")
     if value is not None and not isinstance(value, kind):
         raise TypeError(f"{who}: {name}: expected a {kind.__name__}, found {type(value).__name__}")
 
