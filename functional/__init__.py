@@ -54,8 +54,9 @@ class Statistics(NamedTuple):
 
     def variance(self, unbiased: bool = False) -> Any:
         """M2 divided by the count, or by one less if ``unbiased``; zero where there is nothing to divide by."""
-        given = Caller("variance").statistics("self", self)
-        return given[1].give(_host(given).variance(unbiased))
+        caller = Caller("variance")
+        given = caller.statistics("self", self)
+        return given[1].give(_host(caller, "self", given).variance(unbiased))
 
 
 class Gradients(NamedTuple):
@@ -278,16 +279,16 @@ def merge_stats(*statistics: Statistics) -> Statistics:
     Raises
     ------
     ValueError, TypeError
-        There are none, or not all have the same shape and library.
+        There are none, not all have the same shape and library, or a count is no whole number of at least 0.
     """
     caller = Caller("merge_stats")
     if not statistics:
         caller.fail("statistics", "one or more", "none")
     first = caller.statistics("statistics", statistics[0])
-    total = _host(first)
+    total = _host(caller, "statistics", first)
     for one in statistics[1:]:
         other = caller.statistics("statistics", one, first)
-        total = merged(total, _host(other))
+        total = merged(total, _host(caller, "statistics", other))
     return Statistics(*map(first[1].give, total))
 
 
@@ -322,7 +323,7 @@ def update_running_stats(
     caller.both(mean, variance, required=True)
     features = given[1].tensor.shape[0]
     running = [caller.vector(name, one, given[1], features) for name, one in (("mean", mean), ("variance", variance))]
-    rate, batch = caller.number("update_rate", update_rate, 0.0), _host(given)
+    rate, batch = caller.number("update_rate", update_rate, 0.0), _host(caller, "statistics", given)
     results = []
     for name, one in zip(("mean", "variance"), running, strict=True):
         caller.constant(name, one)
@@ -479,6 +480,12 @@ def _by_formula(saved: Saved, dy: Tensor, target: Any) -> tuple[Any, Any, Any]:
     return dx, dscale.numpy(), dshift.numpy()
 
 
-def _host(statistics: tuple[Given, Given, Given]) -> Moments:
+def _host(caller: Caller, argument: str, statistics: tuple[Given, Given, Given]) -> Moments:
+    """Copied to the host; counts that count nothing are refused."""
     count, mean, m2 = (one.tensor.numpy() for one in statistics)
-    return Moments(count.astype(np.int64), mean.astype(np.float64), m2.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # NaN becomes a number, which differs from it
+        whole = count.astype(np.int64)
+    wrong = count[(whole != count) | (whole < 0)]
+    if wrong.size:
+        caller.fail(f"{argument}.count", "whole numbers of at least 0", f"{wrong[0]}")
+    return Moments(whole, mean.astype(np.float64), m2.astype(np.float64))

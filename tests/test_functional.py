@@ -20,7 +20,8 @@ from normspec.functional import (
     normalize,
     update_running_stats,
 )
-from normspec.runtime import autograd
+from normspec.runtime import DType, autograd
+from normspec.runtime.dtypes import FLOATING
 
 RANDOM = np.random.default_rng(11)
 SHAPES = [((9, 3), 1), ((4, 3, 5), 1), ((4, 3, 5), -1), ((3, 4, 5), 0), ((2, 3, 4, 5), 1), ((2, 3, 4, 5), 3)]
@@ -540,6 +541,33 @@ class TestErrors:
         with pytest.raises(ValueError, match="update_running_stats: variance: expected an array, found None"):
             update_running_stats(mean, None, some)
         assert not mean.any()
+
+    @pytest.mark.parametrize(
+        ("dtype", "wrong"),
+        [("int64", -1), ("uint64", 2**63)]
+        + [(dtype, wrong) for dtype in FLOATING for wrong in (-1, 2.5, np.nan, np.inf, -np.inf)],
+    )
+    def test_counts_that_count_nothing(self, dtype, wrong):
+        mean, variance, ones = np.zeros(3), np.ones(3), np.ones(3)
+        count = np.array([4, wrong, 0], DType(dtype).numpy)
+        some, bad = batch_stats(self.X), Statistics(count, ones, ones)
+        expected = f"statistics.count: expected whole numbers of at least 0, found {count[1]}"
+        for statistics in ([bad], [some, bad], [bad, some]):
+            with pytest.raises(ValueError, match=f"^merge_stats: {expected}$"):
+                merge_stats(*statistics)
+        with pytest.raises(ValueError, match=f"^update_running_stats: {expected}$"):
+            update_running_stats(mean, variance, bad)
+        with pytest.raises(ValueError, match=r"^variance: self\.count: expected whole numbers of at least 0, found"):
+            bad.variance()
+        assert (mean.tolist(), variance.tolist()) == ([0, 0, 0], [1, 1, 1])
+
+    def test_counts_may_be_of_any_type_that_holds_them(self):
+        x = RANDOM.normal(size=(6, 3))
+        some = batch_stats(x)
+        for dtype in ("int32", "uint8", "float16", "bfloat16", "float32", "float64"):
+            merged = merge_stats(some._replace(count=some.count.astype(DType(dtype).numpy)), some)
+            assert (merged.count.dtype, merged.count.tolist()) == (np.int64, [12, 12, 12])
+            np.testing.assert_allclose(merged.variance(), x.var(0))
 
     def test_gradients_that_do_not_fit(self):
         with pytest.raises(ValueError, match=r"gradient: expected shape \(4, 3, 5\), found shape \(4, 3\)"):
