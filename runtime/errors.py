@@ -28,7 +28,7 @@ def fail(
     if condition not in dialect.messages:  # the original knows no such error
         raise ValueError(ours)
     message = dialect.messages[condition]
-    words = message.text.format_map({"expected": wanted, "found": given, "argument": argument, **fields})
+    words = message.text.format_map({"module": who, "argument": argument, "expected": wanted, "found": given, **fields})
     raise message.type(f"{words}\n{ours}")
 
 

@@ -377,6 +377,8 @@ class TestState:
             torch.nn.BatchNorm1d(2, eps=float("nan"))
 
     def test_linear_takes_no_integers(self):
+        with pytest.raises(nvtripy.TripyException, match=r"^Unsupported data type for Linear: .*\nLinear: dtype: "):
+            nvtripy.Linear(3, 2, dtype=nvtripy.int32)
         with pytest.raises(Exception, match=r"Linear: x: expected float16 or .*, found int64"):
             nvtripy.Linear(3, 2)(np.ones((1, 3), np.int64))
 

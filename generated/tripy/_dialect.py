@@ -65,7 +65,7 @@ DIALECT = Dialect(
         ),
         "dtype_float": Message(
             TripyException,
-            "Unsupported data type for BatchNorm: expected a floating-point type but got {dtype}.",
+            "Unsupported data type for {module}: expected a floating-point type but got {dtype}.",
         ),
         "input_type": Message(
             TripyException,

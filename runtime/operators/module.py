@@ -214,13 +214,11 @@ def _refuse(module: Module, problems: Mapping[str, list[str]]) -> None:
     """Raise every problem at once, in the order in which the dialect lists them."""
     order = [*module.dialect.messages, *(one for one in problems if one not in module.dialect.messages)]
     lines = [line for condition in order for line in problems.get(condition, ())]
-    name = type(module).__name__
     module._fail(
         "load",
         module._spelled("load_state_dict", "state"),
         "tensors of the names, shapes and types of this module's",
         f"{len(lines)} problem{'s' if len(lines) > 1 else ''}",
-        module=name,
         problems="".join(f"\n\t{line}" for line in lines),
     )
 
