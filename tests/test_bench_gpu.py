@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -373,6 +374,13 @@ def test_what_is_split_fills_waves_of_blocks(blocks):
         assert number * slices > 0.75 * waves * blocks, (number, slices)
     assert choose.slices(64, 528, 10000) == 8
     assert choose.slices(64, 528, 3) == 3, "no more than there are pieces for"
+
+
+def test_the_rules_split_by_waves():
+    """64 channels, room for 1024 threads a multiprocessor or for 512; in blocks of 256, and on rows the largest."""
+    here, limits = SimpleNamespace(**H200), choose.Limits(slab=16, parts=1)
+    assert [choose.split(64, 10**6, here, room).slices for room in (1024, 512)] == [8, 4]
+    assert [choose.split_rows(10**6, 16, here, limits, room, room).slices for room in (1024, 512)] == [132, 132]
 
 
 def test_the_predictions_are_those_of_the_rule():
