@@ -325,6 +325,7 @@ def _swapped(matrices: Any) -> Any:
     return matrices.transpose((*range(matrices.ndim - 2), matrices.ndim - 1, matrices.ndim - 2))
 
 
+_STEPS = (np.sign, np.floor, np.ceil, np.trunc, np.rint)  # which have a gradient of zero wherever they have one
 # For each operand, what makes of all operands the way from the result's gradient to this operand's.
 _RULES: dict[np.ufunc, tuple[Rule, ...]] = {
     np.add: (lambda a, b: _same, lambda a, b: _same),
@@ -343,8 +344,8 @@ _RULES: dict[np.ufunc, tuple[Rule, ...]] = {
     np.exp: (lambda a: lambda g: g * np.exp(a),),
     np.log: (lambda a: lambda g: g / a,),
     np.tanh: (lambda a: lambda g: g * (1 - np.tanh(a) ** 2),),
+    **dict.fromkeys(_STEPS, (lambda a: zeros_like,)),
 }
-_STEPS = (np.sign, np.floor, np.ceil, np.trunc, np.rint)  # which have a gradient of zero wherever they have one
 
 
 def record_ufunc(
@@ -357,7 +358,7 @@ def record_ufunc(
     RuntimeError
         The way back is not known.
     """
-    if ufunc in _STEPS or not cast("Tensor", result).dtype.is_floating_point:
+    if not cast("Tensor", result).dtype.is_floating_point:
         return result
     if ufunc not in _RULES or method != "__call__" or options:
         called = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"

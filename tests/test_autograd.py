@@ -160,8 +160,15 @@ class TestFunctions:
             np.multiply.reduce(x)
         with torch.no_grad():
             assert np.sin(x).item() == np.sin(np.float32(1))
-        assert not np.floor(x).requires_grad
         assert not (x > 0).requires_grad
+
+    @pytest.mark.parametrize("step", [np.sign, np.floor, np.ceil, np.trunc, np.rint])
+    def test_steps_have_a_gradient_of_zero_as_in_torch(self, step):
+        x = torch.tensor([0.5, -1.5, 2.0], requires_grad=True)
+        step(x).backward(torch.tensor([1.0, np.nan, np.inf]))
+        assert (x.grad.dtype, x.grad.tolist()) == (torch.float32, [0, 0, 0])
+        (step(x) * x).sum().backward()
+        assert x.grad.tolist() == step(x.numpy()).tolist()
 
     def test_tensors_on_two_devices_are_refused(self):
         here, there = torch.Tensor([1.0]), torch.Tensor([1.0])
