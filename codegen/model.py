@@ -174,9 +174,8 @@ class Kept:
     @property
     def dtype_doc(self) -> str:
         """Its element type, in words."""
-        wide = self.dtype == "at_least_float32" or (self.canonical == "count" and self.dtype == "parameter")
         own = "the parameters' element type"
-        return f"{own} but float32 at least" if wide else own if self.dtype == "parameter" else self.dtype
+        return {"parameter": own, "at_least_float32": f"{own} but float32 at least"}.get(self.dtype, self.dtype)
 
     @property
     def none_when(self) -> str:

@@ -278,8 +278,6 @@ class _Resolver:
             type_ = kept.type or ("Tensor | None" if when else "Tensor")
             if not _check_type(self.reader, name, type_, kept.where):
                 continue
-            rules = self.spec.rules
-            dtype = {"count": rules.counter_dtype, "mean": rules.statistics_dtype, "variance": rules.statistics_dtype}
             state.append(
                 Kept(
                     name=name,
@@ -291,7 +289,7 @@ class _Resolver:
                     when=meaning.when,
                     switches=tuple(spoken[one] for one in when),
                     type=type_,
-                    dtype=dtype.get(kept.keeps, "parameter"),
+                    dtype=getattr(self.spec.rules, meaning.dtype) if meaning.dtype else "parameter",
                     doc=kept.doc or meaning.doc,
                 )
             )

@@ -32,12 +32,16 @@ class ParameterSpec:
 
 @dataclass(frozen=True)
 class StateSpec:
-    """A tensor that an operator keeps between calls, while the parameters ``when`` are true."""
+    """A tensor that an operator keeps between calls, while the parameters ``when`` are true.
+
+    A dialect's rule says its ``dtype``; if none does, it is that of the parameters.
+    """
 
     shape: tuple[str, ...]
     init: Literal["zeros", "ones", "arange", "zero"]
     kind: Literal["parameter", "buffer"]
     doc: str
+    dtype: Literal["counter_dtype", "statistics_dtype"] | None = None
     when: tuple[str, ...] = ()
     where: str = ""
 

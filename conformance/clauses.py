@@ -68,18 +68,13 @@ def _check_initial(case: Case, state: Kept, tensor: Any) -> None:
     start = {"zeros": np.zeros(count), "zero": np.zeros(count), "ones": np.ones(count), "arange": np.arange(count)}
     assert isinstance(tensor, case.package._dialect.Tensor)
     assert tensor.shape == shape, f"{state.name}: {tensor.shape}"
-    assert tensor.dtype.name == _state_dtype(case, state, "float32"), f"{state.name}: {tensor.dtype}"
+    assert tensor.dtype.name == _state_dtype(state, "float32"), f"{state.name}: {tensor.dtype}"
     np.testing.assert_array_equal(tensor.numpy(), start[state.init].reshape(shape), err_msg=state.name)
     assert tensor.requires_grad == (state.kind == "parameter" and case.dialect.rules.gradients), state.name
 
 
-def _state_dtype(case: Case, state: Kept, dtype: str) -> str:
-    rules = case.dialect.rules
-    if state.canonical == "count":
-        return "int64" if rules.counter_dtype == "int64" else at_least_float32(dtype)
-    if state.canonical in ("mean", "variance") and rules.statistics_dtype == "at_least_float32":
-        return at_least_float32(dtype)
-    return dtype
+def _state_dtype(state: Kept, dtype: str) -> str:
+    return {"parameter": dtype, "at_least_float32": at_least_float32(dtype)}.get(state.dtype, state.dtype)
 
 
 def supertypes(case: Case) -> None:
@@ -248,7 +243,7 @@ def dtypes(case: Case) -> None:
         if case.spoken("dtype") and hasattr(case.package, dtype):
             module = case.make(dtype)
             for state in case.one.state:
-                assert getattr(module, state.name).dtype.name == _state_dtype(case, state, dtype), state.name
+                assert getattr(module, state.name).dtype.name == _state_dtype(state, dtype), state.name
             _run(case, dtype, "cpu", _check_output)
         if case.one.operator == "batch_norm" and case.dialect.rules.input_dtype != "parameter" and dtype != "float64":
             x = case.input(next(case.shapes()), dtype)

@@ -21,8 +21,8 @@ class Rules:
     """What happens when batch statistics would rest on one value per feature."""
     epsilon: Literal["positive", "any"]
     """Whether a training step refuses an epsilon of zero or less (evaluation: less than zero)."""
-    counter_dtype: Literal["int64", "parameter", "none"]
-    """Element type of the batch counter, widened to float32 where the parameters are 16-bit; none if there is none."""
+    counter_dtype: Literal["int64", "at_least_float32", "none"]
+    """Element type of the batch counter: int64, or the parameters' but never of 16 bits; none if there is none."""
     statistics_dtype: Literal["at_least_float32", "parameter"]
     """Element type of the running statistics of a module whose parameters are 16-bit."""
     parameters: Literal["tensors", "parameters"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, cast
 
 from . import devices
 from .dialect import Dialect
-from .dtypes import DType, DTypeLike
+from .dtypes import DType, DTypeLike, at_least_float32
 from .errors import fail, listed
 from .gradients import NoGrad
 from .tensor import Parameter, Tensor
@@ -41,6 +41,7 @@ class State:
     shape: tuple[str, ...]
     init: str
     kind: str
+    dtype: str  # "parameter" and "at_least_float32" stand for that of the parameters
     when: tuple[str, ...]
 
 
@@ -107,7 +108,8 @@ class Module(metaclass=Indexed):
 
     def kept_dtype(self, name: str, dtype: str) -> str:
         """The element type that the tensor ``name`` gets when the module is converted to ``dtype``."""
-        return dtype
+        kept = next((one.dtype for one in self.state if one.name == name), "parameter")  # of a user's own tensor
+        return {"parameter": dtype, "at_least_float32": at_least_float32(dtype)}.get(kept, kept)
 
     @classmethod
     def _fail(cls, condition: str, argument: str, wanted: str, given: str, **fields: object) -> NoReturn:

@@ -62,8 +62,8 @@ MISTAKES = [
     (DIALECT, "binds: update_rate, default: 0.1", "binds: update_rate", "momentum: {binds", "'momentum' has no default, but 'eps' before it has one"),
     (DIALECT, "binds: affine, ", "binds: affine, type: boolean, ", "affine: {binds", "the type of 'affine' has 'boolean', which is no type; did you mean 'bool'?"),
     (DIALECT, "binds: affine, ", "binds: affine, type: 'f()', ", "affine: {binds", "the type of 'affine' is 'f()', which is no type"),
-    (DIALECT, "counter_dtype: parameter", "counter_dtype: none", "momentum: {binds", "'momentum' may be None, an average over all batches, but counter_dtype is none: nothing counts them"),
-    (DIALECT, "counter_dtype: parameter", "counter_dtype: none", "num_batches_tracked: {", "'num_batches_tracked' keeps 'count', but counter_dtype is none"),
+    (DIALECT, "counter_dtype: at_least_float32", "counter_dtype: none", "momentum: {binds", "'momentum' may be None, an average over all batches, but counter_dtype is none: nothing counts them"),
+    (DIALECT, "counter_dtype: at_least_float32", "counter_dtype: none", "num_batches_tracked: {", "'num_batches_tracked' keeps 'count', but counter_dtype is none"),
     # names
     (DIALECT, "      eps: {", "      class: {", "eps: {binds", "'class' cannot be a name in Python"),
     (DIALECT, "      eps: {", "      e-p-s: {", "eps: {binds", "'e-p-s' cannot be a name in Python"),

@@ -30,6 +30,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="ones",
         kind="parameter",
+        dtype="parameter",
         when=("affine",),
     ),
     State(
@@ -38,6 +39,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="zeros",
         kind="parameter",
+        dtype="parameter",
         when=("affine", "shifted"),
     ),
     State(
@@ -46,6 +48,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="zeros",
         kind="buffer",
+        dtype="at_least_float32",
         when=("track",),
     ),
     State(
@@ -54,6 +57,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="ones",
         kind="buffer",
+        dtype="at_least_float32",
         when=("track",),
     ),
     State(
@@ -62,6 +66,7 @@ _BATCH_NORM_STATE = (
         shape=(),
         init="zero",
         kind="buffer",
+        dtype="int64",
         when=("track",),
     ),
 )

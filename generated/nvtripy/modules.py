@@ -28,6 +28,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="arange",
         kind="parameter",
+        dtype="parameter",
         when=("affine",),
     ),
     State(
@@ -36,6 +37,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="arange",
         kind="parameter",
+        dtype="parameter",
         when=("affine", "shifted"),
     ),
     State(
@@ -44,6 +46,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="arange",
         kind="parameter",
+        dtype="parameter",
         when=("track",),
     ),
     State(
@@ -52,6 +55,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="arange",
         kind="parameter",
+        dtype="parameter",
         when=("track",),
     ),
 )
@@ -71,6 +75,7 @@ _LINEAR_STATE = (
         shape=("out_features", "in_features"),
         init="arange",
         kind="parameter",
+        dtype="parameter",
         when=(),
     ),
     State(
@@ -79,6 +84,7 @@ _LINEAR_STATE = (
         shape=("out_features",),
         init="arange",
         kind="parameter",
+        dtype="parameter",
         when=("shifted",),
     ),
 )

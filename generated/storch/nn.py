@@ -33,6 +33,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="ones",
         kind="parameter",
+        dtype="parameter",
         when=("affine",),
     ),
     State(
@@ -41,6 +42,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="zeros",
         kind="parameter",
+        dtype="parameter",
         when=("affine", "shifted"),
     ),
     State(
@@ -49,6 +51,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="zeros",
         kind="buffer",
+        dtype="at_least_float32",
         when=("track",),
     ),
     State(
@@ -57,6 +60,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="ones",
         kind="buffer",
+        dtype="at_least_float32",
         when=("track",),
     ),
     State(
@@ -65,6 +69,7 @@ _BATCH_NORM_STATE = (
         shape=(),
         init="zero",
         kind="buffer",
+        dtype="at_least_float32",
         when=("track",),
     ),
 )

@@ -27,6 +27,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="arange",
         kind="parameter",
+        dtype="parameter",
         when=("affine",),
     ),
     State(
@@ -35,6 +36,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="arange",
         kind="parameter",
+        dtype="parameter",
         when=("affine", "shifted"),
     ),
     State(
@@ -43,6 +45,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="arange",
         kind="parameter",
+        dtype="parameter",
         when=("track",),
     ),
     State(
@@ -51,6 +54,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="arange",
         kind="parameter",
+        dtype="parameter",
         when=("track",),
     ),
 )

@@ -14,7 +14,7 @@ import numpy as np
 from .. import autograd, kernels
 from ..arrays import Source, Unusable, device_views, feature_views, prepared, source, unwritable, vector
 from ..dialect import Dialect
-from ..dtypes import FLOATING, HALF, DTypeLike, at_least_float32
+from ..dtypes import FLOATING, HALF, DTypeLike
 from ..errors import Speaker, listed, one_of
 from ..module import Module
 from ..tensor import Array, ArrayT, Tensor
@@ -156,16 +156,6 @@ class BatchNorm(Module):
         """What is prepared for inputs like this, which has passed the checks."""
         cls._check_call(shape, dtype, features, axis, epsilon, own, batch, training)
         return prepared(device, shape, strides, element, axis, batch)
-
-    def kept_dtype(self, name: str, dtype: str) -> str:
-        """Statistics and the counter have element types of their own; see ``dialect.Rules``."""
-        rules = self.dialect.rules
-        canonical = {one.name: one.canonical for one in self.state}.get(name)  # None for a tensor of the user's own
-        if canonical == "count":
-            return "int64" if rules.counter_dtype == "int64" else at_least_float32(dtype)
-        if canonical in ("mean", "variance") and rules.statistics_dtype == "at_least_float32":
-            return at_least_float32(dtype)
-        return dtype
 
     def _check_features(self, features: object) -> None:
         found = type(features).__name__

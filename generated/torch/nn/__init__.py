@@ -31,6 +31,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="ones",
         kind="parameter",
+        dtype="parameter",
         when=("affine",),
     ),
     State(
@@ -39,6 +40,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="zeros",
         kind="parameter",
+        dtype="parameter",
         when=("affine", "shifted"),
     ),
     State(
@@ -47,6 +49,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="zeros",
         kind="buffer",
+        dtype="at_least_float32",
         when=("track",),
     ),
     State(
@@ -55,6 +58,7 @@ _BATCH_NORM_STATE = (
         shape=("features",),
         init="ones",
         kind="buffer",
+        dtype="at_least_float32",
         when=("track",),
     ),
     State(
@@ -63,6 +67,7 @@ _BATCH_NORM_STATE = (
         shape=(),
         init="zero",
         kind="buffer",
+        dtype="int64",
         when=("track",),
     ),
 )
