@@ -123,10 +123,10 @@ def test_what_a_library_allocates_is_where_its_array_is(driver, monkeypatch):
     cupy.empty_like = cupy.ascontiguousarray = lambda array: Array(current())
     cupy.cuda = SimpleNamespace(get_current_stream=lambda index: SimpleNamespace(ptr=0x5550 + index))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(cuda.arrays, "_cupy", cuda.arrays._cupy.__wrapped__)
+    monkeypatch.setattr(cuda.foreign, "_cupy", cuda.foreign._cupy.__wrapped__)
     for index in (1, 0):
         x = cuda.asarray(Array(index))
         assert x.stream == 0x5550 + index
         x.strides = (384, 128, 32, 4)  # with gaps
-        assert [one.device for one in (cuda.empty_like(x), cuda.arrays.contiguous(x))] == [index, index]
+        assert [one.device for one in (cuda.empty_like(x), cuda.outputs.contiguous(x))] == [index, index]
         assert current() == 0

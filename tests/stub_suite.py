@@ -961,7 +961,7 @@ class FakeTorch:
         module.empty, module.empty_like = empty, lambda tensor: Tensor(tensor.shape, tensor.dtype)
         self.Tensor = module.Tensor = Tensor
         monkeypatch.setitem(sys.modules, "torch", module)
-        monkeypatch.setattr(cuda.arrays, "_torch", cuda.arrays._torch.__wrapped__)
+        monkeypatch.setattr(cuda.foreign, "_torch", cuda.foreign._torch.__wrapped__)
 
 
 @pytest.fixture

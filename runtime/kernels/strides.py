@@ -28,3 +28,14 @@ def dense(shape: Shape, strides: Shape, itemsize: int) -> Shape:
     for axis in sorted(range(len(shape)), key=lambda axis: -abs(strides[axis]))[::-1]:
         steps[axis], itemsize = itemsize, itemsize * shape[axis]
     return tuple(steps)
+
+
+def row_major(shape: Shape, itemsize: int) -> Shape:
+    """Strides of a contiguous array."""
+    return tuple(itemsize * math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def extent(shape: Shape, strides: Shape, itemsize: int) -> tuple[int, int]:
+    """First and end of the bytes that an array covers, relative to its first element."""
+    reach = [(length - 1) * step for length, step in zip(shape, strides, strict=True)]
+    return sum(min(one, 0) for one in reach), sum(max(one, 0) for one in reach) + itemsize

@@ -4,8 +4,10 @@ Arrays are ``DeviceArray``; ``asarray`` makes one of what torch, CuPy, numba and
 uint16 holds bfloat16. Work is queued on the current stream of the library that ``x`` is from. Statistics are float64.
 """
 
-from .arrays import DeviceArray, asarray, counter, empty, empty_like, feature_views, shared, to_device, to_host
+from .arrays import DeviceArray, empty, to_device
 from .device import available, describe, require
+from .foreign import asarray, counter, shared, to_host
+from .outputs import empty_like, feature_views
 from .plans import backward, batch_statistics, converted, forward_training, inverted, normalize, prepared
 
 __all__ = [

@@ -17,9 +17,10 @@ import numpy as np
 
 from ..strides import Shape, dense
 from . import choose, feature_plans, row_plans
-from .arrays import DeviceArray, allocate, empty_like, feature_views, storage, to_device
+from .arrays import DeviceArray, allocate, storage, to_device
 from .device import gpu
 from .operands import FLOAT32, FLOAT64, Allocate, Array, Plan
+from .outputs import empty_like, feature_views
 
 MOST = 4096  # plans that are kept: shapes that come once only should not fill the memory
 
