@@ -33,8 +33,8 @@ Every kernel that a call may launch, as the compiler left it for GPUs of compute
 allow; `normspec kernels --output docs/kernels.md` wrote the page.
 
 A name has the kernel, the dtype of the data and of the vectors, and how much is done at once: packets of 16 bytes,
-pairs of words (8 bytes) or single elements, `u` such pieces a thread, `t` threads a block. Clusters of 2, 4, 8 or 16
-blocks share a program.
+pairs of words (8 bytes) or single elements, `u` such pieces a thread, `s` more in shared memory, `t` threads a block.
+Clusters of 2, 4, 8 or 16 blocks share a program.
 
 - **registers** of a thread, for each capability;
 - **spilled**: bytes of registers that a thread keeps in memory, the most for any capability. It must be 0;

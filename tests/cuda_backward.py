@@ -15,7 +15,12 @@ from normspec.runtime.kernels.cuda.program import INPUT
 
 THREADS = 64
 SHAPES = [(1, 1, 1), (3, 2, 48), (5, 3, 7), (2, 1, 300)]
-WAYS: list[dict[str, int]] = [{"slices": 3}, {"unroll": 16}, {"cluster": 4, "unroll": 6}]
+WAYS: list[dict[str, int]] = [
+    {"slices": 3},
+    {"unroll": 16},
+    {"cluster": 4, "unroll": 6},
+    {"cluster": 2, "unroll": 7, "shared": 2},
+]
 PLANES: list[dict[str, int]] = [{"planes": 1}, {"planes": 1, "cluster": 4}]
 
 
@@ -41,6 +46,7 @@ def differentiate(
     planes: int = 0,
     cluster: int = 1,
     unroll: int = 2,
+    shared: int = 0,
 ) -> tuple[Array, Array]:
     """dweight and dbias: by ``slices`` in two launches, or by a cluster of blocks, of small ``planes`` or not."""
     width = 1 if planes else cases.width_of(element, x, dy, *([] if dx is None else [dx]))
@@ -68,8 +74,8 @@ def differentiate(
             second, (features, slices if again else 1), *arguments, wanted if again else wanted & ~INPUT
         )  # fmt: skip
     else:
-        assert outer * inner // width <= cluster * unroll * THREADS
-        program = resident(element, kind, width, cluster, unroll, THREADS)
+        assert outer * inner // width <= cluster * (unroll + shared) * THREADS
+        program = resident(element, kind, width, cluster, unroll, THREADS, shared)
         cases.run(program, (features * cluster, 1), *arguments, wanted)
     return dweight, dbias
 

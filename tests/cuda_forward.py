@@ -100,13 +100,14 @@ def split(slices: int) -> Kernel:
     return train
 
 
-def resident(cluster: int, threads: int = THREADS) -> Kernel:
-    """The whole feature on chip; how many pieces a thread keeps is as the feature needs."""
+def resident(cluster: int, threads: int = THREADS, part: int = 0) -> Kernel:
+    """The whole feature on chip; how many pieces a thread keeps is as the feature needs, a part in shared memory."""
 
     def train(element: str, x: Array, y: Array, options: Options) -> Trained:
         def program(kinds: Any, width: int) -> Program:
-            unroll = -(-x[:, 0].size // (width * threads * cluster))
-            return forward.resident(element, kinds, width, cluster, unroll, threads)
+            kept = -(-x[:, 0].size // (width * threads * cluster))
+            shared = kept // part if part else 0
+            return forward.resident(element, kinds, width, cluster, kept - shared, threads, shared)
 
         return launched(program, (x.shape[1] * cluster, 1), element, x, y, options)
 
@@ -153,7 +154,13 @@ def launched(
     return Trained(y, *outputs[1:], *running, int(outputs[0][0]))
 
 
-KERNELS = {"split1": split(1), "split3": split(3), "k1": resident(1), "k4": resident(4, 32)}
+KERNELS = {
+    "split1": split(1),
+    "split3": split(3),
+    "k1": resident(1),
+    "k4": resident(4, 32),
+    "s2": resident(2, 32, part=3),
+}
 all_kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=list(KERNELS))
 all_layouts = pytest.mark.parametrize("layout", cases.LAYOUTS, ids=lambda layout: layout.__name__)
 

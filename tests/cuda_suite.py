@@ -44,11 +44,16 @@ def cluster(features: int, pieces: int, gpu: Any, fits: Any, room: int, arrays: 
     return choose.Choice("resident", 64, -(-pieces // 256), cluster=4)
 
 
+def shelf(features: int, pieces: int, gpu: Any, fits: Any, room: int, arrays: int) -> choose.Choice:
+    kept = -(-pieces // 64)
+    return choose.Choice("resident", 64, kept - kept // 2, shared=kept // 2)
+
+
 def split(features: int, pieces: int, gpu: Any, fits: Any, room: int, arrays: int) -> choose.Choice:
     return choose.Choice("split", 64, 2, slices=3)
 
 
-@pytest.fixture(params=[choose.features_by_size, block, cluster, split], ids=lambda rule: rule.__name__)
+@pytest.fixture(params=[choose.features_by_size, block, shelf, cluster, split], ids=lambda rule: rule.__name__)
 def kernel(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each of the kernels in turn, in place of the one that is chosen for a shape."""
     if request.param is cluster and device.gpu(0).clusters == 1:

@@ -41,7 +41,7 @@ def small_planes():
     suite.backward((300, 8, 49), np.float32, True, weighted=True, needed=True)
 
 
-RULES = [suite.block, suite.cluster, slices]
+RULES = [suite.block, suite.shelf, suite.cluster, slices]
 ROW_RULES = [suite.rows_block, suite.rows_cluster, suite.rows_split]
 CASES = [
     (choose.features_by_size, "features", small_planes),

@@ -611,6 +611,16 @@ def test_what_there_is_no_room_for_is_not_launched(driver, room, most, kernels):
     assert max(launch.cluster for launch in found) <= (most or 16)
 
 
+@pytest.mark.parametrize(("rows", "block"), [(32, "u16_t256"), (33, "u16_s11_t256"), (55, "u16_t512")])
+def test_a_part_in_shared_memory_leaves_room_for_another_block(driver, room, rows, block):
+    """A row is 32 KB; two blocks of 16 pieces in registers and 11 in shared memory, 48 KB, share a multiprocessor."""
+    given = arrays((rows, 2, 8192))
+    room(0)
+    _, (launch,) = launches(driver, cuda.forward_training, *given, 0.5, 0.25, True)
+    assert launch.name == f"resident_clusters_f32_f32_packets_{block}"
+    assert (launch.cluster, launch.threads) == (16, int(block.split("t")[1]))
+
+
 def test_rows_that_there_is_no_room_for_are_split(driver, room):
     given = arrays((1024, 64, 1))
     room(0)
@@ -628,7 +638,7 @@ def test_the_gpu_is_asked_once(driver, room):
         cuda.forward_training(*given, 0.5, 0.25, True)
         plans._plans.clear()
     asked = [line for line in driver.lines() if line.startswith("clusters of")]
-    assert asked == ["clusters of 16", "clusters of 8", "clusters of 16"], "of 256, 512 and 512 threads"
+    assert asked == ["clusters of 16", "clusters of 16", "clusters of 8", "clusters of 16"], "of 256, 256, 512 and 512"
 
 
 def test_a_cluster_that_the_driver_refuses_does_not_fit(driver, room):
@@ -1032,13 +1042,13 @@ def test_torch_tensors_that_will_not_do_are_refused(torch):
         cuda.asarray(freed)
 
 
-# -- the host's time, as a ratio to what a launch alone takes in the same run
+# -- the host's time, as a ratio to what else takes in the same run
 
 
-def in_launches(functions, calls=200, rounds=40):
-    """Times of all calls but the first, in times of that, a launch: medians of rounds, as clocks change.
+def in_times(functions, calls=100, rounds=80):
+    """Times of calls, in times of the first: medians of rounds, as clocks change.
 
-    What counts is this thread's: others may have the processor in between.
+    What counts is this thread's time: others may have the processor in between.
     """
     times = []
     for _ in range(rounds):
@@ -1064,28 +1074,30 @@ def test_a_call_costs_little_more_than_its_launch(driver):
         "training": lambda: cuda.forward_training(x, y, *vectors, 0.5, 0.25, True),
         "evaluation": lambda: cuda.normalize(x, y, *vectors, 0.5),
     }
-    train, infer = in_launches(calls)
-    assert train < 6  # 4.6 to 4.9 where measured; with a plan made anew 20
-    assert infer < 3.5
+    train, infer = in_times(calls)
+    assert train < 8  # 4.6 to 5.7 where measured, by load; with a plan made anew 20
+    assert infer < 5  # 3.1
 
 
-def test_a_module_call_costs_little_more(driver):
-    module, _, train = on_the_device()
-    for one in (module.weight, module.bias):
-        one.requires_grad = False
+@pytest.mark.parametrize(("training", "most"), [(True, 0.35), (False, 0.5)], ids=["training", "evaluation"])
+def test_a_module_call_that_was_prepared_costs_less(driver, training, most):
+    """Than one that checks its vectors and makes views of them: 0.24 and 0.39 times that, where measured."""
+
+    class Unprepared(torch_dialect.nn.BatchNorm2d):
+        @classmethod
+        def _prepared(cls, *arguments):
+            super()._prepared(*arguments)
+
     x = torch_dialect.Tensor(np.ones((2, 3, 4, 4), np.float32)).to("cuda")
     kernel = device.gpu(0).launcher(TOY, (3,))
     numbers = (1 << 40,) * 17 + (np.float32(1),) * 3 + (1,)
-    train()
+    calls = {}
+    for kind in (Unprepared, torch_dialect.nn.BatchNorm2d):
+        module = kind(3).to("cuda").train(training)
+        for one in (module.weight, module.bias):
+            one.requires_grad = False
+        module(x)
+        calls[kind.__name__] = functools.partial(module, x)
     driver.quiet(True)
-    evaluating = on_the_device()[0].eval()
-    for one in (evaluating.weight, evaluating.bias):
-        one.requires_grad = False
-    evaluating(x)
-    calls = {
-        "a launch": lambda: kernel(0, *numbers),
-        "training": lambda: module(x),
-        "evaluation": lambda: evaluating(x),
-    }
-    train, infer = in_launches(calls)
-    assert train + infer < 17  # 13 where measured; unprepared 20
+    ratio, _ = in_times({**calls, "a launch": lambda: kernel(0, *numbers)})
+    assert ratio < most

@@ -8,7 +8,7 @@ kernel      what it needs                                                    lau
 ==========  ===============================================================  ===================  =======
 planes      rows of single elements; groups of features whose rows are       1                    2T
             packets together, for which a cluster has threads and registers
-resident    no more pieces than a cluster of blocks holds in registers       1                    2T
+resident    no more pieces than a cluster of blocks holds on chip            1                    2T
 split       nothing                                                          2                    2T – 3T
 ==========  ===============================================================  ===================  =======
 
@@ -31,8 +31,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-SMALL = ((32, 4), (128, 4))  # threads of a block, and pieces that each can keep in registers
-LARGE = ((256, 8), (256, 16), (512, 16))  # the first two leave room for other blocks, to load while these store
+# Threads of a block, and pieces that each can keep in registers and in shared memory
+SMALL = ((32, 4, 0), (128, 4, 0))
+LARGE = ((256, 8, 0), (256, 16, 0), (256, 16, 11), (512, 16, 0))  # only the last is alone, stores while none loads
 SPLIT = ((32, 4), (256, 4))  # threads of a block that goes through a slice, and pieces that each has on their way
 PLANES = (256, 8)  # threads of a block on small planes, and packets that each can keep in registers
 NARROWEST = 16  # packets of a row of small planes: of fewer, a warp would have sums for few of its lanes
@@ -51,6 +52,7 @@ class Choice(NamedTuple):
     cluster: int = 1  # blocks of a cluster
     slices: int = 1  # blocks of a feature or a slab, in no cluster
     shift: int = 0  # binary logarithm of the pieces of a slab
+    shared: int = 0  # pieces of a thread in shared memory
 
 
 class Limits(NamedTuple):
@@ -117,11 +119,13 @@ def slab(pieces: int, limit: int) -> int:
 
 def features_by_size(number: int, pieces: int, gpu: Any, fits: Fits, room: int, arrays: int) -> Choice:
     """The rule for features."""
-    shapes = [(*shape, 1) for shape in SMALL] + [(*shape, cluster) for shape in LARGE for cluster in _clusters(gpu)]
-    for threads, unroll, cluster in shapes:
-        choice = Choice("resident", threads, unroll // arrays, cluster)
-        if pieces <= cluster * threads * (unroll // arrays) and fits(choice):
-            return _spread(choice, number, pieces // threads, gpu, fits) if (threads, unroll) in LARGE else choice
+    shapes = [(shape, 1) for shape in SMALL] + [(shape, cluster) for shape in LARGE for cluster in _clusters(gpu)]
+    for shape, cluster in shapes:
+        threads, *kept = shape
+        unroll, shared = (pieces // arrays for pieces in kept)
+        choice = Choice("resident", threads, unroll, cluster, shared=shared)
+        if pieces <= cluster * threads * (unroll + shared) and fits(choice):
+            return _spread(choice, number, pieces // threads, gpu, fits) if shape in LARGE else choice
     return split(number, pieces, gpu, room)
 
 

@@ -20,7 +20,7 @@ def statistics(x: Array) -> Plan:
     outer, feature, inner = x.shape
     width = packet(x)
     pieces, xs, kind = inner // width, walk(x, width), letter(x)
-    _, threads, unroll, _, slices, _ = choose.split(feature, outer * pieces, here, forward.ROOM)
+    _, threads, unroll, _, slices, *_ = choose.split(feature, outer * pieces, here, forward.ROOM)
     first = here.launcher(forward.statistics(kind, width, unroll, threads), (feature, slices))
     program = forward.moments("f64" if kind == "f64" else "f32", 32 * (1 << (-(-slices // 32) - 1).bit_length()))
     second = here.launcher(program, (feature,), serialized=True)
@@ -49,7 +49,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
         pieces = inner // width
 
         def resident(choice: choose.Choice) -> Program:
-            return forward.resident(kind, kinds, width, choice.cluster, choice.unroll, choice.threads)
+            return forward.resident(kind, kinds, width, *blocks_of(choice))
 
         choice = choose.features(
             feature, outer * pieces, here, lambda choice: here.fits(resident(choice)), forward.ROOM
@@ -101,7 +101,7 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     if width < ELEMENTS[kind].width <= inner and whole_packets(x, y):
         return planes_inference(x, y, vectors)
     pieces, real, given = inner // width, number(kind), flags(vectors[2:], (WEIGHT, BIAS))
-    _, threads, unroll, _, slices, _ = choose.split(feature, outer * pieces, here, forward.ROOM)
+    _, threads, unroll, _, slices, *_ = choose.split(feature, outer * pieces, here, forward.ROOM)
     program = forward.inference(kind, letters(vectors), width, unroll, threads)
     run, xs, ys = here.launcher(program, (feature, slices)), walk(x, width), walk(y, width)
 
@@ -142,7 +142,7 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     total = outer * pieces
 
     def resident(choice: choose.Choice) -> Program:
-        return features_backward.resident(kind, weights, width, choice.cluster, choice.unroll, choice.threads)
+        return features_backward.resident(kind, weights, width, *blocks_of(choice))
 
     def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
@@ -152,7 +152,7 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
         small = small_planes(lambda *shape: planes_backward.planes(kind, weights, *shape), 2, *arrays)
     room = features_backward.ROOM
     choice = choose.features(feature, total, here, fits, room, 2) if batch else choose.split(feature, total, here, room)
-    kernel, threads, unroll, cluster, slices, _ = choice
+    kernel, threads, unroll, cluster, slices, *_ = choice
     if small is not None:
         first, run = None, here.launcher(*small)
     elif kernel == "resident":
@@ -176,6 +176,11 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
         run(stream, *arguments, given | (written if batch or first is None else 0))
 
     return plan
+
+
+def blocks_of(choice: choose.Choice) -> tuple[int, int, int, int]:
+    """The last arguments of ``resident``."""
+    return choice.cluster, choice.unroll, choice.threads, choice.shared
 
 
 def walk(x: Array, width: int) -> tuple[int, int, int]:

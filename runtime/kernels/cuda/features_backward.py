@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .forward import kept, name_of, piece, scalar
+from .forward import kept, name_of, piece, scalar, shape_of
 from .pieces import SIZES, STRIDES, Integer, Number, Pointer, advance, position, slice_bounds, walk_back, walk_from
 from .primitives import (
     LANES,
@@ -34,6 +34,7 @@ from .primitives import (
 )
 from .program import BATCH, INPUT, WEIGHT, Program
 from .reduction import two_sum
+from .shelf import shelf
 
 Array = Any
 SIZE = 5  # numbers of a sample in memory
@@ -448,21 +449,22 @@ def gradient(element: str, weight: str, width: int, unroll: int = 4, threads: in
 
 
 @cache
-def resident(element: str, weight: str, width: int, cluster: int = 1, unroll: int = 8, threads: int = 512) -> Program:
+def resident(
+    element: str, weight: str, width: int, cluster: int = 1, unroll: int = 8, threads: int = 512, shared: int = 0
+) -> Program:
     """Write dweight, dbias and, if flags have INPUT, dx.
 
     A feature of x and dy is kept on chip by the blocks of a cluster, a slice each: 3T, in one launch. The grid is
-    (feature * cluster,), and a feature may have ``cluster * unroll * threads`` pieces.
+    (feature * cluster,), and a thread has ``shared`` pieces of each in shared memory, no more than the ``unroll`` that
+    it has in registers.
     """
     if cluster > 2:
-        return resident(element, weight, width, 2, unroll, threads)._replace(cluster=cluster)
+        return resident(element, weight, width, 2, unroll, threads, shared)._replace(cluster=cluster)
     kind = access(element, width)
-    packed, word, real, load_piece, store_piece = unroll * kind.words, kind.word, kind.real, kind.load, kind.store
-    add, apply, given = (
-        adder(element, width, unroll, threads),
-        differentiator(element, width),
-        reader(real),
-    )
+    words, packed, word, real = kind.words, unroll * kind.words, kind.word, kind.real
+    load_piece, store_piece, slots = kind.load, kind.store, max(1, 2 * shared * words * threads)
+    add, add_shared = adder(element, width, unroll, threads), adder(element, width, shared, threads)
+    apply, given, (put, take) = differentiator(element, width), reader(real), shelf(words, threads)
     finish, (merge_block, merge_cluster), clustered = finisher(real), trees(real, threads), cluster > 1
 
     def kernel(
@@ -491,21 +493,35 @@ def resident(element: str, weight: str, width: int, cluster: int = 1, unroll: in
     ) -> None:
         xs = cuda.local.array(packed, word)
         dys = cuda.local.array(packed, word)
+        one_x, one_dy = cuda.local.array(words, word), cuda.local.array(words, word)
+        shelved = cuda.shared.array(slots, word)
         sample = Cosample(real(0), real(0), real(0), real(0), real(0))
         feature, rank, blocks = position(clustered)
         start, stop = slice_bounds(outer * inner, blocks, rank)
         place = start + np.int64(cuda.threadIdx.x)
         left = stop - place
+        rest = left - shared * threads
         x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
         dy_walk = walk_from(place, feature * dy_feature, inner, dy_outer, dy_inner)
-        for u in range(unroll):
+        mean, _, _, _ = given(means, invstds, weight, feature, flags)
+        for u in range(shared):
             if u * threads < left:
                 load_piece(x, x_walk.offset, xs, u)
                 load_piece(dy, dy_walk.offset, dys, u)
             x_walk, dy_walk = advance(x_walk), advance(dy_walk)
-        mean, _, _, _ = given(means, invstds, weight, feature, flags)
-        if left > 0:
-            sample = add(xs, dys, left, mean, sample)
+        if shared > 0 and left > 0:
+            sample = add_shared(xs, dys, left, mean, sample)
+        for u in range(shared):
+            if u * threads < left:
+                put(xs, u, shelved, u)
+                put(dys, u, shelved, shared + u)
+        for u in range(unroll):
+            if u * threads < rest:
+                load_piece(x, x_walk.offset, xs, u)
+                load_piece(dy, dy_walk.offset, dys, u)
+            x_walk, dy_walk = advance(x_walk), advance(dy_walk)
+        if rest > 0:
+            sample = add(xs, dys, rest, mean, sample)
         sample = merge_block(sample)
         if clustered:
             sample = merge_cluster(sample, blocks)
@@ -513,13 +529,21 @@ def resident(element: str, weight: str, width: int, cluster: int = 1, unroll: in
         by = finish(sample, feature, committing, means, invstds, weight, dweight, dbias, flags)
         if flags & INPUT:
             dx_walk = walk_from(place, feature * dx_feature, inner, dx_outer, dx_inner)
-            for u in range(unroll):
+            for u in range(shared):
                 if u * threads < left:
+                    take(shelved, u, one_x, 0)
+                    take(shelved, shared + u, one_dy, 0)
+                    apply(one_x, one_dy, 0, by, flags)
+                    store_piece(dx, dx_walk.offset, one_dy, 0)
+                dx_walk = advance(dx_walk)
+            for u in range(unroll):
+                if u * threads < rest:
                     apply(xs, dys, u, by, flags)
                     store_piece(dx, dx_walk.offset, dys, u)
                 dx_walk = advance(dx_walk)
         if clustered:
             cluster_wait()
 
-    name = title(kept("backward_resident", cluster), element, weight, width, unroll, threads)
-    return Program(name, kernel, parameters(element, weight), threads, cluster=cluster)
+    shape = shape_of(unroll, shared, threads)
+    name = name_of(kept("backward_resident", cluster), element, (weight,), piece(element, width), *shape)
+    return Program(name, kernel, parameters(element, weight), threads, max(1, ROOM // threads), cluster)

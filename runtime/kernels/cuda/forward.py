@@ -18,6 +18,7 @@ from numba import types
 from .pieces import (
     SIZES,
     STRIDES,
+    Array,
     Integer,
     Number,
     Pointer,
@@ -45,6 +46,7 @@ from .primitives import (
 )
 from .program import BIAS, RUNNING_MEAN, RUNNING_VAR, TRACKED, UNBIASED, WEIGHT, Program
 from .reduction import Sample, broadcast, combine, read_sample, reduction, sum_warp, write_sample
+from .shelf import shelf
 
 Vectors = tuple[str, str, str, str]  # types of four vectors, "f32" or "f64"
 ROOM = 1024  # threads of a multiprocessor that go through slices: 64 registers each
@@ -238,6 +240,11 @@ def piece(element: str, width: int) -> str:
 def kept(kernel: str, cluster: int) -> str:
     """Say how a feature is kept on chip; the code of a kernel is the same for clusters of any size."""
     return f"{kernel}_clusters" if cluster > 1 else kernel
+
+
+def shape_of(unroll: int, shared: int, threads: int) -> tuple[str, ...]:
+    """Say how many pieces a thread keeps in registers and in shared memory, and how many threads a block has."""
+    return (f"u{unroll}", *([f"s{shared}"] if shared else []), f"t{threads}")
 
 
 @cache
@@ -439,26 +446,58 @@ def threads_resident(element: str, unroll: int) -> int:
 
 @cache
 def resident(
-    element: str, vectors: Vectors, width: int, cluster: int = 1, unroll: int = 8, threads: int = 512
+    element: str, vectors: Vectors, width: int, cluster: int = 1, unroll: int = 8, threads: int = 512, shared: int = 0
 ) -> Program:
     """Normalize by the statistics of x, and commit them; ``vectors`` as for ``normalize``.
 
     A feature is kept on chip by the blocks of a cluster, a slice each: x is read once and y written once, 2T, in one
-    launch. The grid is (feature * cluster,), and a feature may have ``cluster * unroll * threads`` pieces. Clusters of
-    more than one block need compute capability 9.0, and those of more than 8 a permission.
+    launch. The grid is (feature * cluster,), and a thread has ``shared`` pieces in shared memory, no more than the
+    ``unroll`` that it has in registers. Clusters of more than one block need compute capability 9.0, and those of more
+    than 8 a permission.
 
     While a block waits for memory, others of the same multiprocessor compute and write: better small blocks than large.
     """
     if cluster > 2:
-        return resident(element, vectors, width, 2, unroll, threads)._replace(cluster=cluster)
+        return resident(element, vectors, width, 2, unroll, threads, shared)._replace(cluster=cluster)
     kind = access(element, width)
-    packed, word, real = unroll * kind.words, kind.word, kind.real
+    words, packed, word, real = kind.words, unroll * kind.words, kind.word, kind.real
     load_piece, store_piece, unpack, pack = kind.load, kind.store, kind.unpack, kind.pack
-    functions, clustered = reduction(real, threads), cluster > 1
+    functions, clustered, (put, take) = reduction(real, threads), cluster > 1, shelf(words, threads)
     sum_block, centred, merge_cluster = functions.sum_block, functions.centred, functions.merge_cluster
     (parameters, affine_map), commit = affine(real), training(real)
-    warps, sums = threads // LANES, 3 * threads // LANES
+    warps, sums, slots = threads // LANES, 3 * threads // LANES, max(1, shared * words * threads)
     minimum_blocks = max(1, threads_resident(element, unroll) // threads)
+
+    @device
+    def sum_up(packets: Array, packet: Integer, pivot: Number, total: Number) -> Number:
+        """Add a packet's deviations from a pivot."""
+        values = cuda.local.array(width, real)
+        unpack(packets, packet, values, 0)
+        for item in range(width):
+            total += values[item] - pivot
+        return total
+
+    @device
+    def sum_squares(
+        packets: Array, packet: Integer, pivot: Number, total: Number, square: Number
+    ) -> tuple[Number, Number]:
+        """Add them and their squares."""
+        values = cuda.local.array(width, real)
+        unpack(packets, packet, values, 0)
+        for item in range(width):
+            distance = values[item] - pivot
+            total += distance
+            square = fma(distance, distance, square)
+        return total, square
+
+    @device
+    def normalize_packet(packets: Array, packet: Integer, to: Affine) -> None:
+        """Normalize it where it is."""
+        values = cuda.local.array(width, real)
+        unpack(packets, packet, values, 0)
+        for item in range(width):
+            values[item] = fma(values[item] - to.mean, to.scale, to.shift)
+        pack(values, 0, packets, packet)
 
     def kernel(
         x: Pointer,
@@ -483,56 +522,65 @@ def resident(
         rate: Number,
         flags: Integer,
     ) -> None:
-        packets = cuda.local.array(packed, word)
-        values = cuda.local.array(width, real)
-        shared = cuda.shared.array(sums, real)
+        packets, packet = cuda.local.array(packed, word), cuda.local.array(words, word)
+        partial = cuda.shared.array(sums, real)
+        shelved = cuda.shared.array(slots, word)
         feature, rank, blocks = position(clustered)
         start, stop = slice_bounds(outer * inner, blocks, rank)
         place = start + np.int64(cuda.threadIdx.x)
         left = stop - place
+        rest = left - shared * threads
         x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
         pivot = load(x, feature * x_feature)
         gain, offset = parameters(weight, bias, feature, flags)
-        for u in range(unroll):
+        total = real(0)
+        for u in range(shared):
             if u * threads < left:
                 load_piece(x, x_walk.offset, packets, u)
             x_walk = advance(x_walk)
-
-        total = real(0)
-        for u in range(unroll):
+        for u in range(shared):
             if u * threads < left:
-                unpack(packets, u, values, 0)
-                for item in range(width):
-                    total += values[item] - pivot
-        sum_warp(total, shared, 0)
+                put(packets, u, shelved, u)
+                total = sum_up(packets, u, pivot, total)
+        for u in range(unroll):
+            if u * threads < rest:
+                load_piece(x, x_walk.offset, packets, u)
+            x_walk = advance(x_walk)
+        for u in range(unroll):
+            if u * threads < rest:
+                total = sum_up(packets, u, pivot, total)
+        sum_warp(total, partial, 0)
         cuda.syncthreads()
         count = real((stop - start) * width)
-        pivot += sum_block(shared, 0) * reciprocal(count)
+        pivot += sum_block(partial, 0) * reciprocal(count)
 
         total = square = real(0)
-        for u in range(unroll):
+        for u in range(shared):
             if u * threads < left:
-                unpack(packets, u, values, 0)
-                for item in range(width):
-                    distance = values[item] - pivot
-                    total += distance
-                    square = fma(distance, distance, square)
-        sum_warp(total, shared, warps)
-        sum_warp(square, shared, 2 * warps)
+                take(shelved, u, packet, 0)
+                total, square = sum_squares(packet, 0, pivot, total, square)
+        for u in range(unroll):
+            if u * threads < rest:
+                total, square = sum_squares(packets, u, pivot, total, square)
+        sum_warp(total, partial, warps)
+        sum_warp(square, partial, 2 * warps)
         cuda.syncthreads()
-        sample = centred(count, pivot, sum_block(shared, warps), sum_block(shared, 2 * warps))
+        sample = centred(count, pivot, sum_block(partial, warps), sum_block(partial, 2 * warps))
         if clustered:
             sample = merge_cluster(sample, blocks)
 
         invstd = reciprocal_root(sample.m2 * reciprocal(sample.count) + epsilon)
         to = affine_map(sample.mean, sample.residue, invstd, gain, offset)
         y_walk = walk_from(place, feature * y_feature, inner, y_outer, y_inner)
-        for u in range(unroll):
+        for u in range(shared):
             if u * threads < left:
-                unpack(packets, u, values, 0)
-                for item in range(width):
-                    values[item] = fma(values[item] - to.mean, to.scale, to.shift)
-                pack(values, 0, packets, u)
+                take(shelved, u, packet, 0)
+                normalize_packet(packet, 0, to)
+                store_piece(y, y_walk.offset, packet, 0)
+            y_walk = advance(y_walk)
+        for u in range(unroll):
+            if u * threads < rest:
+                normalize_packet(packets, u, to)
                 store_piece(y, y_walk.offset, packets, u)
             y_walk = advance(y_walk)
         if rank == 0 and cuda.threadIdx.x == 0:
@@ -542,5 +590,6 @@ def resident(
 
     data = (pointer(element), *STRIDES)
     signature = (*data, *data, *SIZES, *committed(element, vectors))
-    name = name_of(kept("resident", cluster), element, vectors, piece(element, width), f"u{unroll}", f"t{threads}")
+    shape = shape_of(unroll, shared, threads)
+    name = name_of(kept("resident", cluster), element, vectors, piece(element, width), *shape)
     return Program(name, kernel, signature, threads, minimum_blocks, cluster)

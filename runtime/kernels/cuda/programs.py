@@ -7,10 +7,13 @@ same kernels, which differ in conversions once a block.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypeVar
 
 from . import choose, columns, columns_backward, features_backward, forward, planes, planes_backward
 from .primitives import ELEMENTS
 from .program import Program
+
+Shape = TypeVar("Shape", bound=tuple[int, ...])
 
 CLUSTERS = (1, 16)  # any number of blocks stands for all of more than one
 LARGEST = 1024  # threads of a block
@@ -32,9 +35,9 @@ def programs() -> Iterator[Program]:
 def of_features(element: str, number: str, width: int) -> Iterator[Program]:
     """Channels first, with vectors of a type."""
     vectors = (number,) * 4
-    for threads, unroll, cluster in residents((*choose.SMALL, *choose.LARGE), choose.LARGE):
-        yield forward.resident(element, vectors, width, cluster, unroll, threads)
-        yield features_backward.resident(element, number, width, cluster, unroll // 2, threads)
+    for (threads, unroll, shared), cluster in residents((*choose.SMALL, *choose.LARGE), choose.LARGE):
+        yield forward.resident(element, vectors, width, cluster, unroll, threads, shared)
+        yield features_backward.resident(element, number, width, cluster, unroll // 2, threads, shared // 2)
     for threads, unroll in choose.SPLIT:
         yield forward.statistics(element, width, unroll, threads)
         yield forward.inference(element, vectors, width, unroll, threads)
@@ -48,7 +51,7 @@ def of_rows(element: str, number: str, width: int) -> Iterator[Program]:
     """Channels last, with vectors of a type."""
     vectors = (number,) * 4
     parts = ELEMENTS[element].parts(width)
-    for threads, packets, cluster in residents((choose.SPLIT[0], choose.ROWS), (choose.ROWS,)):
+    for (threads, packets), cluster in residents((choose.SPLIT[0], choose.ROWS), (choose.ROWS,)):
         unroll = parts * packets
         yield columns.resident(element, vectors, width, cluster, unroll, threads)
         yield columns_backward.resident(element, number, width, cluster, unroll // 2, threads)
@@ -78,9 +81,7 @@ def of_planes(element: str, number: str) -> Iterator[Program]:
     yield planes.inference(element, (number,) * 4, unroll, threads)
 
 
-def residents(
-    shapes: tuple[tuple[int, int], ...], clustered: tuple[tuple[int, int], ...]
-) -> Iterator[tuple[int, int, int]]:
-    """Threads, unroll and clusters of what is kept on chip."""
+def residents(shapes: tuple[Shape, ...], clustered: tuple[Shape, ...]) -> Iterator[tuple[Shape, int]]:
+    """Shapes and clusters of what is kept on chip."""
     for shape in shapes:
-        yield from ((*shape, cluster) for cluster in (CLUSTERS if shape in clustered else CLUSTERS[:1]))
+        yield from ((shape, cluster) for cluster in (CLUSTERS if shape in clustered else CLUSTERS[:1]))

@@ -43,7 +43,7 @@ def shape_of(*arrays: Array) -> Shape:
 def statistics(x: Array) -> Plan:
     """Pointers are x, mean and M2."""
     here, (kind, rows, features, width, pieces, limits) = gpu(x.device), shape_of(x)
-    _, threads, unroll, _, slices, shift = choose.split_rows(rows, pieces, here, limits, forward.ROOM, forward.ROOM)
+    _, threads, unroll, _, slices, shift, _ = choose.split_rows(rows, pieces, here, limits, forward.ROOM, forward.ROOM)
     slabs, pitch, sizes = -(-pieces >> shift), steps(x)[0], (rows, features, shift, slices)
     first = here.launcher(columns.statistics(kind, width, unroll, threads), (slabs, slices))
     second = here.launcher(columns.moments(kind, width, threads), (slabs,), serialized=True)
@@ -73,7 +73,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
         return here.fits(resident(choice))
 
     choice = choose.rows(rows, pieces, here, limits, fits, forward.ROOM)
-    kernel, threads, unroll, cluster, slices, shift = choice
+    kernel, threads, unroll, cluster, slices, shift, _ = choice
     slabs, sizes = -(-pieces >> shift), (rows, features, shift, slices)
     if kernel == "resident":
         run = here.launcher(resident(choice), (slabs * cluster,))
@@ -107,7 +107,9 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     """Pointers are x, y, mean, variance, weight and bias."""
     here, (kind, rows, features, width, pieces, limits) = gpu(x.device), shape_of(x, y)
     real, given = number(kind), flags(vectors[2:], (WEIGHT, BIAS))
-    _, threads, unroll, _, slices, shift = choose.split_rows(rows, pieces, here, limits, forward.ROOM, columns.THREADS)
+    _, threads, unroll, _, slices, shift, _ = choose.split_rows(
+        rows, pieces, here, limits, forward.ROOM, columns.THREADS
+    )
     program = columns.inference(kind, letters(vectors), width, unroll, threads)
     run = here.launcher(program, (-(-pieces >> shift), slices))
     x_pitch, y_pitch, sizes = steps(x)[0], steps(y)[0], (rows, features, shift, slices)
@@ -139,7 +141,7 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
         choice = choose.rows(rows, pieces, here, limits, fits, room, 2)
     else:
         choice = choose.split_rows(rows, pieces, here, limits, room, room)
-    kernel, threads, unroll, cluster, slices, shift = choice
+    kernel, threads, unroll, cluster, slices, shift, _ = choice
     slabs, sizes = -(-pieces >> shift), (rows, features, shift, slices)
     if kernel == "resident":
         first, run = None, here.launcher(resident(choice), (slabs * cluster,))
