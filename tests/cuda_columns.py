@@ -98,6 +98,7 @@ def train(
     slices: int = 0,
     cluster: int = 1,
     unroll: int = UNROLL,
+    shared: int = 0,
     rate: float = 0.1,
     unbiased: bool = True,
 ) -> Trained:
@@ -121,13 +122,20 @@ def train(
         program = columns.normalize(element, kinds(*vectors), width, unroll, THREADS)
         cases.run(program, (grid.slabs, slices), *matrix(x), *matrix(y), *grid.sizes, kept, *last)
     else:
-        assert x.shape[0] <= cluster * unroll * grid.ranks
-        program = columns.resident(element, kinds(*vectors), width, cluster, unroll, THREADS)
+        assert x.shape[0] <= cluster * (unroll + shared) * grid.ranks
+        program = columns.resident(element, kinds(*vectors), width, cluster, unroll, THREADS, shared)
         cases.run(program, (grid.slabs * cluster, 1), *matrix(x), *matrix(y), *grid.sizes[:3], *last)
     return out
 
 
-WAYS = [{"slices": 1}, {"slices": 3}, {"slices": 9}, {"unroll": 16}, {"cluster": 4, "unroll": 4}, {"cluster": 8}]
+WAYS = [
+    {"slices": 1},
+    {"slices": 3},
+    {"slices": 9},
+    {"unroll": 16},
+    {"cluster": 4, "unroll": 2, "shared": 2},
+    {"cluster": 8},
+]
 all_ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: "_".join(f"{key}{value}" for key, value in way.items()))
 
 
@@ -323,6 +331,7 @@ def differentiate(
     slices: int = 0,
     cluster: int = 1,
     unroll: int = UNROLL,
+    shared: int = 0,
 ) -> Differentiated:
     """By ``slices`` in two launches, or in a cluster of blocks at once."""
     width = width_of(element, x, dy, *([] if dx is None else [dx]))
@@ -340,8 +349,8 @@ def differentiate(
         cases.run(first, (grid.slabs, slices), *arguments, wanted)
         cases.run(second, (grid.slabs, slices if batch and dx is not None else 1), *arguments, again)
     else:
-        assert x.shape[0] <= cluster * unroll * grid.ranks
-        program = columns_backward.resident(element, kind, width, cluster, unroll, THREADS)
+        assert x.shape[0] <= cluster * (unroll + shared) * grid.ranks
+        program = columns_backward.resident(element, kind, width, cluster, unroll, THREADS, shared)
         cases.run(program, (grid.slabs * cluster, 1), *arguments, wanted)
     return out
 

@@ -69,6 +69,11 @@ def rows_block(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: An
     return choose.Choice("resident", 32, -(-rows // 8), shift=2)
 
 
+def rows_shelf(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: Any, *_: int) -> choose.Choice:
+    kept = -(-rows // 8)
+    return choose.Choice("resident", 32, kept - kept // 2, shift=2, shared=kept // 2)
+
+
 def rows_cluster(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: Any, *_: int) -> choose.Choice:
     return choose.Choice("resident", 32, -(-rows // 32), cluster=4, shift=2)
 
@@ -77,7 +82,7 @@ def rows_split(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: An
     return choose.Choice("split", 32, 2, slices=3, shift=2)
 
 
-ROW_RULES = [choose.rows_by_size, rows_block, rows_cluster, rows_split]
+ROW_RULES = [choose.rows_by_size, rows_block, rows_shelf, rows_cluster, rows_split]
 
 
 @pytest.fixture(params=ROW_RULES, ids=lambda rule: rule.__name__)

@@ -42,7 +42,7 @@ def small_planes():
 
 
 RULES = [suite.block, suite.shelf, suite.cluster, slices]
-ROW_RULES = [suite.rows_block, suite.rows_cluster, suite.rows_split]
+ROW_RULES = [suite.rows_block, suite.rows_shelf, suite.rows_cluster, suite.rows_split]
 CASES = [
     (choose.features_by_size, "features", small_planes),
     *((rule, "features", work) for rule in RULES for work in (features, backward)),

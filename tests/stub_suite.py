@@ -621,6 +621,18 @@ def test_a_part_in_shared_memory_leaves_room_for_another_block(driver, room, row
     assert (launch.cluster, launch.threads) == (16, int(block.split("t")[1]))
 
 
+def test_rows_in_registers_and_shared_memory(driver, room):
+    """32 rows at once of slabs of 8 packets; 8 in registers and 8 in shared memory, half as many of x and dy each."""
+    room(0)
+    for rows, block, backward in [(4096, "u8_t256", "u4_s4_t256"), (4097, "u8_s8_t256", "u4_t512")]:
+        given = arrays((rows, 64, 1))
+        _, (launch,) = launches(driver, cuda.forward_training, *given, 0.5, 0.25, True)
+        assert (launch.name, launch.cluster) == (f"columns_resident_clusters_f32_f32_packets_{block}", 16)
+        mean = cuda.to_device(np.ones(64))
+        _, (launch, *_) = launches(driver, cuda.backward, given[0], given[1], given[1], mean, mean, None, True)
+        assert launch.name.endswith(backward)
+
+
 def test_rows_that_there_is_no_room_for_are_split(driver, room):
     given = arrays((1024, 64, 1))
     room(0)

@@ -37,7 +37,7 @@ LARGE = ((256, 8, 0), (256, 16, 0), (256, 16, 11), (512, 16, 0))  # only the las
 SPLIT = ((32, 4), (256, 4))  # threads of a block that goes through a slice, and pieces that each has on their way
 PLANES = (256, 8)  # threads of a block on small planes, and packets that each can keep in registers
 NARROWEST = 16  # packets of a row of small planes: of fewer, a warp would have sums for few of its lanes
-ROWS = (256, 8)  # threads of a block on rows, and pieces that each can keep in registers
+ROWS = ((256, 8, 0), (256, 8, 8))  # the same of blocks on rows
 WAVES = 4  # of blocks that run at once, at most, of what is split
 IDLE = 1.1  # times the time of the best number of waves, that a smaller number may take
 BUSY = 2  # blocks a multiprocessor, that clusters are made larger for
@@ -53,6 +53,11 @@ class Choice(NamedTuple):
     slices: int = 1  # blocks of a feature or a slab, in no cluster
     shift: int = 0  # binary logarithm of the pieces of a slab
     shared: int = 0  # pieces of a thread in shared memory
+
+    @property
+    def kept(self) -> tuple[int, int, int, int]:
+        """The last arguments of every ``resident``."""
+        return self.cluster, self.unroll, self.threads, self.shared
 
 
 class Limits(NamedTuple):
@@ -153,12 +158,14 @@ def _spread(choice: Choice, number: int, most: int, gpu: Any, fits: Fits) -> Cho
 def rows_by_size(number: int, pieces: int, gpu: Any, limits: Limits, fits: Fits, room: int, arrays: int) -> Choice:
     """The rule for rows."""
     widest = slab(pieces, limits.slab)
-    small = [(SPLIT[0][0], SPLIT[0][1], 1, widest)] if 1 << widest <= SPLIT[0][0] else []
-    large = [(*ROWS, cluster, shift) for shift in (widest, max(0, widest - 1)) for cluster in _clusters(gpu)]
-    for threads, unroll, cluster, shift in small + large:
+    small = [(SMALL[0], widest, 1)] if 1 << widest <= SMALL[0][0] else []
+    shifts = widest, max(0, widest - 1)
+    large = [(shape, shift, cluster) for shape in ROWS for shift in shifts for cluster in _clusters(gpu)]
+    for (threads, *kept), shift, cluster in small + large:
         ranks = threads >> shift
-        choice = Choice("resident", threads, unroll * limits.parts // arrays, cluster, shift=shift)
-        if cluster <= ranks and number <= cluster * ranks * choice.unroll and fits(choice):
+        unroll, shared = (pieces * limits.parts // arrays for pieces in kept)
+        choice = Choice("resident", threads, unroll, cluster, shift=shift, shared=shared)
+        if cluster <= ranks and number <= cluster * ranks * (unroll + shared) and fits(choice):
             return choice
     return split_rows(number, pieces, gpu, limits, room, room)
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .forward import ROOM, Vectors, affine, committed, inferring, kept, name_of, piece, scalar, training
+from .forward import ROOM, Vectors, affine, committed, inferring, kept, name_of, piece, scalar, shape_of, training
 from .pieces import Integer, Number, Pointer, position, slice_bounds
 from .primitives import (
     ELEMENTS,
@@ -37,10 +37,12 @@ from .primitives import (
 )
 from .program import Program
 from .reduction import Sample, combine, reduction
+from .shelf import shelf
 
 Array = Any
 
 THREADS = 256  # of a block, but of those that merge slices, which are as large as may be
+KEEPING = 512  # threads of a multiprocessor that keep rows on chip: 128 registers each
 UNROLL = 4  # rows of a thread that are on their way at once
 SIZES = (types.int64,) * 4  # rows, features, shift of a slab's pieces, slices
 
@@ -55,9 +57,11 @@ def slab_limit(element: str, width: int) -> int:
     return 16 * ELEMENTS[element].parts(width) if width > 1 else 64
 
 
-def title(kernel: str, element: str, vectors: tuple[str, ...], width: int, unroll: int, threads: int) -> str:
+def title(
+    kernel: str, element: str, vectors: tuple[str, ...], width: int, unroll: int, threads: int, shared: int = 0
+) -> str:
     """Name a program."""
-    return name_of(f"columns_{kernel}", element, vectors, piece(element, width), f"u{unroll}", f"t{threads}")
+    return name_of(f"columns_{kernel}", element, vectors, piece(element, width), *shape_of(unroll, shared, threads))
 
 
 @device
@@ -87,9 +91,8 @@ def trees(merge: Callable[[Array, Array], None], size: int, element: str, width:
     shared_size, slab_size = size * slots, size * slab
 
     @device
-    def merge_ranks(sample: Array, shift: Integer, ranks: Integer) -> None:
+    def halve(shared: Array, sample: Array, shift: Integer, ranks: Integer) -> None:
         """Merge the samples of a block's first ranks, a power of two, into those of rank 0."""
-        shared = cuda.shared.array(shared_size, real)
         other = cuda.local.array(size, real)
         thread, half = np.int64(cuda.threadIdx.x), (ranks << shift) >> 1
         while half >> shift > 0:
@@ -105,21 +108,29 @@ def trees(merge: Callable[[Array, Array], None], size: int, element: str, width:
             half >>= 1
 
     @device
-    def merge_cluster(sample: Array, shift: Integer, blocks: Integer) -> None:
-        """Merge the samples of rank 0 of the blocks of a cluster, of which there are no more than ranks."""
-        shared = cuda.shared.array(slab_size, real)
+    def merge_ranks(sample: Array, shift: Integer, ranks: Integer) -> None:
+        """Merge the samples of a block's ranks, a power of two, into those of rank 0."""
+        shared = cuda.shared.array(shared_size, real)
+        halve(shared, sample, shift, ranks)
+
+    @device
+    def merge_cluster(sample: Array, shift: Integer, ranks: Integer, blocks: Integer) -> None:
+        """Merge the samples of the ranks of all blocks of a cluster, of which there are no more than ranks."""
+        shared = cuda.shared.array(shared_size, real)
+        outcome = cuda.shared.array(slab_size, real)
         thread = np.int64(cuda.threadIdx.x)
         rank, lane = thread >> shift, thread & ((1 << shift) - 1)
+        halve(shared, sample, shift, ranks)
         if rank == 0:
             for i in range(size):
-                shared[i * slab + lane] = sample[i]
+                outcome[i * slab + lane] = sample[i]
         cluster_arrive()
         cluster_wait()
         if rank < blocks:
             for i in range(size):
-                sample[i] = read_peer(shared, i * slab + lane, rank)
+                sample[i] = read_peer(outcome, i * slab + lane, rank)
         cluster_arrive()
-        merge_ranks(sample, shift, blocks)
+        halve(shared, sample, shift, blocks)
         cluster_wait()  # no block may end while another reads what it shares
 
     return Trees(merge_ranks, merge_cluster)
@@ -487,20 +498,27 @@ def normalize(element: str, vectors: Vectors, width: int, unroll: int = UNROLL, 
 
 @cache
 def resident(
-    element: str, vectors: Vectors, width: int, cluster: int = 1, unroll: int = 8, threads: int = THREADS
+    element: str,
+    vectors: Vectors,
+    width: int,
+    cluster: int = 1,
+    unroll: int = 8,
+    threads: int = THREADS,
+    shared: int = 0,
 ) -> Program:
     """Normalize by the statistics of x, and commit them; ``vectors`` as for ``normalize``.
 
     A slab is kept on chip by the blocks of a cluster, a slice each: x is read once and y written once, 2T, in one
-    launch. The grid is (slabs * cluster,); there may be ``cluster * unroll * ranks`` rows, and no more blocks in a
-    cluster than ranks, which are ``threads >> shift``. Clusters of several blocks need compute capability 9.0.
+    launch. The grid is (slabs * cluster,); there may be ``cluster * (unroll + shared) * ranks`` rows, and no more
+    blocks in a cluster than ranks, which are ``threads >> shift``. A thread has ``shared`` pieces in shared memory, no
+    more than the ``unroll`` that it has in registers. Clusters of several blocks need compute capability 9.0.
     """
     if cluster > 2:
-        return resident(element, vectors, width, 2, unroll, threads)._replace(cluster=cluster)
+        return resident(element, vectors, width, 2, unroll, threads, shared)._replace(cluster=cluster)
     moves, real = access(element, width), ELEMENTS[element].real
-    word, load, store, packed = moves.word, moves.load, moves.store, unroll * moves.words
+    word, load, store, words, packed = moves.word, moves.load, moves.store, moves.words, unroll * moves.words
     size, add_rows, _, _, merge_ranks, merge_cluster = moments_of(element, width, unroll, threads)
-    maps_size = 3 * width
+    maps_size, slots, (put, take) = 3 * width, max(1, shared * words * threads), shelf(words, threads)
     finish, from_first_rank = finisher(element, width), broadcast(maps_size, element, width)
     (apply, _), clustered = normalizer(element, width, unroll), cluster > 1
 
@@ -526,35 +544,51 @@ def resident(
     ) -> None:
         sample = cuda.local.array(size, real)
         maps = cuda.local.array(maps_size, real)
-        packets = cuda.local.array(packed, word)
+        packets, packet = cuda.local.array(packed, word), cuda.local.array(words, word)
+        shelved = cuda.shared.array(slots, word)
         sample[size - 1] = real(0)
         slab, block, blocks = position(clustered)
         start, stop = slice_bounds(rows, blocks, block)
         column, rank, ranks = locate(slab, shift)
         feature, row = width * column, start + rank
-        mine = share(start, stop, rank, ranks) if feature < features else 0
-        for u in range(unroll):
+        mine: Integer = share(start, stop, rank, ranks) if feature < features else 0
+        rest = mine - shared
+        for u in range(shared):
             if u < mine:
                 load(x, (row + u * ranks) * x_pitch + feature, packets, u)
-        if mine > 0:
-            add_rows(packets, mine, sample)
-        merge_ranks(sample, shift, ranks)
+        if shared > 0 and mine > 0:
+            add_rows(packets, min(mine, shared), sample)
+        for u in range(shared):
+            if u < mine:
+                put(packets, u, shelved, u)
+        for u in range(unroll):
+            if u < rest:
+                load(x, (row + (shared + u) * ranks) * x_pitch + feature, packets, u)
+        if rest > 0:
+            add_rows(packets, rest, sample)
         if clustered:
-            merge_cluster(sample, shift, blocks)
+            merge_cluster(sample, shift, ranks, blocks)
+        else:
+            merge_ranks(sample, shift, ranks)
         if rank == 0 and feature < features:
             finish(
                 sample, maps, feature, block == 0, weight, bias, running_mean, running_var, tracked,
                 means, invstds, epsilon, keep, rate, flags,
             )  # fmt: skip
         from_first_rank(maps, shift)
-        for u in range(unroll):
+        for u in range(shared):
             if u < mine:
+                take(shelved, u, packet, 0)
+                apply(packet, 0, maps)
+                store(y, (row + u * ranks) * y_pitch + feature, packet, 0)
+        for u in range(unroll):
+            if u < rest:
                 apply(packets, u, maps)
-                store(y, (row + u * ranks) * y_pitch + feature, packets, u)
+                store(y, (row + (shared + u) * ranks) * y_pitch + feature, packets, u)
 
     signature = (*matrix(element), *matrix(element), *SIZES[:3], *committed(element, vectors))
-    name = title(kept("resident", cluster), element, vectors, width, unroll, threads)
-    return Program(name, kernel, signature, threads, cluster=cluster)
+    name = title(kept("resident", cluster), element, vectors, width, unroll, threads, shared)
+    return Program(name, kernel, signature, threads, KEEPING // threads, cluster)
 
 
 @cache

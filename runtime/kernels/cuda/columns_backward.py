@@ -14,6 +14,7 @@ from .forward import kept, scalar
 from .pieces import Integer, Pointer, position, slice_bounds
 from .primitives import ELEMENTS, access, cuda, device, fma, launch_next, pointer, reciprocal, wait_for_previous
 from .program import BATCH, INPUT, Program
+from .shelf import shelf
 
 
 class Comoments(NamedTuple):
@@ -336,7 +337,7 @@ def gradient(element: str, weight: str, width: int, unroll: int = UNROLL, thread
 
 @cache
 def resident(
-    element: str, weight: str, width: int, cluster: int = 1, unroll: int = 8, threads: int = THREADS
+    element: str, weight: str, width: int, cluster: int = 1, unroll: int = 8, threads: int = THREADS, shared: int = 0
 ) -> Program:
     """Write dweight, dbias and, if flags have INPUT, dx.
 
@@ -344,12 +345,12 @@ def resident(
     ``columns.resident``.
     """
     if cluster > 2:
-        return resident(element, weight, width, 2, unroll, threads)._replace(cluster=cluster)
+        return resident(element, weight, width, 2, unroll, threads, shared)._replace(cluster=cluster)
     moves, real = access(element, width), ELEMENTS[element].real
-    word, load, store, packed = moves.word, moves.load, moves.store, unroll * moves.words
+    word, load, store, words, packed = moves.word, moves.load, moves.store, moves.words, unroll * moves.words
     size, add_rows, _, merge_ranks, merge_cluster = comoments(element, width, unroll, threads)
-    finish, apply = finisher(element, width), differentiator(element, width)
-    maps_size = 5 * width
+    finish, apply, first = finisher(element, width), differentiator(element, width), shared or unroll
+    maps_size, slots, (put, take) = 5 * width, max(1, 2 * shared * words * threads), shelf(words, threads)
     from_first_rank, given, clustered = broadcast(maps_size, element, width), reader(real), cluster > 1
 
     def kernel(
@@ -376,32 +377,53 @@ def resident(
         maps = cuda.local.array(maps_size, real)
         xs = cuda.local.array(packed, word)
         dys = cuda.local.array(packed, word)
+        one_x, one_dy = cuda.local.array(words, word), cuda.local.array(words, word)
+        shelved = cuda.shared.array(slots, word)
         sample[size - 1] = real(0)
         slab, block, blocks = position(clustered)
         start, stop = slice_bounds(rows, blocks, block)
         column, rank, ranks = locate(slab, shift)
         feature, row = width * column, start + rank
-        mine = share(start, stop, rank, ranks) if feature < features else 0
-        for u in range(unroll):
+        mine: Integer = share(start, stop, rank, ranks) if feature < features else 0
+        rest = mine - shared
+        for u in range(first):
             if u < mine:
                 load(x, (row + u * ranks) * x_pitch + feature, xs, u)
                 load(dy, (row + u * ranks) * dy_pitch + feature, dys, u)
         if feature < features:
             for j in range(width):
                 center[j], _, _, _ = given(means, invstds, weight, feature + j, flags)
-        if mine > 0:
-            add_rows(xs, dys, mine, center, sample)
-        merge_ranks(sample, shift, ranks)
+        if shared > 0:
+            if mine > 0:
+                add_rows(xs, dys, min(mine, shared), center, sample)
+            for u in range(shared):
+                if u < mine:
+                    put(xs, u, shelved, u)
+                    put(dys, u, shelved, shared + u)
+            for u in range(unroll):
+                if u < rest:
+                    load(x, (row + (shared + u) * ranks) * x_pitch + feature, xs, u)
+                    load(dy, (row + (shared + u) * ranks) * dy_pitch + feature, dys, u)
+        if rest > 0:
+            add_rows(xs, dys, rest, center, sample)
         if clustered:
-            merge_cluster(sample, shift, blocks)
+            merge_cluster(sample, shift, ranks, blocks)
+        else:
+            merge_ranks(sample, shift, ranks)
         if rank == 0 and feature < features:
             finish(sample, maps, feature, block == 0, means, invstds, weight, dweight, dbias, flags)
         from_first_rank(maps, shift)
         if flags & INPUT:
-            for u in range(unroll):
+            for u in range(shared):
                 if u < mine:
+                    take(shelved, u, one_x, 0)
+                    take(shelved, shared + u, one_dy, 0)
+                    apply(one_x, one_dy, 0, maps, flags)
+                    store(dx, (row + u * ranks) * dx_pitch + feature, one_dy, 0)
+            for u in range(unroll):
+                if u < rest:
                     apply(xs, dys, u, maps, flags)
-                    store(dx, (row + u * ranks) * dx_pitch + feature, dys, u)
+                    store(dx, (row + (shared + u) * ranks) * dx_pitch + feature, dys, u)
 
-    name = title(kept("backward_resident", cluster), element, (weight,), width, unroll, threads)
+    name = title(kept("backward_resident", cluster), element, (weight,), width, unroll, threads, shared)
     return Program(name, kernel, parameters(element, weight), threads, ROOM // threads, cluster)

@@ -49,7 +49,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
         pieces = inner // width
 
         def resident(choice: choose.Choice) -> Program:
-            return forward.resident(kind, kinds, width, *blocks_of(choice))
+            return forward.resident(kind, kinds, width, *choice.kept)
 
         choice = choose.features(
             feature, outer * pieces, here, lambda choice: here.fits(resident(choice)), forward.ROOM
@@ -142,7 +142,7 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     total = outer * pieces
 
     def resident(choice: choose.Choice) -> Program:
-        return features_backward.resident(kind, weights, width, *blocks_of(choice))
+        return features_backward.resident(kind, weights, width, *choice.kept)
 
     def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
@@ -176,11 +176,6 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
         run(stream, *arguments, given | (written if batch or first is None else 0))
 
     return plan
-
-
-def blocks_of(choice: choose.Choice) -> tuple[int, int, int, int]:
-    """The last arguments of ``resident``."""
-    return choice.cluster, choice.unroll, choice.threads, choice.shared
 
 
 def walk(x: Array, width: int) -> tuple[int, int, int]:

@@ -289,9 +289,9 @@ def finisher(real: Any) -> Any:
     return finish
 
 
-def title(kernel: str, element: str, weight: str, width: int, unroll: int, threads: int) -> str:
+def title(kernel: str, element: str, weight: str, width: int, unroll: int, threads: int, shared: int = 0) -> str:
     """Name a program."""
-    return name_of(kernel, element, (weight,), piece(element, width), f"u{unroll}", f"t{threads}")
+    return name_of(kernel, element, (weight,), piece(element, width), *shape_of(unroll, shared, threads))
 
 
 def parameters(element: str, weight: str) -> tuple[Any, ...]:
@@ -466,6 +466,7 @@ def resident(
     add, add_shared = adder(element, width, unroll, threads), adder(element, width, shared, threads)
     apply, given, (put, take) = differentiator(element, width), reader(real), shelf(words, threads)
     finish, (merge_block, merge_cluster), clustered = finisher(real), trees(real, threads), cluster > 1
+    first = shared or unroll
 
     def kernel(
         x: Pointer,
@@ -503,23 +504,24 @@ def resident(
         rest = left - shared * threads
         x_walk = walk_from(place, feature * x_feature, inner, x_outer, x_inner)
         dy_walk = walk_from(place, feature * dy_feature, inner, dy_outer, dy_inner)
+        for u in range(first):
+            if u * threads < left:
+                load_piece(x, x_walk.offset, xs, u)
+                load_piece(dy, dy_walk.offset, dys, u)
+            x_walk, dy_walk = advance(x_walk), advance(dy_walk)
         mean, _, _, _ = given(means, invstds, weight, feature, flags)
-        for u in range(shared):
-            if u * threads < left:
-                load_piece(x, x_walk.offset, xs, u)
-                load_piece(dy, dy_walk.offset, dys, u)
-            x_walk, dy_walk = advance(x_walk), advance(dy_walk)
-        if shared > 0 and left > 0:
-            sample = add_shared(xs, dys, left, mean, sample)
-        for u in range(shared):
-            if u * threads < left:
-                put(xs, u, shelved, u)
-                put(dys, u, shelved, shared + u)
-        for u in range(unroll):
-            if u * threads < rest:
-                load_piece(x, x_walk.offset, xs, u)
-                load_piece(dy, dy_walk.offset, dys, u)
-            x_walk, dy_walk = advance(x_walk), advance(dy_walk)
+        if shared > 0:
+            if left > 0:
+                sample = add_shared(xs, dys, left, mean, sample)
+            for u in range(shared):
+                if u * threads < left:
+                    put(xs, u, shelved, u)
+                    put(dys, u, shelved, shared + u)
+            for u in range(unroll):
+                if u * threads < rest:
+                    load_piece(x, x_walk.offset, xs, u)
+                    load_piece(dy, dy_walk.offset, dys, u)
+                x_walk, dy_walk = advance(x_walk), advance(dy_walk)
         if rest > 0:
             sample = add(xs, dys, rest, mean, sample)
         sample = merge_block(sample)
@@ -544,6 +546,5 @@ def resident(
         if clustered:
             cluster_wait()
 
-    shape = shape_of(unroll, shared, threads)
-    name = name_of(kept("backward_resident", cluster), element, (weight,), piece(element, width), *shape)
+    name = title(kept("backward_resident", cluster), element, weight, width, unroll, threads, shared)
     return Program(name, kernel, parameters(element, weight), threads, max(1, ROOM // threads), cluster)

@@ -51,10 +51,10 @@ def of_rows(element: str, number: str, width: int) -> Iterator[Program]:
     """Channels last, with vectors of a type."""
     vectors = (number,) * 4
     parts = ELEMENTS[element].parts(width)
-    for (threads, packets), cluster in residents((choose.SPLIT[0], choose.ROWS), (choose.ROWS,)):
-        unroll = parts * packets
-        yield columns.resident(element, vectors, width, cluster, unroll, threads)
-        yield columns_backward.resident(element, number, width, cluster, unroll // 2, threads)
+    for (threads, *kept), cluster in residents((choose.SMALL[0], *choose.ROWS), choose.ROWS):
+        unroll, shared = (parts * pieces for pieces in kept)
+        yield columns.resident(element, vectors, width, cluster, unroll, threads, shared)
+        yield columns_backward.resident(element, number, width, cluster, unroll // 2, threads, shared // 2)
     (small, _), (_, packets) = choose.SPLIT
     unroll = parts * packets
     for threads in (small, forward.ROOM):

@@ -67,7 +67,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
     x_pitch, y_pitch = steps(x)[0], steps(y)[0]
 
     def resident(choice: choose.Choice) -> Program:
-        return columns.resident(kind, kinds, width, choice.cluster, choice.unroll, choice.threads)
+        return columns.resident(kind, kinds, width, *choice.kept)
 
     def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
@@ -131,7 +131,7 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     given = flags([weight], [WEIGHT]) | (BATCH if batch else 0)
 
     def resident(choice: choose.Choice) -> Program:
-        return columns_backward.resident(kind, weights, width, choice.cluster, choice.unroll, choice.threads)
+        return columns_backward.resident(kind, weights, width, *choice.kept)
 
     def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
