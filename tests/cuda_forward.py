@@ -463,20 +463,12 @@ def test_small_planes_of_a_part_of_the_features(cluster: int) -> None:
 
 
 @all_clusters
-@pytest.mark.parametrize("far", [np.s_[0, :, 0], np.s_[0], np.s_[0::10]], ids=["element", "row", "rows"])
+@pytest.mark.parametrize("far", [np.s_[0, :, 0], np.s_[0], np.s_[0::10]], ids=["element", "row", "pivot"])
 def test_small_planes_what_is_far_spoils_nothing(cluster: int, far: Any) -> None:
     """Not even where all that the pivot is made of is far."""
     x = cases.data((40, 4, 9), "f32", offset=1e4)
     x[far] = 0
     check(train(small_planes(cluster), "f32", x), x, "f32")
-
-
-def test_small_planes_with_a_border_that_is_far() -> None:
-    """The first elements of all rows alone make no pivot: the variance would lose four bits."""
-    x = cases.data((40, 4, 49), "f32", offset=0.0)
-    x[:, :, :4] += 1e3
-    exact = 1 / np.sqrt(cases.reference(x)[1] + EPSILON).astype(float)
-    np.testing.assert_allclose(train(small_planes(1), "f32", x).invstd, exact, rtol=2.5e-7)
 
 
 @all_elements

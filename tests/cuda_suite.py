@@ -279,15 +279,6 @@ def test_training_of_any_shape(shape: tuple[int, int, int], dtype: Any) -> None:
 
 
 @all_dtypes
-@pytest.mark.parametrize("shape", [(3, 8, 49), (3, 4, 68)], ids=str)
-def test_planes_that_are_packets_in_groups(shape: tuple[int, int, int], dtype: Any) -> None:
-    """Of 4 and 8 features, and of 2 where elements are of 16 bits."""
-    test_training_of_any_shape(shape, dtype)
-    for batch in (True, False):
-        backward(shape, dtype, batch, weighted=True, needed=True)
-
-
-@all_dtypes
 def test_training_in_several_slices(dtype: Any) -> None:
     x = data(LARGE, dtype)
     y, _, _, _, moved_var = train(x, running_var=np.ones(1, np.float32))

@@ -682,21 +682,6 @@ def test_small_planes_are_moved_by_packets_in_groups(driver, shape, clusters):
         assert (launch.grid[0], launch.cluster) == (shape[1] // 4 * cluster, cluster)
 
 
-@pytest.mark.parametrize("feature", [4, 3])
-def test_planes_of_16_bits_that_are_packets_two_by_two(driver, feature):
-    """14 x 14 elements are 24 packets and a half."""
-    x, y, *vectors = arrays((4, feature, 196), np.float16)
-    mean = cuda.to_device(np.ones(feature))
-    _, (forward,) = launches(driver, cuda.forward_training, x, y, *vectors, 0.5, 0.25, True)
-    _, (backward,) = launches(driver, cuda.backward, x, y, y, mean, mean, None, True)
-    found = [launch.name.partition("_f16")[::2] for launch in (forward, backward)]
-    if feature % 2:
-        assert [name for name, _ in found] == ["resident", "backward_resident"]
-        assert all("pairs" in shape for _, shape in found)
-    else:
-        assert found == [("planes", "_f32_g2_u8_t256"), ("planes_backward", "_f32_g2_u4_t256")]
-
-
 @pytest.mark.parametrize(("shape", "grid"), [((32, 8, 49), (1, 8)), ((64, 1056, 49), (51, 10))])
 def test_small_planes_are_evaluated_by_packets_of_all_features(driver, shape, grid):
     x, y, *vectors = arrays(shape)

@@ -6,8 +6,8 @@ feature, or a slab of some pieces of every row, on chip; T is the bytes of x:
 ==========  ===============================================================  ===================  =======
 kernel      what it needs                                                    launches             moves
 ==========  ===============================================================  ===================  =======
-planes      rows that are no packets of 16 bytes; groups of features whose   1                    2T
-            rows are, together, for which a cluster has threads and registers
+planes      rows of single elements; groups of features whose rows are       1                    2T
+            packets together, for which a cluster has threads and registers
 resident    no more pieces than a cluster of blocks holds on chip            1                    2T
 split       nothing                                                          2                    2T – 3T
 ==========  ===============================================================  ===================  =======

@@ -42,7 +42,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
     width = packet(x, y)
     real, moving = number(kind), number(*kinds[2:])
     given = flags((*vectors, unbiased or None, tracked or None), STEP)
-    small = small_planes(lambda *shape: planes.planes(kind, kinds, *shape), 1, x, y)
+    small = small_planes(lambda *shape: planes.planes(kind, kinds, *shape), 1, x, y) if width == 1 else None
     if small is not None:
         (program, grid), pieces = small, inner
     else:
@@ -135,8 +135,7 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     arrays = (x, dy) if dx is None else (x, dy, dx)
     here, kind, (weights,) = gpu(x.device), letter(x), letters([weight])
     outer, feature, inner = x.shape
-    small = small_planes(lambda *shape: planes_backward.planes(kind, weights, *shape), 2, *arrays)
-    width = packet(*arrays) if small is None else 1
+    width = packet(*arrays)
     pieces, walks = inner // width, [(0, 0, 0) if one is None else walk(one, width) for one in (x, dy, dx)]
     written = 0 if dx is None else INPUT
     given = flags([weight], [WEIGHT]) | (BATCH if batch else 0)
@@ -148,6 +147,9 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
     def fits(choice: choose.Choice) -> Any:
         return here.fits(resident(choice))
 
+    small = None
+    if width == 1:
+        small = small_planes(lambda *shape: planes_backward.planes(kind, weights, *shape), 2, *arrays)
     room = features_backward.ROOM
     choice = choose.features(feature, total, here, fits, room, 2) if batch else choose.split(feature, total, here, room)
     kernel, threads, unroll, cluster, slices, *_ = choice
@@ -203,7 +205,7 @@ def small_planes(make: Make, number: int, *arrays: Array) -> tuple[Program, tupl
     outer, feature, inner = arrays[0].shape
     kind, here = letter(arrays[0]), gpu(arrays[0].device)
     group, columns = planes.group_of(kind, inner), planes.columns_of(kind, inner)
-    if group == 1 or not whole_packets(*arrays):
+    if not whole_packets(*arrays):
         return None
 
     def program(choice: choose.Choice) -> Program:

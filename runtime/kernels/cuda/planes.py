@@ -130,14 +130,11 @@ def functions_of(element: str, group: int, threads: int) -> Functions:
         )
 
     @device
-    def pivot_of(
-        array: Pointer, origin: Integer, stride: Integer, outer: Integer, inner: Integer, place: Place
-    ) -> Number:
-        """About the mean of a feature's elements in a block: that of some of a few rows. A warp calls it."""
+    def pivot_of(array: Pointer, origin: Integer, stride: Integer, outer: Integer, place: Place) -> Number:
+        """About the mean of a feature's elements in a block: that of a packet's worth of some rows. A warp calls it."""
         lane = np.int64(cuda.threadIdx.x & (LANES - 1))
         row = small(place.first + (small((lane >> shift) * place.rows) >> spacing))
-        column = small((lane & (width - 1)) * inner) >> shift  # at a row's start all could be far from the others
-        value = load(array, origin + min(row, small(outer - 1)) * stride + column)
+        value = load(array, origin + min(row, small(outer - 1)) * stride + (lane & (width - 1)))
         first = shuffle_from(value, 0)
         return fma(sum_lanes(value - first), share, first)
 
@@ -240,7 +237,7 @@ def planes(
                 if u < place.turns:
                     load_piece(x, x_place, packets, u)
                 x_place += place.ranks * x_outer
-        pivot = pivot_of(x, origin + member * inner, x_outer, outer, inner, place)
+        pivot = pivot_of(x, origin + member * inner, x_outer, outer, place)
         leader = warp < group and cuda.threadIdx.x & (LANES - 1) == 0
         if leader:
             table[member] = pivot

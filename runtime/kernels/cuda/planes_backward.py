@@ -89,7 +89,7 @@ def planes(element: str, weight: str, group: int, cluster: int = 1, unroll: int 
                     load_piece(dy, dy_place, dys, u)
                 x_place += place.ranks * x_outer
                 dy_place += place.ranks * dy_outer
-        pivot = pivot_of(dy, origin + member * inner, dy_outer, outer, inner, place)
+        pivot = pivot_of(dy, origin + member * inner, dy_outer, outer, place)
         mean = shuffle_from(mean, 0)  # or it is not asked for until the pivot has come
         leader = warp < group and cuda.threadIdx.x & (LANES - 1) == 0
         if leader:

@@ -72,8 +72,8 @@ def of_rows(element: str, number: str, width: int) -> Iterator[Program]:
 def of_planes(element: str, number: str) -> Iterator[Program]:
     """Small planes, with vectors of a type."""
     threads, unroll = choose.PLANES
-    width = ELEMENTS[element].width
-    for group in (width >> power for power in range(width.bit_length() - 1)):
+    width, packet = ELEMENTS[element].width, ELEMENTS[element].widths[-2]  # elements of the largest and the smallest
+    for group in (width >> power for power in range(packet.bit_length() - 1)):
         for cluster in CLUSTERS:
             yield planes.planes(element, (number,) * 4, group, cluster, unroll, threads)
             yield planes_backward.planes(element, number, group, cluster, unroll // 2, threads)
