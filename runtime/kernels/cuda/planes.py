@@ -8,7 +8,7 @@ in a row than a packet: none has elements of more than two.
 Elements are gone through once: the pivot that deviations are measured from is the mean of a warp's worth of elements,
 which is at most sqrt(n / 32) standard deviations from that of all n, and a fifth of one where elements are in no order.
 The deviations stay in registers, and are what is normalized. Indices are made 32 bits long where that is enough: with
-64, an eighth more instructions.
+64, a sixth more instructions.
 """
 
 from __future__ import annotations
