@@ -113,24 +113,11 @@ def _shift(function: Callable[..., Array]) -> Callable[..., Array]:
 def _conversion(modifiers: list[str]) -> Operation:
     *rounding, result, source = modifiers
     target = TYPES[result]
-    if rounding == ["rzi"] and source[0] == "f" and target.kind == "i":
-        return Operation(result, (source,), _truncation(target))
     narrowing = source[0] == "f" and target.kind == "f" and target.itemsize < TYPES[source].itemsize
     exact = target.kind != "f" or (source[0] == "f" and not narrowing)
     if rounding != ([] if exact else ["rn"]) or (source[0] == "f" and target.kind != "f"):
         raise NotImplementedError(".".join(("cvt", *modifiers)))
     return Operation(result, (source,), lambda value: np.asarray(value).astype(target))
-
-
-def _truncation(target: Any) -> Callable[[Array], Array]:
-    """To the nearest integer that is no farther from zero, or the nearest there is; zero if there is no number."""
-    limits = np.iinfo(target)
-
-    def truncate(value: Array) -> Array:
-        number = np.where(np.isnan(value), 0, np.asarray(value).astype(np.float64))
-        return np.clip(number, limits.min, limits.max).astype(target)
-
-    return truncate
 
 
 def bfloat16(value: Array) -> Array:
@@ -196,7 +183,6 @@ SPECIAL = {
     "max.s64": Operation("s64", ("s64", "s64"), np.maximum),
     "mul.lo.s64": Operation("s64", ("s64", "s64"), np.multiply),
     "mul.lo.s32": Operation("s32", ("s32", "s32"), np.multiply),
-    "mad.lo.s32": Operation("s32", ("s32", "s32", "s32"), lambda a, b, c: a * b + c),
     "mul.wide.s32": Operation("s64", ("s32", "s32"), lambda a, b: a.astype(np.int64) * b.astype(np.int64)),
     "mul.wide.u32": Operation("u64", ("u32", "u32"), lambda a, b: a.astype(np.uint64) * b.astype(np.uint64)),
     "div.u32": Operation("u32", ("u32", "u32"), lambda a, b: a // np.where(b == 0, np.uint32(1), b)),

@@ -129,7 +129,7 @@ class Blocks:
         return self._registers[name], kind
 
     def _read(self, operand: str, kind: str) -> Array:
-        """An operand, as a type: a wider register's low bits; what is the same for all threads has one number."""
+        """An operand, as a type; what is the same for all threads has one number."""
         dtype = TYPES[kind]
         if operand in self._special:
             return self._special[operand].astype(dtype)
@@ -141,8 +141,13 @@ class Blocks:
                 bits = np.uint32 if letter == "f" else np.uint64
                 return np.array([int(digits, 16)], bits).view(dtype)
             return np.array([int(integer, 0)], np.int64).astype(dtype)
-        register = self._register(operand)[0]
-        return register.view(dtype)[:: max(1, register.itemsize // np.dtype(dtype).itemsize)]
+        return self._register(operand)[0].view(dtype)
+
+    def _low(self, operand: str, kind: str) -> Array:
+        """The same of a register that may be wider than the type, which gets its low bits."""
+        if not operand.startswith("%") or self._register(operand)[0].itemsize == TYPES[kind].itemsize:
+            return self._read(operand, kind)
+        return self._read(operand, self._register(operand)[1]).astype(TYPES[kind])
 
     def _write(self, operand: str, value: Array, active: Array) -> None:
         register = self._register(operand)[0]
@@ -223,7 +228,7 @@ class Blocks:
 
         def store(active: Array) -> None:
             addresses, threads = self._addresses(place)[active], self._at.of(active)
-            values = np.stack([np.broadcast_to(self._read(part, kind), active.shape)[active] for part in parts])
+            values = np.stack([np.broadcast_to(self._low(part, kind), active.shape)[active] for part in parts])
             if space == "global":
                 self._global.store(addresses, threads, values)
             else:
