@@ -100,7 +100,7 @@ def test_backward(shape: tuple[int, int, int], batch: bool, way: dict[str, int],
 @all_elements
 @ways(PLANES)
 @both_modes
-@pytest.mark.parametrize("shape", [(5, 8, 9), (3, 16, 49), (40, 8, 21), (1, 8, 11)], ids=str)
+@pytest.mark.parametrize("shape", [(5, 8, 7), (3, 16, 49), (40, 8, 21), (1, 8, 1)], ids=str)
 def test_small_planes(shape: tuple[int, int, int], batch: bool, way: dict[str, int], element: str) -> None:
     test_backward(shape, batch, way, element)
 

@@ -1,7 +1,4 @@
-"""The backward pass of small planes, see ``planes``; the formulas are those of ``features_backward``.
-
-x - mean stays in registers; dy stays as it came, for without statistics of a batch dx is dy, scaled.
-"""
+"""The backward pass of small planes, see ``planes``; the formulas are those of ``features_backward``."""
 
 from __future__ import annotations
 
@@ -9,11 +6,11 @@ from functools import cache
 
 import numpy as np
 
-from .features_backward import Cosample, finisher, parameters, reader, trees
+from .features_backward import Cosample, Slopes, finisher, parameters, reader, through_statistics, trees
 from .forward import kept
 from .pieces import Integer, Pointer, position
 from .planes import BLOCKS, functions_of, title
-from .primitives import ELEMENTS, LANES, access, cluster_wait, cuda, fma, reciprocal, shuffle_from
+from .primitives import ELEMENTS, LANES, access, cluster_wait, cuda, fma, load, reciprocal
 from .program import BATCH, INPUT, Program
 from .reduction import two_sum
 
@@ -28,11 +25,11 @@ def planes(element: str, weight: str, group: int, cluster: int = 1, unroll: int 
     if cluster > 2:
         return planes(element, weight, group, 2, unroll, threads)._replace(cluster=cluster)
     width, clustered = ELEMENTS[element].width, cluster > 1
-    kind, (locate, pivot_of, spread, leave, collect) = access(element, width), functions_of(element, group, threads)
+    kind, (locate, spread, leave, collect) = access(element, width), functions_of(element, group, threads)
     packed, word, real, load_piece, store_piece = unroll * kind.words, kind.word, kind.real, kind.load, kind.store
     unpack, pack, given, finish = kind.unpack, kind.pack, reader(real), finisher(real)
     _, merge_cluster = trees(real, LANES, threads // LANES)
-    numbers, slots, lines = unroll * width, 3 * width * threads, 4 * group
+    slots, lines = 2 * width * threads, 5 * group
 
     def kernel(
         x: Pointer,
@@ -59,7 +56,7 @@ def planes(element: str, weight: str, group: int, cluster: int = 1, unroll: int 
         flags: Integer,
     ) -> None:
         xs, dys = cuda.local.array(packed, word), cuda.local.array(packed, word)
-        values, slopes = cuda.local.array(numbers, real), cuda.local.array(width, real)
+        values, slopes = cuda.local.array(width, real), cuda.local.array(width, real)
         centers, pivots = cuda.local.array(width, real), cuda.local.array(width, real)
         totals, offsets, products = (
             cuda.local.array(width, real),
@@ -71,83 +68,94 @@ def planes(element: str, weight: str, group: int, cluster: int = 1, unroll: int 
             cuda.local.array(width, real),
             cuda.local.array(width, real),
         )
-        sums = cuda.local.array(3, real)
         shared = cuda.shared.array(slots, real)
         table = cuda.shared.array(lines, real)
         index, rank, blocks = position(clustered)
         place = locate(outer, inner, blocks, rank)
-        origin, warp = index * group * inner, np.int64(cuda.threadIdx.x >> 5)
-        member: Integer = min(warp, np.int64(group - 1))  # of the warp, or any
+        origin, warp = index * group * inner, np.int64(cuda.threadIdx.x) // LANES
+        member: Integer = min(warp, group - 1)  # of the warp, or any
         feature, count = index * group + member, real(place.rows * inner)
         mean, _, _, _ = given(means, invstds, weight, feature, flags)
-        if place.turns > 0:  # a branch, as in the forward pass
-            x_place = origin + place.start + place.row * x_outer
-            dy_place = origin + place.start + place.row * dy_outer
-            for u in range(unroll):
-                if u < place.turns:
-                    load_piece(x, x_place, xs, u)
-                    load_piece(dy, dy_place, dys, u)
-                x_place += place.ranks * x_outer
-                dy_place += place.ranks * dy_outer
-        pivot = pivot_of(dy, origin + member * inner, dy_outer, outer, place)
-        mean = shuffle_from(mean, 0)  # or it is not asked for until the pivot has come
-        leader = warp < group and cuda.threadIdx.x & (LANES - 1) == 0
+        pivot = load(dy, origin + member * inner)
+        leader = warp < group and cuda.threadIdx.x % LANES == 0
         if leader:
             table[member] = mean
             table[group + member] = pivot
-        cuda.syncthreads()
-
-        spread(table, 0, place, centers)
-        spread(table, group, place, pivots)
-        for item in range(width):
-            totals[item] = offsets[item] = products[item] = real(0)
+        x_place = origin + place.start + place.row * x_outer
+        dy_place = origin + place.start + place.row * dy_outer
         for u in range(unroll):
             if u < place.turns:
-                unpack(xs, u, values, u * width)
+                load_piece(x, x_place, xs, u)
+                load_piece(dy, dy_place, dys, u)
+            x_place += place.ranks * x_outer
+            dy_place += place.ranks * dy_outer
+        cuda.syncthreads()
+
+        spread(table, 0, place, inner, centers)
+        spread(table, group, place, inner, pivots)
+        for item in range(width):
+            totals[item] = offsets[item] = real(0)
+        for u in range(unroll):
+            if u < place.turns:
+                unpack(xs, u, values, 0)
+                unpack(dys, u, slopes, 0)
+                for item in range(width):
+                    totals[item] += slopes[item] - pivots[item]
+                    offsets[item] += values[item] - centers[item]
+        leave(totals, shared, 0)
+        leave(offsets, shared, 1)
+        cuda.syncthreads()
+        part = reciprocal(count)
+        center = collect(shared, 1, place, inner, member) * part
+        pivot += collect(shared, 0, place, inner, member) * part
+        if leader:
+            table[group + member] = pivot
+        cuda.syncthreads()
+
+        spread(table, group, place, inner, pivots)
+        for item in range(width):
+            totals[item] = products[item] = real(0)
+        for u in range(unroll):
+            if u < place.turns:
+                unpack(xs, u, values, 0)
                 unpack(dys, u, slopes, 0)
                 for item in range(width):
                     distance = slopes[item] - pivots[item]
-                    value = values[u * width + item] - centers[item]
-                    values[u * width + item] = value
                     totals[item] += distance
-                    offsets[item] += value
-                    products[item] = fma(distance, value, products[item])
+                    products[item] = fma(distance, values[item] - centers[item], products[item])
         leave(totals, shared, 0)
-        leave(offsets, shared, 1)
-        leave(products, shared, 2)
+        leave(products, shared, 1)
         cuda.syncthreads()
-        collect(shared, 3, sums, place, inner, member)
-        part = reciprocal(count)
-        center = sums[1] * part
-        slope, residue = two_sum(pivot, sums[0] * part)
-        sample = Cosample(count, slope, residue, center, sums[2] - sums[0] * center)
+        total, product = collect(shared, 0, place, inner, member), collect(shared, 1, place, inner, member)
+        slope, residue = two_sum(pivot, total * part)
+        sample = Cosample(count, slope, residue, center, product - total * center)
         if clustered:
             sample = merge_cluster(sample, blocks)
 
         committing = leader and rank == 0
         by = finish(sample, feature, committing, means, invstds, weight, dweight, dbias, flags)
         if leader:
-            table[member] = by.offset
-            table[group + member] = by.scale
-            table[2 * group + member] = -by.rest * by.scale
-            table[3 * group + member] = -by.tilt * by.scale
+            table[group + member] = by.offset
+            table[2 * group + member] = by.rest
+            table[3 * group + member] = by.tilt
+            table[4 * group + member] = by.scale
         cuda.syncthreads()
         if flags & INPUT:
-            spread(table, 0, place, offsets)
-            spread(table, group, place, scales)
-            spread(table, 2 * group, place, rests)
-            spread(table, 3 * group, place, tilts)
+            spread(table, group, place, inner, offsets)
+            spread(table, 2 * group, place, inner, rests)
+            spread(table, 3 * group, place, inner, tilts)
+            spread(table, 4 * group, place, inner, scales)
             dx_place = origin + place.start + place.row * dx_outer
             for u in range(unroll):
                 if u < place.turns:
                     unpack(dys, u, slopes, 0)
                     if flags & BATCH:
+                        unpack(xs, u, values, 0)
                         for item in range(width):
-                            rest = fma(values[u * width + item], tilts[item], rests[item])
-                            slopes[item] = fma(slopes[item] - offsets[item], scales[item], rest)
-                    else:
-                        for item in range(width):
-                            slopes[item] *= scales[item]
+                            to = Slopes(centers[item], scales[item], offsets[item], rests[item], tilts[item])
+                            slopes[item] = through_statistics(values[item], slopes[item], to)
+                    for item in range(width):
+                        slopes[item] *= scales[item]
                     pack(slopes, 0, dys, u)
                     store_piece(dx, dx_place, dys, u)
                 dx_place += place.ranks * dx_outer
