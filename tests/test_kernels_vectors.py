@@ -29,7 +29,7 @@ print(*getattr(cpu.kernels, sys.argv[1]).inspect_asm().values())
 READ = {"float16": "vcvtph2ps", "bfloat16": "vpmovzxwd", "float32": "vcvtps2pd", "float64": "v"}
 WRITE = {
     "float16": "vcvtps2ph",
-    "bfloat16": "vpermi2w|vpermt2w|vpmovdw|vpackusdw",
+    "bfloat16": "vpermi2w|vpermt2w|vpmovdw|vpackusdw|vpermq",  # the last after vpshufb, on Zen 3
     "float32": "vcvtpd2ps",
     "float64": "v",
 }
