@@ -37,23 +37,19 @@ all_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: np.dtype
 
 
 def block(features: int, pieces: int, gpu: Any, fits: Any, room: int, arrays: int) -> choose.Choice:
-    return choose.Choice("resident", 128, -(-pieces // 128))
+    kept = -(-pieces // 64)
+    return choose.Choice("resident", 64, kept - kept // 2, shared=kept // 2)
 
 
 def cluster(features: int, pieces: int, gpu: Any, fits: Any, room: int, arrays: int) -> choose.Choice:
     return choose.Choice("resident", 64, -(-pieces // 256), cluster=4)
 
 
-def shelf(features: int, pieces: int, gpu: Any, fits: Any, room: int, arrays: int) -> choose.Choice:
-    kept = -(-pieces // 64)
-    return choose.Choice("resident", 64, kept - kept // 2, shared=kept // 2)
-
-
 def split(features: int, pieces: int, gpu: Any, fits: Any, room: int, arrays: int) -> choose.Choice:
     return choose.Choice("split", 64, 2, slices=3)
 
 
-@pytest.fixture(params=[choose.features_by_size, block, shelf, cluster, split], ids=lambda rule: rule.__name__)
+@pytest.fixture(params=[choose.features_by_size, block, cluster, split], ids=lambda rule: rule.__name__)
 def kernel(request: pytest.FixtureRequest) -> Iterator[None]:
     """Each of the kernels in turn, in place of the one that is chosen for a shape."""
     if request.param is cluster and device.gpu(0).clusters == 1:
@@ -66,10 +62,6 @@ all_kernels = pytest.mark.usefixtures("kernel")
 
 
 def rows_block(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: Any, *_: int) -> choose.Choice:
-    return choose.Choice("resident", 32, -(-rows // 8), shift=2)
-
-
-def rows_shelf(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: Any, *_: int) -> choose.Choice:
     kept = -(-rows // 8)
     return choose.Choice("resident", 32, kept - kept // 2, shift=2, shared=kept // 2)
 
@@ -82,7 +74,7 @@ def rows_split(rows: int, pieces: int, gpu: Any, limits: choose.Limits, fits: An
     return choose.Choice("split", 32, 2, slices=3, shift=2)
 
 
-ROW_RULES = [choose.rows_by_size, rows_block, rows_shelf, rows_cluster, rows_split]
+ROW_RULES = [choose.rows_by_size, rows_block, rows_cluster, rows_split]
 
 
 @pytest.fixture(params=ROW_RULES, ids=lambda rule: rule.__name__)

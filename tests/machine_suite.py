@@ -41,8 +41,8 @@ def small_planes():
     suite.backward((300, 8, 49), np.float32, True, weighted=True, needed=True)
 
 
-RULES = [suite.block, suite.shelf, suite.cluster, slices]
-ROW_RULES = [suite.rows_block, suite.rows_shelf, suite.rows_cluster, suite.rows_split]
+RULES = [suite.block, suite.cluster, slices]
+ROW_RULES = [suite.rows_block, suite.rows_cluster, suite.rows_split]
 CASES = [
     (choose.features_by_size, "features", small_planes),
     *((rule, "features", work) for rule in RULES for work in (features, backward)),
