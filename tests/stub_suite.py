@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
 
@@ -16,6 +15,7 @@ import numpy as np
 import pytest
 from cuda.core._utils.cuda_utils import CUDAError
 from numba import types
+from timing import in_times
 
 from normspec import torch as torch_dialect
 from normspec.runtime.kernels import cuda
@@ -1055,23 +1055,6 @@ def test_torch_tensors_that_will_not_do_are_refused(torch):
 
 
 # -- the host's time, as a ratio to what else takes in the same run
-
-
-def in_times(functions, calls=100, rounds=80):
-    """Times of calls, in times of the first: medians of rounds, as clocks change.
-
-    What counts is this thread's time: others may have the processor in between.
-    """
-    times = []
-    for _ in range(rounds):
-        times.append([])
-        for function in functions.values():
-            began = time.thread_time()
-            for _ in range(calls):
-                function()
-            times[-1].append((time.thread_time() - began) / calls)
-    print(*(f"{name} {1e6 * best:.2f} µs" for name, best in zip(functions, np.min(times, 0), strict=True)), sep=", ")
-    return [np.median([one[place] / one[0] for one in times]) for place in range(1, len(functions))]
 
 
 def test_a_call_costs_little_more_than_its_launch(driver):

@@ -9,14 +9,15 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 import tracemalloc
+from functools import partial
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
 
+from timing import in_times  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
@@ -752,17 +753,16 @@ def test_a_counter_on_a_gpu_is_left_to_the_kernel(monkeypatch):
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_a_small_call_costs_little_more_than_torchs(training):
-    theirs, mine = pair((2, 3, 4, 4))
-    x, calls, best = random((2, 3, 4, 4)), {}, {}
-    for name, module in (("torch", theirs), ("ours", mine)):
-        calls[name], best[name] = module.train(training), float("inf")
+def test_a_small_call_that_was_prepared_costs_less(monkeypatch, training):
+    """Than one of as many elements that was not: half of that, where measured.
+
+    torch's own time is but printed: its ratio to ours, 0.6 to 0.9, is not the same on all machines.
+    """
+    theirs, mine = (module.train(training) for module in pair((2, 3, 4, 4)))
+    prepared, other = memory._prepared, random((2, 3, 2, 8))
+    monkeypatch.setattr(memory, "_prepared", lambda x, batch: None if x.shape == other.shape else prepared(x, batch))
+    x = random((2, 3, 4, 4))
     with torch.no_grad():
-        for _ in range(60):  # in turns
-            for name, module in calls.items():
-                began = time.perf_counter()
-                for _ in range(100):
-                    module(x)
-                best[name] = min(best[name], (time.perf_counter() - began) / 100)
-    print(*(f"{name} {1e6 * seconds:.2f} µs" for name, seconds in best.items()), sep=", ")
-    assert best["ours"] < 1.75 * best["torch"]  # 1.1 and 1.35 where it was measured; unprepared 1.9 and 2.1
+        calls = {"unprepared": partial(mine, other), "prepared": partial(mine, x), "torch": partial(theirs, x)}
+        ratio, _ = in_times(calls)
+    assert ratio < 0.75
