@@ -59,6 +59,10 @@ class Choice(NamedTuple):
         """The last arguments of every ``resident``."""
         return self.cluster, self.unroll, self.threads, self.shared
 
+    def slabs(self, pieces: int) -> int:
+        """Slabs of rows of so many pieces."""
+        return -(-pieces >> self.shift)
+
 
 class Limits(NamedTuple):
     """Of pieces of rows."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,8 +21,9 @@ def statistics(x: Array) -> Plan:
     outer, feature, inner = x.shape
     width = packet(x)
     pieces, xs, kind = inner // width, walk(x, width), letter(x)
-    _, threads, unroll, _, slices, *_ = choose.split(feature, outer * pieces, here, forward.ROOM)
-    first = here.launcher(forward.statistics(kind, width, unroll, threads), (feature, slices))
+    choice = choose.split(feature, outer * pieces, here, forward.ROOM)
+    slices = choice.slices
+    first = here.launcher(forward.statistics(kind, width, choice.unroll, choice.threads), (feature, slices))
     program = forward.moments("f64" if kind == "f64" else "f32", 32 * (1 << (-(-slices // 32) - 1).bit_length()))
     second = here.launcher(program, (feature,), serialized=True)
     memory = workspace(x, feature * slices * forward.SAMPLE)
@@ -55,7 +57,7 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
             feature, outer * pieces, here, lambda choice: here.fits(resident(choice)), forward.ROOM
         )
         if choice.kernel == "split":
-            return split(x, y, kinds, given, choice.threads, choice.unroll, choice.slices)
+            return split(x, y, kinds, given, choice)
         program, grid = resident(choice), (feature * choice.cluster,)
     run, xs, ys = here.launcher(program, grid), walk(x, width), walk(y, width)
 
@@ -68,18 +70,15 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
     return plan
 
 
-def split(
-    x: Array, y: Array, kinds: tuple[str, str, str, str], given: int, threads: int, unroll: int, slices: int
-) -> Plan:
+def split(x: Array, y: Array, kinds: tuple[str, str, str, str], given: int, choice: choose.Choice) -> Plan:
     """``training`` in two launches."""
     here, kind = gpu(x.device), letter(x)
     outer, feature, inner = x.shape
-    width = packet(x, y)
+    width, shape, grid = packet(x, y), (choice.unroll, choice.threads), (feature, choice.slices)
     pieces, real, moving = inner // width, number(kind), number(*kinds[2:])
-    first = here.launcher(forward.statistics(kind, width, unroll, threads), (feature, slices))
-    program = forward.normalize(kind, kinds, width, unroll, threads)
-    second = here.launcher(program, (feature, slices), serialized=True)
-    memory, xs, ys = workspace(x, feature * slices * forward.SAMPLE), walk(x, width), walk(y, width)
+    first = here.launcher(forward.statistics(kind, width, *shape), grid)
+    second = here.launcher(forward.normalize(kind, kinds, width, *shape), grid, serialized=True)
+    memory, xs, ys = workspace(x, math.prod(grid) * forward.SAMPLE), walk(x, width), walk(y, width)
 
     def plan(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
         x, y, *others = pointers
@@ -101,9 +100,9 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     if width < ELEMENTS[kind].width <= inner and whole_packets(x, y):
         return planes_inference(x, y, vectors)
     pieces, real, given = inner // width, number(kind), flags(vectors[2:], (WEIGHT, BIAS))
-    _, threads, unroll, _, slices, *_ = choose.split(feature, outer * pieces, here, forward.ROOM)
-    program = forward.inference(kind, letters(vectors), width, unroll, threads)
-    run, xs, ys = here.launcher(program, (feature, slices)), walk(x, width), walk(y, width)
+    choice = choose.split(feature, outer * pieces, here, forward.ROOM)
+    program = forward.inference(kind, letters(vectors), width, choice.unroll, choice.threads)
+    run, xs, ys = here.launcher(program, (feature, choice.slices)), walk(x, width), walk(y, width)
 
     def plan(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float) -> None:
         x, y, *others = pointers
@@ -152,15 +151,14 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
         small = small_planes(lambda *shape: planes_backward.planes(kind, weights, *shape), 2, *arrays)
     room = features_backward.ROOM
     choice = choose.features(feature, total, here, fits, room, 2) if batch else choose.split(feature, total, here, room)
-    kernel, threads, unroll, cluster, slices, *_ = choice
+    slices, shape = choice.slices, (choice.unroll, choice.threads)
     if small is not None:
         first, run = None, here.launcher(*small)
-    elif kernel == "resident":
-        first, run = None, here.launcher(resident(choice), (feature * cluster,))
+    elif choice.kernel == "resident":
+        first, run = None, here.launcher(resident(choice), (feature * choice.cluster,))
     else:
-        program = features_backward.sums(kind, weights, width, not batch, unroll, threads)
-        first = here.launcher(program, (feature, slices))
-        program = features_backward.gradient(kind, weights, width, unroll, threads)
+        first = here.launcher(features_backward.sums(kind, weights, width, not batch, *shape), (feature, slices))
+        program = features_backward.gradient(kind, weights, width, *shape)
         run = here.launcher(program, (feature, slices if batch and written else 1), serialized=True)
     memory = workspace(x, 0 if first is None else feature * slices * features_backward.SIZE)
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from .primitives import cluster_size, cuda, device, divide
+from .primitives import cluster_size, cuda, device, divide, divide_words
 
 Number = Any
 Integer = Any  # 64 bits, on the device
@@ -48,7 +48,7 @@ def position(clustered: bool) -> tuple[Integer, Integer, Integer]:
     block = np.int64(cuda.blockIdx.x)
     if clustered:
         blocks = cluster_size()
-        index = divide(block, blocks)
+        index = divide_words(block, blocks)
         return index, block - index * blocks, blocks
     return block, np.int64(0), np.int64(1)
 

@@ -43,9 +43,10 @@ def shape_of(*arrays: Array) -> Shape:
 def statistics(x: Array) -> Plan:
     """Pointers are x, mean and M2."""
     here, (kind, rows, features, width, pieces, limits) = gpu(x.device), shape_of(x)
-    _, threads, unroll, _, slices, shift, _ = choose.split_rows(rows, pieces, here, limits, forward.ROOM, forward.ROOM)
-    slabs, pitch, sizes = -(-pieces >> shift), steps(x)[0], (rows, features, shift, slices)
-    first = here.launcher(columns.statistics(kind, width, unroll, threads), (slabs, slices))
+    choice = choose.split_rows(rows, pieces, here, limits, forward.ROOM, forward.ROOM)
+    threads, slabs, slices = choice.threads, choice.slabs(pieces), choice.slices
+    pitch, sizes = steps(x)[0], (rows, features, choice.shift, slices)
+    first = here.launcher(columns.statistics(kind, width, choice.unroll, threads), (slabs, slices))
     second = here.launcher(columns.moments(kind, width, threads), (slabs,), serialized=True)
     memory = workspace(x, 3 * slices * features)
 
@@ -73,10 +74,10 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
         return here.fits(resident(choice))
 
     choice = choose.rows(rows, pieces, here, limits, fits, forward.ROOM)
-    kernel, threads, unroll, cluster, slices, shift, _ = choice
-    slabs, sizes = -(-pieces >> shift), (rows, features, shift, slices)
-    if kernel == "resident":
-        run = here.launcher(resident(choice), (slabs * cluster,))
+    slabs, slices, shape = choice.slabs(pieces), choice.slices, (choice.unroll, choice.threads)
+    sizes = (rows, features, choice.shift, slices)
+    if choice.kernel == "resident":
+        run = here.launcher(resident(choice), (slabs * choice.cluster,))
 
         def plan(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
             x, y, *others = pointers
@@ -86,9 +87,8 @@ def training(x: Array, y: Array, vectors: Sequence[Array | None], unbiased: bool
             )  # fmt: skip
 
         return plan
-    first = here.launcher(columns.statistics(kind, width, unroll, threads), (slabs, slices))
-    program = columns.normalize(kind, kinds, width, unroll, threads)
-    second = here.launcher(program, (slabs, slices), serialized=True)
+    first = here.launcher(columns.statistics(kind, width, *shape), (slabs, slices))
+    second = here.launcher(columns.normalize(kind, kinds, width, *shape), (slabs, slices), serialized=True)
     memory = workspace(x, 3 * slices * features)
 
     def plan_split(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float, rate: float) -> None:
@@ -107,12 +107,10 @@ def inference(x: Array, y: Array, vectors: Sequence[Array | None]) -> Plan:
     """Pointers are x, y, mean, variance, weight and bias."""
     here, (kind, rows, features, width, pieces, limits) = gpu(x.device), shape_of(x, y)
     real, given = number(kind), flags(vectors[2:], (WEIGHT, BIAS))
-    _, threads, unroll, _, slices, shift, _ = choose.split_rows(
-        rows, pieces, here, limits, forward.ROOM, columns.THREADS
-    )
-    program = columns.inference(kind, letters(vectors), width, unroll, threads)
-    run = here.launcher(program, (-(-pieces >> shift), slices))
-    x_pitch, y_pitch, sizes = steps(x)[0], steps(y)[0], (rows, features, shift, slices)
+    choice = choose.split_rows(rows, pieces, here, limits, forward.ROOM, columns.THREADS)
+    program = columns.inference(kind, letters(vectors), width, choice.unroll, choice.threads)
+    run = here.launcher(program, (choice.slabs(pieces), choice.slices))
+    x_pitch, y_pitch, sizes = steps(x)[0], steps(y)[0], (rows, features, choice.shift, choice.slices)
 
     def plan(allocate: Allocate, stream: int, pointers: Sequence[int], epsilon: float) -> None:
         x, y, *others = pointers
@@ -141,14 +139,13 @@ def gradients(x: Array, dy: Array, dx: Array | None, weight: Array | None, batch
         choice = choose.rows(rows, pieces, here, limits, fits, room, 2)
     else:
         choice = choose.split_rows(rows, pieces, here, limits, room, room)
-    kernel, threads, unroll, cluster, slices, shift, _ = choice
-    slabs, sizes = -(-pieces >> shift), (rows, features, shift, slices)
-    if kernel == "resident":
-        first, run = None, here.launcher(resident(choice), (slabs * cluster,))
+    slabs, slices, shape = choice.slabs(pieces), choice.slices, (choice.unroll, choice.threads)
+    sizes = (rows, features, choice.shift, slices)
+    if choice.kernel == "resident":
+        first, run = None, here.launcher(resident(choice), (slabs * choice.cluster,))
     else:
-        program = columns_backward.sums(kind, weights, width, not batch, unroll, threads)
-        first = here.launcher(program, (slabs, slices))
-        program = columns_backward.gradient(kind, weights, width, unroll, threads)
+        first = here.launcher(columns_backward.sums(kind, weights, width, not batch, *shape), (slabs, slices))
+        program = columns_backward.gradient(kind, weights, width, *shape)
         run = here.launcher(program, (slabs, slices if batch and written else 1), serialized=True)
     memory = workspace(x, 0 if first is None else 4 * slices * features)
 
