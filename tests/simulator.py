@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import random
 import sys
+from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
 import greenlet
 import numpy as np
 from numba.cuda.simulator import kernel, kernelapi
+
+from normspec.runtime.kernels.cuda import primitives
 
 Place = tuple[CodeType, int]
 Shape = tuple[int, int, int]
@@ -33,6 +36,7 @@ class Thread(greenlet.greenlet):
         self.barrier: Place | None = None
         self.arrivals = 0  # at barriers of the cluster
         self.awaited = 0  # arrivals of every thread of the cluster
+        self.turn = 0  # of the two places for what is exchanged
 
     def work(self) -> None:
         with np.errstate(all="ignore"):  # as on a GPU
@@ -47,10 +51,13 @@ class Block:
         self.function, self.blockIdx = function, kernelapi.Dim3(*position)
         self.shared: dict[Place, Array] = {}
         self.threads = [Thread(self, index, arguments) for index in np.ndindex(*shape)]
+        self.given: tuple[list[Any], list[Any]] = ([None] * len(self.threads), [None] * len(self.threads))
         self.cluster = [self]
 
     def ready(self) -> bool:
-        """Does no thread wait for other blocks?"""
+        """Does no thread wait for other blocks? If one does, all do, at the same barrier."""
+        if not self.threads[0].awaited:
+            return True
         awaited = max(thread.awaited for thread in self.threads)
         return all(thread.arrivals >= awaited for block in self.cluster for thread in block.threads)
 
@@ -115,6 +122,18 @@ def syncthreads(module: Any) -> None:
     thread.parent.switch()
 
 
+def exchange(value: Any, choose: Callable[[int], int]) -> Any:
+    """A shuffle with one barrier for two: a value is not overwritten before the next, when all have read it."""
+    thread = current()
+    thread.turn ^= 1
+    given, number = thread.block.given[thread.turn], thread.threadIdx.x
+    given[number], thread.barrier = value, caller()
+    thread.parent.switch()
+    lane = number % primitives.LANES
+    source = choose(lane)
+    return given[number - lane + source if source < primitives.LANES else number]
+
+
 def cluster_arrive(module: Any) -> None:
     current().arrivals += 1
 
@@ -168,3 +187,4 @@ def install() -> None:
     module.syncthreads = syncthreads
     module.cluster_arrive, module.cluster_wait = cluster_arrive, cluster_wait
     module.cluster_size, module.peer_shared = cluster_size, peer_shared
+    primitives._exchange = exchange
