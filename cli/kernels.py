@@ -133,7 +133,7 @@ def problems_of(program: Program, found: Sequence[Facts]) -> Iterator[str]:
         yield f"keeps {[one.spilled for one in found]} bytes of registers in memory"
     features = {"f32": 4, "f64": 2}.get(element, 8) if wide and kernel.startswith("columns") else 1
     for doubles in {one.doubles for one in found if element != "f64"}:
-        if len(doubles) > PER_FEATURE * features or not {*doubles} <= {"add.f64", "sub.f64", "mul.f64"}:
+        if len(doubles) > PER_FEATURE * features or not {*doubles} <= {"add.rn.f64", "sub.rn.f64", "mul.rn.f64"}:
             yield f"computes in float64: {', '.join(doubles)}"
     for facts in found:
         arrays = 0 if "moments" in kernel else 2 if "backward" in kernel else 1

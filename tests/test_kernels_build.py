@@ -102,7 +102,7 @@ def test_what_numba_misses_in_numpy_does_not_stop_it():
 
 
 def test_arithmetic_in_float64_is_found():
-    assert build.build(program(promote), (9, 0)).doubles == ["mul.f64"]
+    assert build.build(program(promote), (9, 0)).doubles == ["mul.rn.f64"]
 
 
 def test_registers_that_do_not_fit_are_found():

@@ -13,7 +13,7 @@ from normspec.cli.kernels import Facts
 
 RESIDENT = next(name for name in kernels.programs() if name.startswith("resident_f32_f32_packets_"))
 UNROLL = kernels.parsed(RESIDENT)[3]
-GOOD = Facts(registers=100, spilled=0, loads=UNROLL, stores=UNROLL, doubles=("add.f64",), size=10000)
+GOOD = Facts(registers=100, spilled=0, loads=UNROLL, stores=UNROLL, doubles=("add.rn.f64",), size=10000)
 
 
 def problems(**changes):
@@ -38,7 +38,7 @@ def test_a_good_program_has_no_problem():
     [
         ({"spilled": 16}, "keeps [0, 16] bytes of registers in memory"),
         ({"doubles": ("fma.rn.f64",)}, "computes in float64: fma.rn.f64"),
-        ({"doubles": ("mul.f64",) * 7}, "computes in float64: mul.f64, mul.f64"),
+        ({"doubles": ("mul.rn.f64",) * 7}, "computes in float64: mul.rn.f64, mul.rn.f64"),
         ({"loads": 1}, "has 1 loads of packets, expected "),
         ({"stores": 0}, "has 0 stores of packets, expected "),
     ],

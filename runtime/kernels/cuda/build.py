@@ -3,7 +3,8 @@
 PTX is written once for all GPUs, for the compiler takes its time. It is said to be for the newest of ``TARGETS`` that
 the GPU is not older than, and assembled for the GPU itself: on Blackwell that takes fewer registers than PTX of its own
 would. It is also said to be of the version of PTX that it needs and not of the compiler's own: the assembler may come
-from an older toolkit, as torch brings one along.
+from an older toolkit, as torch brings one along. And every sum and product is said to be rounded, which the assembler
+takes to mean that no two of them may be fused: a GPU computes what the PTX says, to the last bit.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ TARGETS: tuple[Capability, ...] = ((7, 5), (8, 0), (9, 0))
 VERSION = "8.0"  # of PTX: the first with all that ``primitives`` writes, of CUDA 12.0
 
 WIDE = r"global[\w.:]*\.(?:v4\.[bfu]32|v2\.[bfu]64|v2\.b32)\b"  # a packet; the last is half of one
+UNROUNDED = re.compile(r"\b(add|sub|mul)\.(f32|f64)\b")
 COMPUTED = re.compile(r"^\s+(?:@!?%p\d+ )?((?!ld\.|st\.|cvt\.|mov\.|selp\.)[a-z]+[\w.]*\.f64)\b", re.MULTILINE)
 
 
@@ -74,6 +76,7 @@ def written(program: Program) -> str:
     unused = r"^\.common \.global .+ _ZN08NumbaEnv\w+;\n"  # named anew in each process
     ptx = re.sub(unused, "", ptx, flags=re.MULTILINE).replace(mangled, program.name)
     ptx = re.sub(r"^\.version .+", f".version {VERSION}", ptx, flags=re.MULTILINE)
+    ptx = UNROUNDED.sub(r"\1.rn.\2", ptx)
     shared = dict.fromkeys(re.findall(r"_cudapy_smem_\d+", ptx))  # numbered on and on in a process
     numbers = {name: f"shared_{number}" for number, name in enumerate(shared)}
     return re.sub(r"_cudapy_smem_\d+", lambda match: numbers[match[0]], ptx)
