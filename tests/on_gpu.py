@@ -30,6 +30,8 @@ HANGS = 300  # seconds of a test
 PROCESSES = 8  # each compiles, and has a context on the GPU
 TOOLS = ("memcheck", "racecheck", "initcheck", "synccheck")
 NAMES = ("kernels", "conformance", "torch", *TOOLS)
+CALM = ("-p", "no:benchmark", "-W", "default")  # versions and plugins that nobody has tried may warn
+OPTIONS = {"memcheck": ("--report-api-errors", "no")}  # to ask for a context where there is none is no mistake
 WATCHED = "any_shape or any_strides or rows or gradients or far or y_may_be_x"  # under a tool kernels are much slower
 
 
@@ -43,7 +45,7 @@ class Step(NamedTuple):
 
 def steps(sanitizer: str | None) -> list[Step]:
     """What is run, in order."""
-    pytest = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "lost_gpu"]
+    pytest = [sys.executable, "-m", "pytest", "-q", "--tb=short", *CALM, "-p", "lost_gpu"]
     found = [
         Step("kernels", [*pytest, *processes(), "cuda_suite.py"]),
         Step("conformance", [*pytest, *processes(), "cuda_conformance.py"]),
@@ -54,6 +56,7 @@ def steps(sanitizer: str | None) -> list[Step]:
             found.append(Step(tool, missing="compute-sanitizer, of the CUDA toolkit, is not in PATH or CUDA_HOME/bin"))
             continue
         watch = [sanitizer, "--tool", tool, "--error-exitcode", "1", "--target-processes", "all"]
+        watch += OPTIONS.get(tool, ())
         found.append(Step(tool, [*watch, *pytest, "-x", "-k", WATCHED, "cuda_suite.py"]))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -21,6 +22,32 @@ def test_every_tool_is_run_over_the_kernels():
         assert commands[tool][:3] == ["compute-sanitizer", "--tool", tool]
         assert commands[tool][-1] == "cuda_suite.py"
         assert "--error-exitcode" in commands[tool]
+
+
+def test_only_memcheck_is_told_to_mind_no_failing_calls():
+    for step in on_gpu.steps("x")[3:]:
+        assert ("--report-api-errors no" in " ".join(step.command)) == (step.name == "memcheck")
+
+
+LOUD = """
+import warnings
+
+def pytest_configure():
+    warnings.warn("said by a plugin that nobody has tried")
+
+def test_passes():
+    warnings.warn("said by a version that nobody has tried")
+"""
+
+
+@pytest.mark.parametrize(("options", "fails"), [(on_gpu.CALM, False), ((), True)], ids=["calm", "as elsewhere"])
+def test_what_warns_on_a_machine_that_was_never_tried_fails_no_test(options, fails, tmp_path):
+    (tmp_path / "test_loud.py").write_text(LOUD)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error")
+    command = [sys.executable, "-m", "pytest", *options, "-p", "test_loud", "-p", "no:cacheprovider", str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode != 0) == fails, done.stdout + done.stderr
 
 
 def test_one_failure_or_a_missing_tool_fails_all(capsys):

@@ -72,7 +72,7 @@ class Batch:
         for start in range(0, features, step):
             part = slice(start, min(start + step, features))
             for output, wanted in self.expected(part).items():
-                scale = 1.0 if output in ("y", "dx") else math.sqrt(count)  # a sum of so many numbers
+                scale = 1.0 if output in ("y", "dx") else 3 * math.sqrt(count)  # a sum of so many, in float32
                 for name, found in outputs.items():
                     if output in found:
                         own = found[output]

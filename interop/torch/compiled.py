@@ -37,7 +37,7 @@ def trained(
     """Output, mean, unbiased variance and inverse standard deviation: an operator with gradients may change nothing."""
     mean, variance = torch.zeros((2, x.shape[1]), dtype=torch.float64, device=x.device)
     y, _, invstd = memory.train(x, weight, bias, mean, variance, 1.0, epsilon)  # moved all the way
-    return y, mean.clone(), variance.clone(), invstd
+    return y, *_own(mean, variance, invstd)
 
 
 def gradients(
@@ -46,7 +46,12 @@ def gradients(
     """All of them, needed or not."""
     dx, dweight, dbias = memory.backward(dy, x, weight, mean, invstd, batch, True)
     assert dx is not None
-    return dx, dweight, dbias
+    return dx, *_own(dweight, dbias)
+
+
+def _own(*vectors: Tensor) -> tuple[Any, ...]:
+    """Each in memory of its own that torch gave: the graphs of CUDA keep account of it."""
+    return tuple(one.clone() for one in vectors)
 
 
 train = torch.library.custom_op("normspec::batch_norm_train", trained, mutates_args=())

@@ -23,6 +23,7 @@ VERSION = "8.0"  # of PTX: the first with all that ``primitives`` writes, of CUD
 
 WIDE = r"global[\w.:]*\.(?:v4\.[bfu]32|v2\.[bfu]64|v2\.b32)\b"  # a packet; the last is half of one
 UNROUNDED = re.compile(r"\b(add|sub|mul)\.(f32|f64)\b")
+UNKNOWN = -1  # what the assembler does not tell, which a launch does not need
 COMPUTED = re.compile(r"^\s+(?:@!?%p\d+ )?((?!ld\.|st\.|cvt\.|mov\.|selp\.)[a-z]+[\w.]*\.f64)\b", re.MULTILINE)
 
 
@@ -32,7 +33,7 @@ class Binary(NamedTuple):
     cubin: bytes
     ptx: str
     registers: int  # of a thread
-    spilled: int  # bytes of registers that a thread stores and loads again
+    spilled: int  # bytes of registers that a thread stores or loads again, the more of both
     stack: int  # bytes of local memory of a thread
 
     @property
@@ -87,13 +88,14 @@ def assemble(ptx: str, capability: Capability) -> Binary:
     from cuda.core import Linker, LinkerOptions, ObjectCode
 
     major, minor = capability
-    options = LinkerOptions(arch=f"sm_{major}{minor}", ptxas_options=["-v"])
+    options = LinkerOptions(arch=f"sm_{major}{minor}", verbose=True)
     linker = Linker(ObjectCode.from_ptx(ptx.encode()), options=options)
     cubin = bytes(linker.link("cubin").code)
     report = linker.get_info_log()
 
     def number(pattern: str) -> int:
-        return int(re.findall(pattern, report)[0])
+        found = re.search(pattern, report)
+        return int(found[1]) if found else UNKNOWN
 
-    spilled = number(r"(\d+) bytes spill stores") + number(r"(\d+) bytes spill loads")
+    spilled = max(number(r"(\d+) bytes spill stores"), number(r"(\d+) bytes spill loads"))
     return Binary(cubin, ptx, number(r"Used (\d+) registers"), spilled, number(r"(\d+) bytes stack frame"))
