@@ -8,6 +8,7 @@ import struct
 import subprocess
 import sys
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType, SimpleNamespace
 
@@ -146,6 +147,19 @@ def foreign(array, **changes):
 def test_a_foreign_stream_is_kept(stream, handle):
     there = cuda.to_device(np.ones(3, np.float32))
     assert cuda.asarray(foreign(there, stream=stream)).stream == handle
+
+
+def test_results_keep_the_stream_that_they_are_freed_on(driver):
+    made = cuda.to_device(np.ones((2, 3, 4), np.float32))
+    producer = foreign(made, stream=0x5550)
+    kept, y = weakref.ref(producer), cuda.empty_like(cuda.asarray(producer))
+    mean, invstd = cuda.forward_training(cuda.asarray(producer), y, None, None, None, None, 1e-5, 0.1, True)
+    del producer
+    assert kept() is not None
+    del y, mean
+    assert kept() is not None
+    del invstd
+    assert kept() is None
 
 
 def test_foreign_strides_and_readonly_memory():

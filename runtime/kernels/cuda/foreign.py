@@ -166,7 +166,14 @@ def _from_interface(value: Any) -> DeviceArray:
     pointer, readonly = interface["data"]
     device = _checked(pointer, shape, tuple(strides), dtype)
     stream = _handle(interface.get("stream") or LEGACY)
-    return DeviceArray(pointer, shape, tuple(strides), dtype, device, stream, value, OWN, readonly)
+    library = OWN if stream == LEGACY else OWN._replace(allocate=functools.partial(_beside, value))
+    return DeviceArray(pointer, shape, tuple(strides), dtype, device, stream, value, library, readonly)
+
+
+def _beside(producer: Any, size: int, device: int, stream: int) -> tuple[Any, int]:
+    """Memory of ours for what is computed on a producer's stream, which is not destroyed while it is kept."""
+    owner, pointer = OWN.allocate(size, device, stream)
+    return (owner, producer), pointer
 
 
 def _from_dlpack(value: Any) -> DeviceArray:
