@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import dataclasses
 import difflib
+import functools
 import re
 import types
 import typing
@@ -17,6 +18,8 @@ import yaml
 from .schema import Required
 
 T = TypeVar("T")
+
+_hints = functools.cache(typing.get_type_hints)
 
 
 class SpecError(Exception):
@@ -108,7 +111,7 @@ class _Document:
 
     def _record(self, kind: Any, node: yaml.Node) -> Any:
         noun = kind.__name__.removesuffix("Spec").lower()
-        hints = typing.get_type_hints(kind)
+        hints = _hints(kind)
         fields = {field.name: field for field in dataclasses.fields(kind) if field.name != "where"}
         values: dict[str, Any] = {}
         for key, value in self._items(node):

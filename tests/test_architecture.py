@@ -75,16 +75,20 @@ def test_importing_a_dialect_loads_nothing_heavy(dialect):
 
 
 TIMED = """
-import time, numpy
+import time
 began = time.process_time()
+import numpy
+between = time.process_time()
 import normspec.storch
-print(time.process_time() - began)
+print(between - began, time.process_time() - between)
 """
 
 
-def test_importing_a_dialect_is_quick():
-    times = [
-        float(subprocess.run([sys.executable, "-c", TIMED], capture_output=True, text=True, check=True).stdout)
+def test_importing_a_dialect_takes_no_longer_than_importing_numpy():
+    """Beside that: two thirds of it, where measured, a tenth of a second; with numba it would be 2.3 times that."""
+    runs = [
+        subprocess.run([sys.executable, "-c", TIMED], capture_output=True, text=True, check=True).stdout.split()
         for _ in range(5)
     ]
-    assert min(times) < 0.15, times
+    numpys, ours = (min(map(float, times)) for times in zip(*runs, strict=True))
+    assert ours < numpys

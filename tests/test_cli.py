@@ -91,19 +91,16 @@ def test_warmup_compiles_what_a_first_call_would_wait_for(tmp_path):
     code = "from normspec.runtime.kernels import cpu; import numpy; print(*cpu.warm([numpy.dtype('float32')]), sep=';')"
     cold = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=kept, check=True)
     assert cold.stdout == "float32, training;float32, evaluation;float32, backward\n"
-    files = sorted(tmp_path.rglob("*.nbc"))
-    assert len(files) == 3  # training, evaluation, backward
+    compiled = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")}
+    assert sum(path.suffix == ".nbc" for path in compiled) == 3  # training, evaluation, backward
     warm = """
-import time
 import numpy
 from normspec.runtime.kernels import cpu
-x, began = numpy.ones((2, 3, 16), "float32"), time.process_time()
+x = numpy.ones((2, 3, 16), "float32")
 cpu.forward_training(x, x, None, None, None, None, 1e-5, 0.1, True)
-print(time.process_time() - began)
 """
-    again = subprocess.run([sys.executable, "-c", warm], capture_output=True, text=True, env=kept, check=True)
-    assert float(again.stdout) < 1
-    assert sorted(tmp_path.rglob("*.nbc")) == files
+    subprocess.run([sys.executable, "-c", warm], env=kept, check=True)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.nb?")} == compiled
 
 
 def run(command, **environment):

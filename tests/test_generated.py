@@ -7,11 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 import yaml
 from jsonschema import Draft202012Validator
+from timing import in_times
 
 from normspec.codegen.__main__ import main
 from normspec.codegen.reader import _Yaml
@@ -92,15 +92,16 @@ def test_output_does_not_depend_on_the_hash_seed():
     assert len({digest(sys.executable, seed) for seed in ("0", "1", "2")}) == 1
 
 
-def test_generating_takes_less_than_a_second():
+def test_generating_takes_a_few_times_as_long_as_parsing_the_specs():
+    """2.7 times that, where measured: a second, most of it in PyYAML and Jinja."""
     from normspec.codegen.resolve import load
 
-    def seconds():
-        began = time.process_time()  # of one thread: what a clock would tell on a machine that does nothing else
-        render(load(SPECS))
-        return time.process_time() - began
+    def parse():
+        for path in SPECS.glob("*/*.yaml"):
+            _Yaml(path.read_text(encoding="utf-8")).get_single_node()
 
-    assert min(seconds() for _ in range(3)) < 1.0  # others may slow the processor down
+    (ratio,) = in_times({"parsing": parse, "generating": lambda: render(load(SPECS))}, calls=1, rounds=3)
+    assert ratio < 5
 
 
 def test_no_line_is_ragged_or_too_wide():
