@@ -12,7 +12,9 @@ from .render import render
 from .resolve import load
 
 ROOT = Path(__file__).resolve().parents[1]
+HOME = ROOT / "generated" if (ROOT / "pyproject.toml").is_file() else None  # an installed package has none
 SCHEMA = "https://json-schema.org/"
+DRAWING = 'id="extends-'
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,8 +22,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="normspec generate", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if generated/ is not current")
     parser.add_argument("--specs", type=Path, default=ROOT / "specs", help="folder to read (%(default)s)")
-    parser.add_argument("--output", type=Path, default=ROOT / "generated", help="folder to write (%(default)s)")
+    parser.add_argument("--output", type=Path, default=HOME, help="folder to write (%(default)s)")
     arguments = parser.parse_args(argv)
+    if arguments.output is None:
+        parser.error("--output: expected a folder to write, found none: only a checkout has one of its own")
     try:
         wanted = render(load(arguments.specs))
     except SpecError as error:
@@ -50,7 +54,10 @@ def _texts(folder: Path) -> dict[str, str]:
 
 def _ours(name: str, text: str) -> bool:
     """Whether the generator wrote a file: only such files are ever removed."""
-    return "by `normspec generate`" in text.partition("\n")[0] or (name.startswith("schema/") and SCHEMA in text)
+    marks = {"schema/": SCHEMA, "docs/": DRAWING}  # of files that have no first line to say so
+    return "by `normspec generate`" in text.partition("\n")[0] or any(
+        name.startswith(folder) and mark in text for folder, mark in marks.items()
+    )
 
 
 def _write(path: Path, text: str | None) -> None:

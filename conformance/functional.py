@@ -101,6 +101,7 @@ PROVOKE: dict[str, dict[str, Any]] = {
     "vector_shape": {"scale": np.ones(5, np.float32)},
     "vector_dtype": {"scale": np.ones(3, np.int64)},
     "update_rate_type": {"update_rate": "fast"},
+    "epsilon_type": {"epsilon": "small"},
     "epsilon": {"epsilon": 0.0},
     "epsilon_negative": {"epsilon": -1.0, "training": False},
 }

@@ -14,6 +14,7 @@ DTypeLike: TypeAlias = Union["DType", str, "np.dtype[Any]", type]
 
 FLOATING = ("float16", "bfloat16", "float32", "float64")
 HALF = ("float16", "bfloat16")
+REAL = "biuf"  # NumPy's kinds; bfloat16 is of none of them
 
 
 class DType:
@@ -46,9 +47,12 @@ class DType:
         if isinstance(value, str) and value == "bfloat16":
             return cls("bfloat16")
         try:
-            return cls(np.dtype(value).name)
+            found = np.dtype(value)
         except (TypeError, ValueError):
-            raise TypeError(f"dtype: expected an element type such as 'float32', found {value!r}") from None
+            found = None
+        if found is None or (found.kind not in REAL and found.name != "bfloat16"):
+            raise TypeError(f"dtype: expected an element type such as 'float32', found {value!r}")
+        return cls(found.name)
 
     @property
     def numpy(self) -> np.dtype[Any]:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .kernels.strides import Shape, dense
 
 SMALL = 128 << 10  # bytes up to which NumPy's own allocation is better: malloc has them without new pages
-CAPACITY = 512 << 20  # bytes kept while nobody uses them
+CAPACITY = 512 << 20  # bytes kept while nobody uses them, when another buffer is made
 TRACKED = 256  # buffers, used or not
 LINE = 64  # bytes, of a cache's line and of the widest vector
 

@@ -15,7 +15,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from . import autograd, devices, foreign, kernels
 from .autograd import Variable
 from .dialect import Dialect
-from .dtypes import DType, DTypeLike
+from .dtypes import REAL, DType, DTypeLike
 from .printing import format_tensor
 
 Shape: TypeAlias = Sequence[int] | int
@@ -134,7 +134,17 @@ class Tensor(NDArrayOperatorsMixin, Variable):
         return self.plain(self.numpy().copy(), device=self.device)
 
     def copy_(self, other: Tensor) -> None:
-        """Take over the values of a tensor of the same shape, converted to this element type; never recorded."""
+        """Take over the values of a tensor of the same shape, converted to this element type; never recorded.
+
+        Raises
+        ------
+        TypeError, ValueError
+            ``other`` is no tensor, or has another shape.
+        """
+        if not isinstance(other, Tensor):
+            raise TypeError(f"{type(self).__name__}.copy_: other: expected a tensor, found {type(other).__name__}")
+        if other.shape != self.shape:
+            raise ValueError(f"{type(self).__name__}.copy_: other: expected shape {self.shape}, found {other.shape}")
         values = other.numpy().astype(self.dtype.numpy, copy=False)
         if self.device == "cpu":
             self.array[...] = values
@@ -312,7 +322,7 @@ def _array(data: object, integers: str) -> tuple[Any, str]:
 
 def _numeric(array: npt.NDArray[Any], data: object) -> npt.NDArray[Any]:
     """The array, if it is one of real numbers; bfloat16 is none to NumPy."""
-    if array.dtype.kind not in "biuf" and array.dtype.name != "bfloat16":
+    if array.dtype.kind not in REAL and array.dtype.name != "bfloat16":
         raise TypeError(f"Tensor: data: expected real numbers, found {type(data).__name__} of {array.dtype.name}")
     return array
 

@@ -54,6 +54,22 @@ def test_an_extra_file_is_reported_and_removed(copy, capsys):
     assert not (copy / "storch" / "extra.py").exists()
 
 
+def test_a_class_that_is_no_more_takes_its_files_along(copy, tmp_path, capsys):
+    specs = shutil.copytree(SPECS, tmp_path / "specs")
+    (specs / "storch" / "BatchNorm3d.yaml").unlink()
+    before = {path.name for path in copy.rglob("nn.BatchNorm3d.*") if path.parent.name == "storch"}
+    assert main(["--specs", str(specs), "--output", str(copy)]) == 0, capsys.readouterr().err
+    assert before == {"nn.BatchNorm3d.md", "nn.BatchNorm3d.svg"}
+    assert not [path for path in copy.rglob("nn.BatchNorm3d.*") if path.parent.name == "storch"]
+
+
+def test_an_installed_package_asks_where_to_write(monkeypatch, capsys):
+    monkeypatch.setattr("normspec.codegen.__main__.HOME", None)
+    with pytest.raises(SystemExit):
+        run()
+    assert "--output: expected a folder to write, found none" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("content", [b"my thesis\n", b"\xff\xfe binary"])
 def test_what_the_generator_did_not_write_is_never_removed(copy, capsys, content):
     (copy / "thesis.txt").write_bytes(content)

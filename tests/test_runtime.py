@@ -375,6 +375,30 @@ class TestState:
     def test_an_epsilon_that_is_no_number_is_told(self):
         with pytest.raises(TypeError, match="BatchNorm1d: eps: expected float, found nan"):
             torch.nn.BatchNorm1d(2, eps=float("nan"))
+        bn = torch.nn.BatchNorm1d(2)
+        bn.eps = float("nan")
+        with pytest.raises(TypeError, match="BatchNorm1d: eps: expected float, found nan"):
+            bn(np.ones((3, 2), np.float32))
+
+    @pytest.mark.parametrize("dtype", ["foo", "complex64", "U5", 3])
+    def test_what_is_no_element_type_is_told(self, dtype):
+        with pytest.raises(TypeError, match=f"^dtype: expected an element type such as 'float32', found {dtype!r}$"):
+            torch.tensor([1.0, 2.0], dtype=dtype)
+        bn = torch.nn.BatchNorm1d(2)
+        for call in (lambda: bn.to(dtype=dtype), lambda: torch.nn.BatchNorm1d(2, dtype=dtype)):
+            with pytest.raises(TypeError, match=f"\nBatchNorm1d: dtype: expected an element type, found {dtype!r}$"):
+                call()
+        assert bn.weight.dtype == torch.float32
+
+    def test_only_tensors_of_the_same_shape_are_copied(self):
+        weight = torch.nn.BatchNorm1d(3).weight
+        with pytest.raises(TypeError, match=r"^Parameter.copy_: other: expected a tensor, found ndarray$"):
+            weight.copy_(np.ones(3, np.float32))
+        for shape in ((1,), (4,), (3, 1)):
+            with pytest.raises(
+                ValueError, match=rf"^Parameter.copy_: other: expected shape \(3,\), found \({shape[0]},"
+            ):
+                weight.copy_(torch.ones(shape))
 
     def test_linear_takes_no_integers(self):
         with pytest.raises(nvtripy.TripyException, match=r"^Unsupported data type for Linear: .*\nLinear: dtype: "):

@@ -160,9 +160,20 @@ class TestTripysFunctions:
         assert package.iota((2, 3), 1, package.int32).dtype == package.int32
 
     def test_sizes_below_zero_are_refused(self):
-        for make in (lambda: nvtripy.Linear(-2, 3), lambda: nvtripy.ones((2, -1)), lambda: nvtripy.iota((-1,))):
+        for make in (lambda: nvtripy.ones((2, -1)), lambda: nvtripy.iota((-1,))):
             with pytest.raises(ValueError, match="shape: expected sizes of zero or more, found"):
                 make()
+
+    @pytest.mark.parametrize("place", [0, 1])
+    def test_sizes_of_a_linear_layer_are_checked(self, place):
+        sizes, name = [2, 3], ("in_features", "out_features")[place]
+        for size, raised, found in (("a", TypeError, "int, found str"), (True, TypeError, "int, found bool")):
+            sizes[place] = size
+            with pytest.raises(raised, match=f"^Linear: {name}: expected {found}$"):
+                nvtripy.Linear(*sizes)
+        sizes[place] = -2
+        with pytest.raises(ValueError, match=f"^Linear: {name}: expected zero or more, found -2$"):
+            nvtripy.Linear(*sizes)
 
 
 @pytest.mark.parametrize(

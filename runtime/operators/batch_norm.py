@@ -105,7 +105,7 @@ class BatchNorm(Module):
         unbiased: bool,
         own: str,
     ) -> ArrayT:
-        if not isinstance(epsilon, float):  # but another number, or whatever was assigned since
+        if not isinstance(epsilon, float) or epsilon != epsilon:  # but another number, or whatever was assigned since
             self._check_epsilon(epsilon)
         if not isinstance(update_rate, float):
             self._check_update_rate(update_rate)

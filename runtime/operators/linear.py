@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import numpy as np
+
 from .. import autograd
 from ..arrays import Unusable, source
 from ..dtypes import FLOATING, DTypeLike, at_least_float32
@@ -20,6 +22,8 @@ class Linear(Module):
     def __init__(self, *, in_features: int, out_features: int, shifted: bool, dtype: DTypeLike | None) -> None:
         super().__init__()
         element = self._element(dtype)
+        self._check_size("in_features", in_features)
+        self._check_size("out_features", out_features)
         self._set(in_features=in_features, out_features=out_features, shifted=shifted, dtype=element)
         self._build({"in_features": in_features, "out_features": out_features}, element.name, "cpu")
 
@@ -46,6 +50,13 @@ class Linear(Module):
         if isinstance(x, Tensor) and autograd.needed(x, weight, shift):
             autograd.record(result, "linear", [x, weight, shift], _backward(x, weight))
         return cast(ArrayT, result)
+
+    def _check_size(self, canonical: str, size: object) -> None:
+        where = f"{type(self).__name__}: {self.names[canonical]}"
+        if not isinstance(size, (int, np.integer)) or isinstance(size, bool):
+            raise TypeError(f"{where}: expected int, found {type(size).__name__}")
+        if size < 0:
+            raise ValueError(f"{where}: expected zero or more, found {size}")
 
 
 def _backward(x: Tensor, weight: Tensor) -> autograd.Back:

@@ -271,8 +271,6 @@ def compose(module: Module, function: Callable[[Any], Any]) -> Callable[[Any], A
 def to(module: ModuleT, device: str | DTypeLike | None, dtype: DTypeLike | None) -> ModuleT:
     """Move every tensor to a device and convert the floating-point ones; all of them or, on an error, none."""
     where, element = _destination(module, device, dtype)
-    if element is not None and not element.is_floating_point:
-        module._fail("dtype_float", "dtype", "a floating-point type", element.name, dtype=element.name)
     moved, made = [], {}  # a tensor that has several places is one afterwards, too
     for one in modules(module):
         for name, tensor in _own(one):
@@ -304,12 +302,12 @@ def _moved(tensor: Tensor, device: str | None, dtype: str | None) -> Tensor:
 def _destination(
     module: Module, device: str | DTypeLike | None, dtype: DTypeLike | None
 ) -> tuple[str | None, DType | None]:
-    element = None if dtype is None else DType.of(dtype)
+    element = None if dtype is None else module._element(dtype)
     if device is None:
         return None, element
     if isinstance(device, str) and device not in FLOATING:
         return module._place(device), element
-    return None, DType.of(device)
+    return None, module._element(device)
 
 
 def zero_grad(module: Module, set_to_none: bool) -> None:

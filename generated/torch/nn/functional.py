@@ -64,7 +64,8 @@ def batch_norm(
     Raises
     ------
     TypeError
-        The weight of a batch in the running statistics is neither a real number nor None.
+        The epsilon is not a real number. The weight of a batch in the running statistics is neither a
+        real number nor None.
     RuntimeError
         Running statistics, weight or bias have another length than the input has features. Running
         statistics, weight or bias are not floating-point, or statistics that are to be updated cannot be
