@@ -164,16 +164,18 @@ class TestTripysFunctions:
             with pytest.raises(ValueError, match="shape: expected sizes of zero or more, found"):
                 make()
 
-    @pytest.mark.parametrize("place", [0, 1])
-    def test_sizes_of_a_linear_layer_are_checked(self, place):
-        sizes, name = [2, 3], ("in_features", "out_features")[place]
-        for size, raised, found in (("a", TypeError, "int, found str"), (True, TypeError, "int, found bool")):
-            sizes[place] = size
-            with pytest.raises(raised, match=f"^Linear: {name}: expected {found}$"):
-                nvtripy.Linear(*sizes)
-        sizes[place] = -2
-        with pytest.raises(ValueError, match=f"^Linear: {name}: expected zero or more, found -2$"):
-            nvtripy.Linear(*sizes)
+    @pytest.mark.parametrize("name", ["in_features", "out_features"])
+    @pytest.mark.parametrize(
+        ("size", "raised", "told"),
+        [
+            ("a", TypeError, "int, found str"),
+            (True, TypeError, "int, found bool"),
+            (-2, ValueError, "zero or more, found -2"),
+        ],
+    )
+    def test_sizes_of_a_linear_layer_are_checked(self, name, size, raised, told):
+        with pytest.raises(raised, match=f"^Linear: {name}: expected {told}$"):
+            nvtripy.Linear(**{"in_features": 2, "out_features": 3, name: size})
 
 
 @pytest.mark.parametrize(
