@@ -43,9 +43,12 @@ bench-scaling: $(VENV)/installed  ## time and memory of ours from 1 to 10^8 valu
 bench-gpu: $(VENV)/installed  ## the CUDA kernels against torch, cuDNN and torch.compile, into out/ and the pages (ten minutes, a GPU)
 	$(BIN)/normspec bench-gpu; told=$$?; $(BIN)/python -m normspec.benchmarks.publish; exit $$told
 
-kernels-check: $(VENV)/installed  ## compile every CUDA kernel for four generations of GPUs, and run their PTX, without a GPU
+kernels-check: $(VENV)/installed  ## compile every CUDA kernel for four generations of GPUs, and run PTX of some, without a GPU
 	$(BIN)/normspec kernels
 	$(BIN)/python -m pytest -v -m slow tests/test_kernels_machine.py
+
+machine-check: $(VENV)/installed  ## run the PTX of all suites' kernels without a GPU, for three generations (an hour)
+	$(BIN)/python -m pytest -v -m hour tests/test_kernels_machine.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
@@ -72,4 +75,4 @@ clean:  ## forget the environment and everything built
 	rm -rf $(VENV) build dist out *.egg-info
 	find . -name '*.nb[ic]' -delete
 
-.PHONY: bench bench-gpu bench-scaling check clean conformance demo dev docs generate generate-check help kernels-check lint test test-gpu types wheel
+.PHONY: bench bench-gpu bench-scaling check clean conformance demo dev docs generate generate-check help kernels-check lint machine-check test test-gpu types wheel

@@ -13,6 +13,7 @@ import stub
 
 TESTS = Path(__file__).parent
 FEW = "bfloat16 and (any_shape or test_gradients)"  # a fifth of the programs
+AS_MANY = "float16 and not bfloat16 and (any_shape or test_gradients)"
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +41,19 @@ def test_barriers(environment):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("suite", "words", "capability"),
+    [
+        ("cuda_suite.py", AS_MANY, (9, 0)),
+        ("cuda_suite.py", FEW, (7, 5)),  # which lacks most instructions
+        ("cuda_conformance.py", "", (9, 0)),
+    ],
+)
+def test_more_of_the_suites(environment, suite, words, capability):
+    check(environment, suite, "-k", words, capability=capability)
+
+
+@pytest.mark.hour
 @pytest.mark.parametrize(
     ("suite", "capability"),
     [
