@@ -14,10 +14,10 @@ from functools import partial
 
 import numpy as np
 import pytest
+from timing import in_times
 
 torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
 
-from timing import in_times  # noqa: E402
 from torch.nn import functional  # noqa: E402
 from torch.utils.checkpoint import checkpoint  # noqa: E402
 
