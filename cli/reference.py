@@ -45,7 +45,7 @@ def normalizing(dialect: str) -> list[str]:
     return [
         name
         for name, one in members(dialect).items()
-        if (isinstance(one, type) and issubclass(one, Module) and "accepts" in vars(one))
+        if (isinstance(one, type) and issubclass(one, Module) and "_accepts" in vars(one))
         or (isinstance(one, FunctionType) and not one.__module__.endswith("._functions"))
     ]
 

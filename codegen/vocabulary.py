@@ -43,10 +43,7 @@ TYPES: dict[str, tuple[str, str]] = {
 }
 
 # Names that the runtime's modules have, beside those with an underscore: a dialect cannot give them to anything else.
-MODULE_NAMES = (
-    *("accepts", "compute", "dialect", "extra_repr", "forward", "kept_dtype", "names", "parameter_type"),
-    *("spelling", "state", "tensor_type", "training"),
-)
+MODULE_NAMES = ("compute", "extra_repr", "forward", "training")
 # Names that every generated package has.
 OWN_NAMES = (
     *("DIALECT", "Dialect", "Message", "Module", "Parameter", "Printing", "Rules", "Tensor", "TensorPrinting"),

@@ -48,16 +48,16 @@ class State:
 class Module(metaclass=Indexed):
     """What is called, has a mode, and keeps tensors and modules as its attributes.
 
-    A generated class says which arguments and tensors there are (``names``, ``state``); a class of a user's own calls
+    A generated class says which arguments and tensors there are (``_names``, ``_state``); a class of a user's own calls
     ``super().__init__()`` and assigns tensors and modules.
     """
 
-    dialect: ClassVar[Dialect]
-    tensor_type: ClassVar[type[Tensor]]
-    parameter_type: ClassVar[type[Parameter]]
-    names: ClassVar[Mapping[str, str]] = {}  # canonical argument or state -> the dialect's, and the attribute's
-    spelling: ClassVar[Mapping[str, Mapping[str, str]]] = {}  # function of modules -> its arguments that differ
-    state: ClassVar[tuple[State, ...]] = ()
+    _dialect: ClassVar[Dialect]
+    _tensor_type: ClassVar[type[Tensor]]
+    _parameter_type: ClassVar[type[Parameter]]
+    _names: ClassVar[Mapping[str, str]] = {}  # canonical argument or state -> the dialect's, and the attribute's
+    _spelling: ClassVar[Mapping[str, Mapping[str, str]]] = {}  # function of modules -> its arguments that differ
+    _state: ClassVar[tuple[State, ...]] = ()
     training: bool = True
     _buffers: dict[str, None] = {}  # noqa: RUF012  # of a class that does not call super().__init__(); never written
     _lock = threading.RLock()
@@ -77,7 +77,7 @@ class Module(metaclass=Indexed):
         return self.forward(*arguments, **keywords)
 
     def __setattr__(self, name: str, value: object) -> None:
-        if any(name == one.name for one in self.state):
+        if any(name == one.name for one in self._state):
             self._check_assigned(name, value)
         super().__setattr__(name, value)
 
@@ -106,15 +106,15 @@ class Module(metaclass=Indexed):
         """What prints between the brackets."""
         return ""
 
-    def kept_dtype(self, name: str, dtype: str) -> str:
+    def _kept_dtype(self, name: str, dtype: str) -> str:
         """The element type that the tensor ``name`` gets when the module is converted to ``dtype``."""
-        kept = next((one.dtype for one in self.state if one.name == name), "parameter")  # of a user's own tensor
+        kept = next((one.dtype for one in self._state if one.name == name), "parameter")  # of a user's own tensor
         return {"parameter": dtype, "at_least_float32": at_least_float32(dtype)}.get(kept, kept)
 
     @classmethod
     def _fail(cls, condition: str, argument: str, wanted: str, given: str, **fields: object) -> NoReturn:
         fail(
-            cls.dialect,
+            cls._dialect,
             condition,
             who=cls.__name__,
             argument=argument,
@@ -128,13 +128,13 @@ class Module(metaclass=Indexed):
         try:
             return "cpu" if device is None else devices.name(*devices.parse(device))
         except ValueError:
-            known = ", ".join(self.dialect.printing.devices)
+            known = ", ".join(self._dialect.printing.devices)
             self._fail("device", "device", "cpu or cuda", repr(device), device=device, devices=known)
 
     def _element(self, dtype: DTypeLike | None) -> DType:
         """The element type that was asked for, float32 by default; it must be floating-point."""
         try:
-            element = self.tensor_type.dtype_type.of("float32" if dtype is None else dtype)
+            element = self._tensor_type.dtype_type.of("float32" if dtype is None else dtype)
         except TypeError:
             fields = {"type": type(dtype).__name__, "dtype": repr(dtype)}
             self._fail("dtype_type", "dtype", "an element type", repr(dtype), **fields)
@@ -145,23 +145,23 @@ class Module(metaclass=Indexed):
     def _set(self, **canonical: object) -> None:
         """Keep arguments and tensors under the dialect's names; what has none is kept privately."""
         for name, value in canonical.items():
-            vars(self)[self.names.get(name, f"_{name}")] = value
+            vars(self)[self._names.get(name, f"_{name}")] = value
 
     def _get(self, canonical: str) -> Any:
-        return vars(self)[self.names.get(canonical, f"_{canonical}")]
+        return vars(self)[self._names.get(canonical, f"_{canonical}")]
 
     def _spelled(self, function: str, canonical: str) -> str:
         """The dialect's name of an argument of a function of modules."""
-        return self.spelling.get(function, {}).get(canonical, canonical)
+        return self._spelling.get(function, {}).get(canonical, canonical)
 
     def _build(self, sizes: Mapping[str, int], dtype: str, device: str) -> None:
         """Make the declared tensors."""
-        for one in self.state:
+        for one in self._state:
             tensor = None
             if all(self._get(switch) for switch in one.when):
                 shape = tuple(sizes[word] for word in one.shape)
                 where = "cpu" if one.canonical == "count" else device  # counting waits for no device
-                tensor = self._initial(one, shape, self.kept_dtype(one.name, dtype), where)
+                tensor = self._initial(one, shape, self._kept_dtype(one.name, dtype), where)
             vars(self)[one.name] = tensor
             if one.kind == "buffer":
                 self._buffers[one.name] = None
@@ -169,8 +169,8 @@ class Module(metaclass=Indexed):
     def _initial(self, state: State, shape: tuple[int, ...], dtype: str, device: str) -> Tensor:
         from .operators import tensor as make
 
-        learned = state.kind == "parameter" and self.dialect.rules.parameters == "parameters"
-        kind: type[Tensor] = self.parameter_type if learned else self.tensor_type
+        learned = state.kind == "parameter" and self._dialect.rules.parameters == "parameters"
+        kind: type[Tensor] = self._parameter_type if learned else self._tensor_type
         init = {"zeros": make.zeros, "zero": make.zeros, "ones": make.ones, "arange": make.arange}[state.init]
         with NoGrad():
             return init(kind, shape=shape, dtype=dtype, requires_grad=False).to(device)

@@ -577,8 +577,8 @@ class TestModules:
             def __init__(self):
                 super().__init__()
                 self.bn = lucid.nn.BatchNorm1d(8)
-                self.inward = lucid.nn.Module.parameter_type(lucid.randn(2, 8))
-                self.outward = lucid.nn.Module.parameter_type(lucid.randn(8, 1))
+                self.inward = lucid.nn.Parameter(lucid.randn(2, 8))
+                self.outward = lucid.nn.Parameter(lucid.randn(8, 1))
 
             def forward(self, x):
                 return np.tanh(self.bn(x @ self.inward)) @ self.outward

@@ -85,7 +85,7 @@ KINDS = {
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("place", LAYOUTS)
 def test_the_short_way_gives_the_bits_of_the_long_one(at_length, place, dtype):
-    x = LAYOUTS[place](sample().astype(torch.nn.BatchNorm2d.tensor_type.dtype_type(dtype).numpy))
+    x = LAYOUTS[place](sample().astype(torch.nn.BatchNorm2d._tensor_type.dtype_type(dtype).numpy))
     own = "float64" if dtype == "float64" else "float32"
     for training in (True, False):
         short, long = (trained(torch.nn.BatchNorm2d(3, dtype=own)).train(training) for _ in range(2))

@@ -581,6 +581,19 @@ class TestModules:
         net.apply(lambda module: seen.append(type(module).__name__))
         assert seen == ["BatchNorm1d", "Net"]
 
+    @pytest.mark.parametrize(
+        "name",
+        ["accepts", "dialect", "kept_dtype", "names", "parameter_type", "spelling", "state", "tensor_type"],
+    )
+    def test_user_modules_may_call_their_attributes_what_they_like(self, name):
+        net = torch.nn.Module()
+        setattr(net, name, torch.nn.Parameter([1.0]))
+        net.bn = torch.nn.BatchNorm1d(3)
+        net.register_buffer("seen", torch.zeros(2))
+        net.to(torch.float64).load_state_dict(net.state_dict())
+        assert getattr(net, name).dtype == net.bn.weight.dtype == torch.float64
+        assert list(net.state_dict())[:1] == [name]
+
     def test_a_shared_module_is_counted_once(self):
         net = torch.nn.Module()
         net.one = net.two = torch.nn.BatchNorm1d(3)

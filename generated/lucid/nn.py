@@ -234,9 +234,9 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
     (16, 64, 200)
     """
 
-    accepts = ("N C", "N C L")
-    names = _BATCH_NORM_NAMES
-    state = _BATCH_NORM_STATE
+    _accepts = ("N C", "N C L")
+    _names = _BATCH_NORM_NAMES
+    _state = _BATCH_NORM_STATE
 
     num_features: int
     eps: float
@@ -458,9 +458,9 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
     ...     out = bn(x)
     """
 
-    accepts = ("N C H W",)
-    names = _BATCH_NORM_NAMES
-    state = _BATCH_NORM_STATE
+    _accepts = ("N C H W",)
+    _names = _BATCH_NORM_NAMES
+    _state = _BATCH_NORM_STATE
 
     num_features: int
     eps: float
@@ -676,9 +676,9 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
     []
     """
 
-    accepts = ("N C D H W",)
-    names = _BATCH_NORM_NAMES
-    state = _BATCH_NORM_STATE
+    _accepts = ("N C D H W",)
+    _names = _BATCH_NORM_NAMES
+    _state = _BATCH_NORM_STATE
 
     num_features: int
     eps: float

@@ -225,9 +225,9 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
         dtype=float32, loc=cpu:0, shape=(1, 2, 1, 1))
     """
 
-    accepts = ("N C ...",)
-    names = _BATCH_NORM_NAMES
-    state = _BATCH_NORM_STATE
+    _accepts = ("N C ...",)
+    _names = _BATCH_NORM_NAMES
+    _state = _BATCH_NORM_STATE
 
     num_features: int
     dtype: DType
@@ -352,9 +352,9 @@ class Linear(_linear.Linear, Module):
     * nvtripy API, nvtripy.Linear, as its examples of Module call it
     """
 
-    accepts = ("... in_features",)
-    names = _LINEAR_NAMES
-    state = _LINEAR_STATE
+    _accepts = ("... in_features",)
+    _names = _LINEAR_NAMES
+    _state = _LINEAR_STATE
 
     in_features: int
     out_features: int

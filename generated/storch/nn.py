@@ -229,9 +229,9 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     >>> output = m(input)
     """
 
-    accepts = ("N C", "N C L")
-    names = _BATCH_NORM_NAMES
-    state = _BATCH_NORM_STATE
+    _accepts = ("N C", "N C L")
+    _names = _BATCH_NORM_NAMES
+    _state = _BATCH_NORM_STATE
 
     numFeatures: int
     eps: float
@@ -492,9 +492,9 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     >>> output = m(input)
     """
 
-    accepts = ("N C H W",)
-    names = _BATCH_NORM_NAMES
-    state = _BATCH_NORM_STATE
+    _accepts = ("N C H W",)
+    _names = _BATCH_NORM_NAMES
+    _state = _BATCH_NORM_STATE
 
     numFeatures: int
     eps: float
@@ -759,9 +759,9 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     >>> output = m(input)
     """
 
-    accepts = ("N C D H W",)
-    names = _BATCH_NORM_NAMES
-    state = _BATCH_NORM_STATE
+    _accepts = ("N C D H W",)
+    _names = _BATCH_NORM_NAMES
+    _state = _BATCH_NORM_STATE
 
     numFeatures: int
     eps: float

@@ -18,10 +18,10 @@ _SPELLING = {
 class Module(runtime.Module):
     """A callable that keeps tensors and other modules under names."""
 
-    dialect = DIALECT
-    tensor_type = Tensor
-    parameter_type = Parameter
-    spelling = _SPELLING
+    _dialect = DIALECT
+    _tensor_type = Tensor
+    _parameter_type = Parameter
+    _spelling = _SPELLING
 
     def state_dict(self) -> StateDict[Tensor]:
         """Returns a dictionary mapping names to parameters in the module. This will recurse over any nested

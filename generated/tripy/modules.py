@@ -188,9 +188,9 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
         dtype=float32, loc=cpu:0, shape=(1, 2, 1, 1))
     """
 
-    accepts = ("N C ...",)
-    names = _BATCH_NORM_NAMES
-    state = _BATCH_NORM_STATE
+    _accepts = ("N C ...",)
+    _names = _BATCH_NORM_NAMES
+    _state = _BATCH_NORM_STATE
 
     num_features: int
     dtype: DType

@@ -24,7 +24,7 @@ from .batch_norm_gradients import Vectors, inverted, record, record_nothing
 class BatchNorm(Module):
     """Normalize each feature over every axis but ``axis``. See specs/operators/batch_norm.yaml."""
 
-    accepts: ClassVar[tuple[str, ...]]  # accepted shapes, "..." for any number of axes
+    _accepts: ClassVar[tuple[str, ...]]  # accepted shapes, "..." for any number of axes
     _shifted: bool
     _absent: ClassVar[None] = None
     _arguments: ClassVar[attrgetter[tuple[Any, ...]]]  # reads what may have been assigned to since the last call
@@ -33,9 +33,9 @@ class BatchNorm(Module):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         arguments = ("learns", "features", "axis", "epsilon", "update_rate", "track", "unbiased", "dtype")
-        *others, dtype = (cls.names.get(name, f"_{name}") for name in arguments)
+        *others, dtype = (cls._names.get(name, f"_{name}") for name in arguments)
         cls._arguments = attrgetter(*others, f"{dtype}.name")
-        cls._tensors = attrgetter(*(cls.names.get(name, "_absent") for name in (*Vectors._fields, "count")))
+        cls._tensors = attrgetter(*(cls._names.get(name, "_absent") for name in (*Vectors._fields, "count")))
 
     def __init__(
         self,
@@ -159,7 +159,7 @@ class BatchNorm(Module):
 
     def _check_features(self, features: object) -> None:
         found = type(features).__name__
-        argument = self.names["features"]
+        argument = self._names["features"]
         if not isinstance(features, (int, np.integer)) or isinstance(features, bool):
             self._fail("features_type", argument, "int", found, type=found)
         if features < 0:
@@ -167,12 +167,12 @@ class BatchNorm(Module):
 
     def _check_epsilon(self, epsilon: object) -> None:
         if not isinstance(epsilon, numbers.Real) or isinstance(epsilon, bool) or epsilon != epsilon:
-            found, argument = "nan" if epsilon != epsilon else type(epsilon).__name__, self.names["epsilon"]
+            found, argument = "nan" if epsilon != epsilon else type(epsilon).__name__, self._names["epsilon"]
             self._fail("epsilon_type", argument, "float", found, type=found)
 
     def _check_update_rate(self, rate: object) -> None:
         if rate is not None and (not isinstance(rate, numbers.Real) or isinstance(rate, bool)):
-            found, argument = type(rate).__name__, self.names["update_rate"]
+            found, argument = type(rate).__name__, self._names["update_rate"]
             self._fail("update_rate_type", argument, "float or None", found, type=found)
 
     @classmethod
@@ -188,38 +188,38 @@ class BatchNorm(Module):
         training: bool,
     ) -> None:
         """The input and the mode against the class: rank, features, element type, epsilon, values of a feature."""
-        rules, rank = cls.dialect.rules, len(shape)
-        if not any(least <= rank <= most for least, most in _ranks(cls.accepts)):
+        rules, rank = cls._dialect.rules, len(shape)
+        if not any(least <= rank <= most for least, most in _ranks(cls._accepts)):
             ranks = one_of(
-                [f"{least}D" if least == most else f"{least}D or more" for least, most in _ranks(cls.accepts)]
+                [f"{least}D" if least == most else f"{least}D or more" for least, most in _ranks(cls._accepts)]
             )
-            shapes = one_of([f"({', '.join(pattern.split())})" for pattern in cls.accepts])
+            shapes = one_of([f"({', '.join(pattern.split())})" for pattern in cls._accepts])
             cls._refuse("rank", shapes, f"shape {shape}", ranks=ranks, rank=rank, shape=listed(shape))
         if shape[axis] != features:
             wanted, sizes = f"length {features} of axis {axis}", {"expected": features, "found": shape[axis]}
-            cls._fail("features", cls.names["input"], wanted, f"shape {shape}", shape=listed(shape), **sizes)
+            cls._fail("features", cls._names["input"], wanted, f"shape {shape}", shape=listed(shape), **sizes)
         if dtype not in FLOATING:
-            cls._refuse("input_float", one_of(list(FLOATING)), dtype, dtype=_called(cls.dialect, dtype))
+            cls._refuse("input_float", one_of(list(FLOATING)), dtype, dtype=_called(cls._dialect, dtype))
         halves = HALF if rules.input_dtype == "parameter_or_half" and own == "float32" else ()
         if rules.input_dtype != "any" and dtype not in (own, *halves):
-            given = cls.tensor_type.dtype_type(dtype)
+            given = cls._tensor_type.dtype_type(dtype)
             cls._refuse("input_dtype", one_of([own, *halves]), dtype, dtype=repr(given))
         if rules.epsilon == "positive" and epsilon <= 0:
-            argument = cls.names["epsilon"]
+            argument = cls._names["epsilon"]
             if batch:
                 cls._fail("epsilon", argument, "more than zero", repr(epsilon), epsilon=epsilon)
             if epsilon < 0:
                 cls._fail("epsilon_negative", argument, "zero or more", repr(epsilon), epsilon=epsilon)
         size = math.prod(shape)
         if batch and rules.single_value == "refuse" and size and size == shape[axis]:
-            why = "" if training else f" ({cls.names['track']} is False, so evaluation needs them too)"
+            why = "" if training else f" ({cls._names['track']} is False, so evaluation needs them too)"
             expected = "more than one value for each feature, to take statistics of" + why
             cls._refuse("single_value", expected, f"shape {shape}", shape=listed(shape))
 
     def _check_vectors(self, state: Vectors, features: int, device: str) -> None:
         """What is kept, which can be assigned to: as many floats as features, on the device of the input."""
         if (state.mean is None) != (state.variance is None):
-            missing = self.names["mean" if state.mean is None else "variance"]
+            missing = self._names["mean" if state.mean is None else "variance"]
             self._fail("statistics_missing", missing, "both running statistics or neither", "None", name=missing)
         shape = (features,)
         for tensor in state:
@@ -233,20 +233,20 @@ class BatchNorm(Module):
         for canonical, tensor in tensors.items():
             found = None if tensor is None else unwritable(tensor.array)
             if found is not None:
-                self._fail("read_only", self.names[canonical], "memory that can be written", found)
+                self._fail("read_only", self._names[canonical], "memory that can be written", found)
 
     def _refuse_vector(self, state: Vectors, tensor: Tensor, shape: tuple[int], device: str) -> NoReturn:
         if tensor.device != device:
             self._refuse("device_mixed", tensor.device, device)
         canonical = next(name for name, one in zip(Vectors._fields, state, strict=True) if one is tensor)
-        name, sizes = self.names[canonical], {"expected": shape[0], "found": tensor.size}
+        name, sizes = self._names[canonical], {"expected": shape[0], "found": tensor.size}
         if tensor.array.shape == shape:
             self._fail("vector_dtype", name, one_of(list(FLOATING)), tensor._dtype, name=name)
         self._fail("vector_shape", name, f"shape {shape}", f"shape {tensor.shape}", name=name, **sizes)
 
     @classmethod
     def _refuse(cls, condition: str, expected: str, found: str, **fields: object) -> NoReturn:
-        cls._fail(condition, cls.names["input"], expected, found, **fields)
+        cls._fail(condition, cls._names["input"], expected, found, **fields)
 
 
 def _cumulative(count: Tensor | None) -> float:

@@ -29,7 +29,7 @@ class Linear(Module):
 
     def compute(self, x: ArrayT) -> ArrayT:
         """``x @ weight.T + bias``."""
-        width, argument = self._get("in_features"), self.names["input"]
+        width, argument = self._get("in_features"), self._names["input"]
         try:
             given = source(x)
         except Unusable as error:
@@ -52,7 +52,7 @@ class Linear(Module):
         return cast(ArrayT, result)
 
     def _check_size(self, canonical: str, size: object) -> None:
-        where = f"{type(self).__name__}: {self.names[canonical]}"
+        where = f"{type(self).__name__}: {self._names[canonical]}"
         if not isinstance(size, (int, np.integer)) or isinstance(size, bool):
             raise TypeError(f"{where}: expected int, found {type(size).__name__}")
         if size < 0:

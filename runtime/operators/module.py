@@ -25,7 +25,7 @@ def named_children(module: Module) -> Iterator[tuple[str, Any]]:
     for name, value in vars(module).items():
         if isinstance(value, Module):
             yield name, value
-        elif module.dialect.rules.containers and isinstance(value, (list, tuple, dict)):
+        elif module._dialect.rules.containers and isinstance(value, (list, tuple, dict)):
             items: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
             yield from ((f"{name}.{key}", one) for key, one in items if isinstance(one, Module))
 
@@ -80,7 +80,7 @@ def buffers(module: Module, recurse: bool) -> Iterator[Any]:
 
 
 def _own_parameters(module: Module) -> Iterator[tuple[str, Tensor]]:
-    every = module.dialect.rules.parameters == "tensors"
+    every = module._dialect.rules.parameters == "tensors"
     for name, value in vars(module).items():
         if isinstance(value, Tensor) and name not in module._buffers and (every or value.learned):
             yield name, value
@@ -122,10 +122,10 @@ def _unique(named: Iterator[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]
 def state_dict(module: Module) -> StateDict[Any]:
     """The tensors by name, module by module: parameters, then buffers."""
     own = _tensors(module, _own, recurse=True)
-    if module.dialect.rules.state_dict == "detached":
+    if module._dialect.rules.state_dict == "detached":
         own = ((name, tensor.detach()) for name, tensor in own)
     state: StateDict[Any] = StateDict(own)
-    state.lines = module.dialect.printing.state_dict == "lines"
+    state.lines = module._dialect.printing.state_dict == "lines"
     return state
 
 
@@ -161,7 +161,7 @@ def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> I
 
 def _take_over(module: Module, homes: Mapping[str, tuple[Module, str]], values: dict[str, Tensor]) -> None:
     """Load tensors into their homes: all, or none if one cannot be moved to its device, or not be written to."""
-    replace = module.dialect.rules.load == "replace"
+    replace = module._dialect.rules.load == "replace"
     for key, value in values.items():
         one, name = homes[key]
         current = vars(one)[name]
@@ -181,12 +181,12 @@ def _take_over(module: Module, homes: Mapping[str, tuple[Module, str]], values: 
 
 
 def _counts(module: Module, name: str) -> bool:
-    return module.names.get("count") == name
+    return module._names.get("count") == name
 
 
 def _checked(module: Module, key: str, current: Tensor, value: Any, problems: dict[str, list[str]]) -> Tensor:
     """The tensor to load, after noting what is wrong with it."""
-    messages = module.dialect.messages
+    messages = module._dialect.messages
     try:
         if not isinstance(value, (Tensor, np.generic)) and not hasattr(value, "__dlpack__"):
             raise TypeError(key)
@@ -205,14 +205,14 @@ def _checked(module: Module, key: str, current: Tensor, value: Any, problems: di
 
 
 def _words(module: Module, condition: str, **fields: str) -> str:
-    message = module.dialect.messages.get(condition)
+    message = module._dialect.messages.get(condition)
     told = ", ".join(f"{name} {value}" for name, value in fields.items())
     return message.text.format_map(fields) if message else f"{condition}: {told}"
 
 
 def _refuse(module: Module, problems: Mapping[str, list[str]]) -> None:
     """Raise every problem at once, in the order in which the dialect lists them."""
-    order = [*module.dialect.messages, *(one for one in problems if one not in module.dialect.messages)]
+    order = [*module._dialect.messages, *(one for one in problems if one not in module._dialect.messages)]
     lines = [line for condition in order for line in problems.get(condition, ())]
     module._fail(
         "load",
@@ -275,7 +275,7 @@ def to(module: ModuleT, device: str | DTypeLike | None, dtype: DTypeLike | None)
     for one in modules(module):
         for name, tensor in _own(one):
             convert = element is not None and tensor.dtype.is_floating_point
-            kept = one.kept_dtype(name, element.name) if convert and element is not None else None
+            kept = one._kept_dtype(name, element.name) if convert and element is not None else None
             at = None if where is None or _counts(one, name) else where
             key = id(tensor), at, kept
             if key not in made:
@@ -285,7 +285,7 @@ def to(module: ModuleT, device: str | DTypeLike | None, dtype: DTypeLike | None)
         vars(one)[name] = tensor
     if element is not None:
         for one in modules(module):
-            one._set(dtype=one.tensor_type.dtype_type(element.name))
+            one._set(dtype=one._tensor_type.dtype_type(element.name))
     return module
 
 
@@ -335,7 +335,7 @@ def reset(module: Module) -> None:
 
 
 def _reset(module: Module, wanted: Callable[[State], bool]) -> None:
-    for one in module.state:
+    for one in module._state:
         tensor = vars(module)[one.name]
         if tensor is not None and wanted(one) and all(module._get(switch) for switch in one.when):
             tensor.copy_(module._initial(one, tensor.shape, tensor.dtype.name, "cpu"))
@@ -345,8 +345,8 @@ def register_parameter(module: Module, name: str, tensor: TensorT | None, requir
     """Keep a tensor as a parameter; what is kept shares its memory."""
     _free(module, "register_parameter", name, tensor, Tensor)
     kept: Tensor | None = tensor
-    if tensor is not None and not tensor.learned and module.dialect.rules.parameters == "parameters":
-        kept = module.parameter_type(tensor)
+    if tensor is not None and not tensor.learned and module._dialect.rules.parameters == "parameters":
+        kept = module._parameter_type(tensor)
     if kept is not None:
         kept.requires_grad = requires_grad
     setattr(module, name, kept)
@@ -383,17 +383,17 @@ def _free(module: Module, function: str, name: object, value: object, kind: type
 
 def has_bias(module: Module) -> bool:
     """Whether this module or one inside it adds a learned shift."""
-    return any("shift" in one.names and one._get("shift") is not None for one in modules(module))
+    return any("shift" in one._names and one._get("shift") is not None for one in modules(module))
 
 
 def parameter_type(module: Module) -> DType:
     """Element type of the parameters."""
-    return module.tensor_type.dtype_type(module._get("dtype").name)
+    return module._tensor_type.dtype_type(module._get("dtype").name)
 
 
 def to_string(module: Module) -> str:
     """The module as text: one line, or with what is inside it a line each."""
-    if module.dialect.printing.module == "members":
+    if module._dialect.printing.module == "members":
         return _members(module)
     name, inside = type(module).__name__, list(named_children(module))
     if not inside:

@@ -268,9 +268,9 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     >>> output = m(input)
     """
 
-    accepts = ("N C", "N C L")
-    names = _BATCH_NORM_NAMES
-    state = _BATCH_NORM_STATE
+    _accepts = ("N C", "N C L")
+    _names = _BATCH_NORM_NAMES
+    _state = _BATCH_NORM_STATE
 
     num_features: int
     eps: float
@@ -526,9 +526,9 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     >>> output = m(input)
     """
 
-    accepts = ("N C H W",)
-    names = _BATCH_NORM_NAMES
-    state = _BATCH_NORM_STATE
+    _accepts = ("N C H W",)
+    _names = _BATCH_NORM_NAMES
+    _state = _BATCH_NORM_STATE
 
     num_features: int
     eps: float
@@ -784,9 +784,9 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     >>> output = m(input)
     """
 
-    accepts = ("N C D H W",)
-    names = _BATCH_NORM_NAMES
-    state = _BATCH_NORM_STATE
+    _accepts = ("N C D H W",)
+    _names = _BATCH_NORM_NAMES
+    _state = _BATCH_NORM_STATE
 
     num_features: int
     eps: float
