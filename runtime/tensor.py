@@ -191,23 +191,31 @@ class Tensor(NDArrayOperatorsMixin, Variable):
         self, axis: int | Sequence[int] | None = None, dtype: None = None, out: None = None, keepdims: bool = False
     ) -> Any:
         """The sum over axes, all by default, added up in float64; NumPy passes ``dtype`` and ``out``, as None."""
-        if dtype is not None or out is not None:
-            raise TypeError("sum: dtype and out: expected None, found something else")
-        axes = _axes(axis, self.ndim)
-        wide = np.float64 if self.dtype.is_floating_point else None
-        total = np.sum(self.numpy(), axes, wide, keepdims=keepdims)
-        result = self.plain(total.astype(self.dtype.numpy) if wide else total, device=self.device)
-        if not autograd.needed(self):
-            return result
-        kept, shape = tuple(1 if axis in axes else size for axis, size in enumerate(self.shape)), self.shape
-        return autograd.record(result, "sum", [self], lambda g: [g.reshape(kept).broadcast_to(shape)])
+        _check_reduction("sum", dtype, out)
+        return self._reduced("sum", axis, keepdims)
 
     def mean(
         self, axis: int | Sequence[int] | None = None, dtype: None = None, out: None = None, keepdims: bool = False
     ) -> Any:
         """The mean over axes, all by default, added up in float64; NumPy passes ``dtype`` and ``out``, as None."""
-        count = math.prod(self.shape[one] for one in _axes(axis, self.ndim))
-        return self.sum(axis, dtype, out, keepdims) / count
+        _check_reduction("mean", dtype, out)
+        return self._reduced("mean", axis, keepdims, math.prod(self.shape[one] for one in _axes(axis, self.ndim)))
+
+    def _reduced(self, name: str, axis: int | Sequence[int] | None, keepdims: bool, count: int | None = None) -> Any:
+        """The sum over axes, divided by a count before anything is rounded: a sum of float16 soon overflows."""
+        axes, floating = _axes(axis, self.ndim), self.dtype.is_floating_point
+        total = np.sum(self.numpy(), axes, np.float64 if floating else None, keepdims=keepdims)
+        total = total if count is None else total / count
+        result = self.plain(total.astype(self.dtype.numpy) if floating else total, device=self.device)
+        if not autograd.needed(self):
+            return result
+        kept, shape = tuple(1 if axis in axes else size for axis, size in enumerate(self.shape)), self.shape
+
+        def back(g: Tensor) -> list[Any]:
+            share = g if count is None else (g.to(dtype="float64") / count).to(dtype=g.dtype)
+            return [share.reshape(kept).broadcast_to(shape)]
+
+        return autograd.record(result, name, [self], back)
 
     def reshape(self, *shape: Any) -> Any:
         """The same values in the order of the axes, under another shape; -1 stands for what is left."""
@@ -285,6 +293,11 @@ class Parameter(Tensor):
 Tensor.plain = Tensor
 Array: TypeAlias = Tensor | npt.NDArray[Any]
 ArrayT = TypeVar("ArrayT")
+
+
+def _check_reduction(name: str, dtype: object, out: object) -> None:
+    if dtype is not None or out is not None:
+        raise TypeError(f"{name}: dtype and out: expected None, found something else")
 
 
 def _axes(axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:

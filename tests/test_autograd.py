@@ -152,6 +152,15 @@ class TestFunctions:
         (x + bias).sum().backward()
         assert bias.grad.item() == 4096.0
 
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_half_precision_means_are_divided_in_double(self, dtype):
+        x = torch.tensor(np.full((2, 100_000), 3.0), dtype=dtype, requires_grad=True)
+        mean = x.mean(1)
+        assert (mean.dtype.name, mean.tolist()) == (dtype, [3.0, 3.0])
+        mean.backward(np.full(2, 1000.0, mean.dtype.numpy))
+        expected = np.array(0.01, mean.dtype.numpy)
+        np.testing.assert_array_equal(x.grad.numpy(), np.broadcast_to(expected, x.shape))
+
     def test_other_functions_are_refused_where_the_gradient_would_be_lost(self):
         x = torch.tensor([1.0], requires_grad=True)
         with pytest.raises(RuntimeError, match="sin: expected a function whose gradient is known"):
