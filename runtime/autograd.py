@@ -348,6 +348,14 @@ _RULES: dict[np.ufunc, tuple[Rule, ...]] = {
 }
 
 
+def unknown(function: str) -> RuntimeError:
+    """What is raised where a gradient would be lost."""
+    return RuntimeError(
+        f"{function}: expected a function whose gradient is known, for an operand requires gradients; "
+        "use detach(), or call it where none are recorded"
+    )
+
+
 def record_ufunc(
     result: VariableT, ufunc: np.ufunc, method: str, operands: Sequence[Any], options: object
 ) -> VariableT:
@@ -362,10 +370,7 @@ def record_ufunc(
         return result
     if ufunc not in _RULES or method != "__call__" or options:
         called = ufunc.__name__ if method == "__call__" else f"{ufunc.__name__}.{method}"
-        raise RuntimeError(
-            f"{called}: expected a function whose gradient is known, for an operand requires gradients; "
-            "use detach(), or call it where none are recorded"
-        )
+        raise unknown(called)
     known = [one if isinstance(one, (Variable, int, float)) else np.asarray(one) for one in operands]
     ways = [
         rule(*known) if isinstance(one, Variable) and one.requires_grad else None

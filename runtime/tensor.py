@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache, partial
 from typing import Any, ClassVar, TypeAlias, TypeVar, cast
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from . import autograd, devices, foreign, kernels
 from .autograd import Variable
 from .dialect import Dialect
-from .dtypes import REAL, DType, DTypeLike
+from .dtypes import FLOATING, REAL, DType, DTypeLike
 from .printing import format_tensor
 
 Shape: TypeAlias = Sequence[int] | int
@@ -156,36 +156,33 @@ class Tensor(NDArrayOperatorsMixin, Variable):
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
         """What NumPy computes, on the host; the result goes where the tensors are."""
-        tensors = [one for one in (*inputs, *options.get("out", ())) if isinstance(one, Tensor)]
+        out = inputs[:1] if method == "at" else options.pop("out", ())
+        tensors = [one for one in (*inputs, *out, *options.values()) if isinstance(one, Tensor)]
         device = tensors[0].device
         if any(one.device != device for one in tensors):
             found = " and ".join(sorted({one.device for one in tensors}))
             raise ValueError(f"{ufunc.__name__}: expected tensors on one device, found {found}")
-        arrays = [one.numpy() if isinstance(one, Tensor) else one for one in inputs]
-        if "out" in options:
-            return self._into(options.pop("out"), ufunc, method, arrays, options, autograd.needed(*tensors))
+        recorded = autograd.needed(*inputs, *out)
+        arrays, options = [*map(_values, inputs)], {name: _values(one) for name, one in options.items()}
+        if method == "at":
+            return _write(f"{ufunc.__name__}.at", out, arrays[:1], partial(ufunc.at, *arrays), recorded)
+        if out:
+            into = tuple(map(_values, out))
+            compute = partial(getattr(ufunc, method), *arrays, out=into, **options)
+            _write(f"{ufunc.__name__}: out", out, into, compute, recorded)
+            return out[0] if len(out) == 1 else out
         result = getattr(ufunc, method)(*arrays, **options)
-        if isinstance(result, tuple):
-            return tuple(self.plain(one, device=device) for one in result)
-        made = self.plain(result, device=device)
-        if autograd.needed(*inputs):
-            return autograd.record_ufunc(made, ufunc, method, inputs, options)
-        return made
-
-    @staticmethod
-    def _into(out: tuple[Any, ...], ufunc: np.ufunc, method: str, arrays: Any, options: Any, recorded: bool) -> Any:
-        """The same into arrays that there are."""
+        made = [self.plain(one, device=device) for one in (result if isinstance(result, tuple) else (result,))]
         if recorded:
-            raise RuntimeError(
-                f"{ufunc.__name__}: out: expected tensors that require no gradient, found one that does: what is "
-                "computed in place cannot be recorded"
-            )
-        into = tuple(one.numpy() if isinstance(one, Tensor) else one for one in out)
-        getattr(ufunc, method)(*arrays, out=into, **options)
-        for one, values in zip(out, into, strict=True):
-            if isinstance(one, Tensor) and values is not one.array:
-                one.copy_(Tensor(values))
-        return out[0] if len(out) == 1 else out
+            made = [autograd.record_ufunc(one, ufunc, method, inputs, options) for one in made]
+        return tuple(made) if isinstance(result, tuple) else made[0]
+
+    def __array_function__(self, function: Callable[..., Any], types: Any, arguments: Any, options: Any) -> Any:
+        """What NumPy's other functions compute; refused where an array without gradients comes of one that has some."""
+        result = np.ndarray.__array_function__(_NOTHING, function, (), arguments, options)
+        if function not in _LIKE and _floats(result) and autograd.needed(*_tensors((arguments, options))):
+            raise autograd.unknown(function.__name__)
+        return result
 
     def sum(
         self, axis: int | Sequence[int] | None = None, dtype: None = None, out: None = None, keepdims: bool = False
@@ -251,7 +248,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
         return self.numpy().__dlpack_device__()
 
     def __getitem__(self, index: Any) -> Any:
-        index = tuple(map(_index, index)) if isinstance(index, tuple) else _index(index)
+        index = tuple(map(_values, index)) if isinstance(index, tuple) else _values(index)
         result = self.plain(self.numpy()[index], device=self.device)
         if not autograd.needed(self):
             return result
@@ -304,8 +301,42 @@ def _axes(axis: int | Sequence[int] | None, rank: int) -> tuple[int, ...]:
     return tuple(range(rank)) if axis is None else normalize_axis_tuple(axis, rank)
 
 
-def _index(one: Any) -> Any:
+def _values(one: Any) -> Any:
+    """The values of a tensor; whatever else it is, itself."""
     return one.numpy() if isinstance(one, Tensor) else one
+
+
+def _write(where: str, out: Sequence[Any], into: Sequence[Any], compute: Callable[[], Any], recorded: bool) -> None:
+    """Compute in place: into arrays, which are the values of what is there."""
+    if recorded:
+        raise RuntimeError(
+            f"{where}: expected tensors that require no gradient, found one that does: what is computed in place "
+            "cannot be recorded"
+        )
+    compute()
+    for one, values in zip(out, into, strict=True):
+        if isinstance(one, Tensor) and values is not one.array:
+            one.copy_(Tensor(values))
+
+
+_NOTHING = np.empty(0)
+_LIKE = {np.empty_like, np.full_like, np.ones_like, np.zeros_like}  # whose result depends on no value
+
+
+def _floats(result: Any) -> bool:
+    """Whether there are arrays of real numbers in a result of NumPy."""
+    if isinstance(result, (tuple, list)):
+        return any(map(_floats, result))
+    return isinstance(result, (np.ndarray, np.generic)) and dtype_name(result) in FLOATING
+
+
+def _tensors(given: Any) -> Iterator[Tensor]:
+    """The tensors in arguments."""
+    if isinstance(given, Tensor):
+        yield given
+    elif isinstance(given, (tuple, list, dict)):
+        for one in given.values() if isinstance(given, dict) else given:
+            yield from _tensors(one)
 
 
 def _scattered(values: Tensor, index: Any, shape: tuple[int, ...]) -> Any:

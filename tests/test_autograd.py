@@ -167,9 +167,37 @@ class TestFunctions:
             np.sin(x)
         with pytest.raises(RuntimeError, match=r"multiply\.reduce: expected a function"):
             np.multiply.reduce(x)
+        with pytest.raises(RuntimeError, match="modf: expected a function"):
+            np.modf(x)
         with torch.no_grad():
             assert np.sin(x).item() == np.sin(np.float32(1))
+            assert [one.item() for one in np.modf(x)] == [0.0, 1.0]
         assert not (x > 0).requires_grad
+
+    @pytest.mark.parametrize(
+        "function",
+        [
+            lambda x: np.concatenate([x, [1.0]]),
+            lambda x: np.stack([np.zeros(2), x]),
+            lambda x: np.where([True, False], x, 0),
+            lambda x: np.split(x, 2),
+            lambda x: np.clip(x, a_min=0, a_max=1),
+            np.std,
+        ],
+    )
+    def test_and_so_are_those_that_are_no_ufuncs(self, function):
+        x = torch.tensor([1.0, 2.0], requires_grad=True)
+        with pytest.raises(RuntimeError, match=r"(concatenate|stack|where|swapaxes|clip|std): expected a function"):
+            function(x)
+        np.testing.assert_array_equal(function(x.detach()), function(x.numpy()))
+
+    def test_functions_whose_result_has_no_gradient_are_not(self):
+        x = torch.tensor([1.0, 2.0], requires_grad=True)
+        assert np.shape(x) == (2,)
+        assert np.argmax(x) == 1
+        assert np.allclose(x, [1.0, 2.0])
+        assert np.zeros_like(x).tolist() == [0.0, 0.0]
+        assert np.sum(x).requires_grad
 
     @pytest.mark.parametrize("step", [np.sign, np.floor, np.ceil, np.trunc, np.rint])
     def test_steps_have_a_gradient_of_zero_as_in_torch(self, step):
@@ -245,6 +273,8 @@ class TestTape:
         x = torch.tensor([1.0], requires_grad=True)
         with pytest.raises(RuntimeError, match="add: out: expected tensors that require no gradient"):
             x += 1
+        with pytest.raises(RuntimeError, match=r"add\.at: expected tensors that require no gradient"):
+            np.add.at(x, [0], 1)
         assert x.tolist() == [1.0]
         with torch.no_grad():
             x -= 0.5

@@ -98,6 +98,15 @@ class TestTensor:
         assert tensor.tolist() == [2.0, 3.0]
         assert array.tolist() == [3.0, 4.0]
 
+    def test_arithmetic_at_indices_and_where_a_tensor_says(self):
+        tensor, array, first = torch.Tensor([1.0, 2.0]), np.ones(2, np.float32), torch.Tensor([True, False])
+        assert np.add.at(tensor, torch.Tensor([0, 0]), 1) is None
+        np.add.at(array, [1], tensor[:1])
+        assert (tensor.tolist(), array.tolist()) == ([3.0, 2.0], [1.0, 4.0])
+        np.negative(array, where=first, out=array)
+        assert array.tolist() == [-1.0, 4.0]
+        assert np.add.reduce(array, where=first) == -1.0
+
     def test_is_in_a_set_or_a_dict_once(self):
         bn = torch.nn.BatchNorm1d(3)
         assert len({*bn.parameters(), bn.weight}) == 2
