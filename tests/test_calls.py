@@ -172,7 +172,10 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize(("name", "value"), [("eps", None), ("eps", [1e-5]), ("momentum", "0.1"), ("momentum", [0.1])])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("eps", None), ("eps", [1e-5]), ("eps", np.ones(2)), ("momentum", "0.1"), ("momentum", [0.1])],
+)
 def test_what_is_no_number_may_be_assigned_but_not_used(name, value):
     bn = torch.nn.BatchNorm1d(3)
     setattr(bn, name, value)
@@ -181,7 +184,13 @@ def test_what_is_no_number_may_be_assigned_but_not_used(name, value):
     assert int(bn.num_batches_tracked) == 0
 
 
-@pytest.mark.parametrize("value", [None, "1e-5", 1j])
+@pytest.mark.parametrize("value", [np.ones(2), torch.Tensor([1.0, 2.0])])
+def test_an_epsilon_that_is_an_array_is_refused_by_name(value):
+    with pytest.raises(TypeError, match=f"BatchNorm1d: eps: expected float, found {type(value).__name__}"):
+        torch.nn.BatchNorm1d(3, eps=value)
+
+
+@pytest.mark.parametrize("value", [None, "1e-5", 1j, np.ones(2)])
 def test_an_epsilon_of_the_function_that_is_no_number_is_refused(value):
     with pytest.raises(TypeError, match="batch_norm: eps: expected float, found "):
         torch.nn.functional.batch_norm(np.eye(3, dtype=np.float32), None, None, training=True, eps=value)

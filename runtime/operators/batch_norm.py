@@ -166,8 +166,9 @@ class BatchNorm(Module):
             self._fail("features_negative", argument, "zero or more", str(features), features=features)
 
     def _check_epsilon(self, epsilon: object) -> None:
-        if not isinstance(epsilon, numbers.Real) or isinstance(epsilon, bool) or epsilon != epsilon:
-            found, argument = "nan" if epsilon != epsilon else type(epsilon).__name__, self._names["epsilon"]
+        nan = isinstance(epsilon, numbers.Real) and epsilon != epsilon
+        if nan or not isinstance(epsilon, numbers.Real) or isinstance(epsilon, bool):
+            found, argument = "nan" if nan else type(epsilon).__name__, self._names["epsilon"]
             self._fail("epsilon_type", argument, "float", found, type=found)
 
     def _check_update_rate(self, rate: object) -> None:
