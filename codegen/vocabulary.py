@@ -102,21 +102,7 @@ def _fits(value: object, word: str) -> bool:
 
 
 # What conformance is checked of, one column of the matrix each; a deviation names the one that it is about.
-CLAUSES = {
-    "signature": "parameters in order, with types, defaults and both spellings",
-    "attributes": "attributes with their shape, dtype, initial value and None rule",
-    "supertypes": "supertypes, by isinstance",
-    "docstring": "the sections of the docstring",
-    "state_dict": "keys, order, shapes and dtypes of the state dict",
-    "load_state_dict": "what loading takes, refuses and returns",
-    "output": "values, dtype and layout of the output in training and evaluation",
-    "statistics": "running statistics and the counter",
-    "gradients": "gradients of input, scale and shift in every mode and configuration",
-    "dtypes": "every element type, statistics at least float32",
-    "devices": "the same on every device there is",
-    "errors": "the exception and the words for every misuse",
-    "methods": "the methods of the module",
-    "functions": "the functions that the documents use",
-    "printing": "how modules, tensors and state dicts print",
-    "examples": "the document's examples print what it prints",
-}
+CLAUSES = (
+    *("signature", "attributes", "supertypes", "docstring", "state_dict", "load_state_dict", "output", "statistics"),
+    *("gradients", "dtypes", "devices", "errors", "methods", "functions", "printing", "examples"),
+)

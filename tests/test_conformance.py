@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from normspec.codegen import vocabulary
 from normspec.codegen.model import Deviation
 from normspec.conformance import matrix
 from normspec.conformance.clauses import CLAUSES, Omitted
@@ -42,6 +43,10 @@ def test_conforms_on_cuda(device):
     command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "cuda_conformance.py"]
     done = subprocess.run(command, cwd=ROOT / "tests", env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_specs_may_name_every_clause_that_there_is():
+    assert tuple(CLAUSES) == vocabulary.CLAUSES
 
 
 def test_every_seed_system_is_checked():
