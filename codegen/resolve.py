@@ -477,10 +477,13 @@ class _Resolver:
         texts: list[tuple[str, Sequence[str]]] = [(printing.dtype, ["name"]), (printing.tensor.parameter, ["tensor"])]
         texts += [(frame, FRAME_FIELDS) for frame in (printing.tensor.frame, printing.tensor.nested)]
         texts += [(device, ["index"]) for device in printing.devices.values()]
+        texts += [(printing.member, ["name", "shape", "dtype"]), (printing.child, ["name", "module"])]
         for text, fields in texts:
             for placeholder in _placeholders(text, self.reader, where):
                 if placeholder not in fields:
                     self._complain(where, f"{text!r} has no field {placeholder!r}", placeholder, fields)
+        if printing.module == "members" and not (printing.member and printing.child):
+            self._complain(where, "modules that print as members need 'member' and 'child', how each of these prints")
         for kind in printing.devices.keys() ^ {"cpu", "cuda"}:
             self._complain(where, f"the devices must be cpu and cuda; {kind!r} is missing or not one")
 

@@ -505,7 +505,8 @@ def _printed(case: Case, module: Any, arguments: Mapping[str, object]) -> str:
     if case.dialect.printing.module == "arguments":
         return case.one.repr.format_map(given)
     tensors = [(one.name, getattr(module, one.name)) for one in case.one.state if case.exists(one, arguments)]
-    lines = (f"    {name}: Parameter = (shape={list(one.shape)}, dtype={one.dtype}),\n" for name, one in tensors)
+    told = ({"name": name, "shape": list(one.shape), "dtype": one.dtype} for name, one in tensors)
+    lines = (f"    {case.dialect.printing.member.format_map(one)}\n" for one in told)
     return f"{case.one.name}(\n{''.join(lines)})"
 
 

@@ -72,6 +72,10 @@ class Printing:
     tensor: TensorPrinting
     module: Literal["arguments", "members"]
     """A module as its arguments and children, or as its tensors and children."""
+    member: str = ""
+    """A tensor of a module that prints as its members, with {name}, {shape} and {dtype}."""
+    child: str = ""
+    """A module inside one that prints as its members, with {name} and {module}."""
     scalars: Mapping[str, str] = field(default_factory=dict)
     """What messages call element types, where that is not their name."""
     state_dict: Literal["dict", "lines"] = "dict"

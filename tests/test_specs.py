@@ -95,6 +95,8 @@ MISTAKES = [
     (DIALECT, "  zeros: {does: tensor.zeros", "  DIALECT: {does: tensor.zeros", "dialect: storch", "'DIALECT' shadows another 'DIALECT'"),
     (DIALECT, 'dtype: "{name}"', 'dtype: "{nam}"', "dialect: storch", "'{nam}' has no field 'nam'; did you mean 'name'?"),
     (DIALECT, 'dtype: "{name}"', 'dtype: "{name.__class__}"', "dialect: storch", "'{name.__class__}' may have plain {names} only"),
+    (DIALECT, "  module: arguments", "  module: members", "dialect: storch", "modules that print as members need 'member' and 'child', how each of these prints"),
+    (DIALECT, "  module: arguments", "  module: members\n  child: '{name}: {kind}'\n  member: '{name}'", "dialect: storch", "'{name}: {kind}' has no field 'kind'"),
     (DIALECT, "devices: {cpu: CPU,", "devices: {gpu: CPU,", "dialect: storch", "the devices must be cpu and cuda; 'gpu' is missing or not one"),
     (CLASS, "module: nn", "module: ../evil", "variant:", "'../evil' cannot be a module in Python"),
     (CLASS, "input: [N C H W]", "input: [N]", "variant:", "'N' is no shape: at least two words, such as N C or N C ..."),

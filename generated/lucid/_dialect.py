@@ -55,6 +55,8 @@ DIALECT = Dialect(
             extras=("device", "dtype", "requires_grad"),
         ),
         module="arguments",
+        member="",
+        child="",
         scalars={},
         state_dict="dict",
     ),

@@ -38,6 +38,8 @@ DIALECT = Dialect(
             extras=(),
         ),
         module="arguments",
+        member="",
+        child="",
         scalars={
             "bool": "Bool",
             "uint8": "Byte",

@@ -38,6 +38,8 @@ DIALECT = Dialect(
             extras=("device", "dtype", "requires_grad", "grad_fn"),
         ),
         module="arguments",
+        member="",
+        child="",
         scalars={
             "bool": "Bool",
             "uint8": "Byte",

@@ -43,6 +43,8 @@ DIALECT = Dialect(
             extras=(),
         ),
         module="members",
+        member="{name}: Parameter = (shape={shape}, dtype={dtype}),",
+        child="{name}: Module = {module},",
         scalars={},
         state_dict="lines",
     ),

@@ -408,8 +408,10 @@ def summarize(module: Module) -> str:
 
 
 def _members(module: Module) -> str:
-    lines = [f"{name}: Parameter = (shape={listed(one.shape)}, dtype={one.dtype!r})," for name, one in _own(module)]
-    lines += [f"{name}: Module = {to_string(child)}," for name, child in named_children(module)]
+    printing = module._dialect.printing
+    tensors = ({"name": name, "shape": listed(one.shape), "dtype": repr(one.dtype)} for name, one in _own(module))
+    lines = [printing.member.format_map(tensor) for tensor in tensors]
+    lines += [printing.child.format(name=name, module=to_string(child)) for name, child in named_children(module)]
     return f"{type(module).__name__}(\n" + "".join(f"{_indented(line, 4)}\n" for line in lines) + ")"
 
 
