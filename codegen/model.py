@@ -11,7 +11,7 @@ from functools import cached_property
 
 from normspec.runtime.dialect import Printing, Rules
 
-from .vocabulary import TYPES, annotation, words
+from .vocabulary import annotation, resolved
 
 WIDTH = 120
 
@@ -39,7 +39,7 @@ class Argument:
     @property
     def attribute_annotation(self) -> str:
         """What the attribute holds: what was given, but an element type in the place of its name."""
-        return self.annotation.replace("DTypeLike | None", "DType").replace("DTypeLike", "DType")
+        return resolved(self.annotation).replace("DType | None", "DType")
 
     @property
     def source(self) -> str:
@@ -117,19 +117,7 @@ class Callable_(Called):
             return f"ListView[{annotation(inner)}]" if pair == inner else f"MapView[{annotation(pair)}]"
         if self.result == "sets":
             return "tuple[set[str], set[str]]"
-        return "None" if self.result == "nothing" else annotation(self.returns).replace("DTypeLike", "DType")
-
-    def return_imports(self, dialect: str) -> dict[str, list[str]]:
-        """The names that the annotation of what is returned needs, by the module that has them."""
-        if self.result in ("nothing", "sets"):
-            return {}
-        if self.kind != "view":
-            names = imports(dialect, [self.returns])
-            return {module: [name.replace("DTypeLike", "DType") for name in each] for module, each in names.items()}
-        view, _, inner = self.annotation.removesuffix("]").partition("[")
-        names = imports(dialect, [inner])
-        names.setdefault("normspec.runtime", []).append(view)
-        return names
+        return "None" if self.result == "nothing" else resolved(annotation(self.returns))
 
     @property
     def spelling(self) -> dict[str, str]:
@@ -380,17 +368,6 @@ def literal(value: object) -> str:
     if value.count('"') > value.count("'"):
         return "'" + text[1:-1].replace('\\"', '"').replace("'", "\\'") + "'"
     return text
-
-
-def imports(dialect: str, types: Iterable[str]) -> dict[str, list[str]]:
-    """Which names the annotations of some types need, by the module that has them."""
-    needed: dict[str, set[str]] = {}
-    for word in (word for type_ in types for word in words(type_)):
-        name, module = TYPES[word]
-        if module:
-            place = module.replace("DIALECT", f"normspec.{dialect}")
-            needed.setdefault(place, set()).add(name.partition("[")[0])
-    return {module: sorted(names) for module, names in sorted(needed.items())}
 
 
 def _starred(arguments: Iterable[Argument]) -> Iterator[str]:

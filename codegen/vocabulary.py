@@ -76,6 +76,11 @@ def annotation(type_: str) -> str:
     return ast.unparse(Annotate().visit(ast.parse(type_, mode="eval")))
 
 
+def resolved(annotation: str) -> str:
+    """The annotation of what is kept or returned: an element type, where its name could be given as well."""
+    return annotation.replace("DTypeLike", "DType")
+
+
 def legal(name: str) -> bool:
     """Whether a name can be a Python identifier without being a keyword."""
     return name.isidentifier() and name.isascii() and not keyword.iskeyword(name)
