@@ -63,9 +63,9 @@ class Reader:
             return None
         return cast(T, _Document(self, file, loader).value(kind, node))
 
-    def complain(self, where: str, problem: str) -> None:
-        """Remember a problem for ``finish``."""
-        self._problems[f"{where}: {problem}"] = None
+    def complain(self, where: str, problem: str, word: object = "", choices: Iterable[str] = ()) -> None:
+        """Remember a problem for ``finish``, with what may have been meant by ``word``, one of ``choices``."""
+        self._problems[f"{where}: {problem}{_hint(word, choices)}"] = None
 
     def finish(self) -> None:
         """Raise everything that was complained of so far, if anything was."""
@@ -104,7 +104,7 @@ class _Document:
         self._check_written(node)
         choices = [word for one in _members(kind) for word in typing.get_args(one)]  # those of a Literal
         if choices and value not in choices and value is not None:
-            self._complain(node, f"{value!r} is not one of {', '.join(choices)}{hint(value, choices)}")
+            self._complain(node, f"{value!r} is not one of {', '.join(choices)}{_hint(value, choices)}")
         elif value not in choices and type(value) not in _members(kind):
             self._complain(node, f"expected {_noun(kind)}, found {value!r}")
         return value
@@ -118,7 +118,7 @@ class _Document:
             if key.value in fields:
                 values[key.value] = self.value(hints[key.value], value)
             else:
-                self._complain(key, f"{noun} has no key {key.value!r}{hint(key.value, fields)}")
+                self._complain(key, f"{noun} has no key {key.value!r}{_hint(key.value, fields)}")
         for name, field in fields.items():
             if name not in values and field.default is field.default_factory is dataclasses.MISSING:
                 self._complain(node, f"{noun} needs a {name!r}")
@@ -184,7 +184,7 @@ def _noun(kind: Any) -> str:
     return " or ".join(name for name in found if name)
 
 
-def hint(word: object, choices: Iterable[str]) -> str:
+def _hint(word: object, choices: Iterable[str]) -> str:
     """The end of a complaint about ``word``, if one of ``choices`` looks like what was meant."""
     close = difflib.get_close_matches(str(word), list(choices), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

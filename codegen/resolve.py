@@ -2,15 +2,31 @@
 
 from __future__ import annotations
 
-import builtins
-import string
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from .checks import (
+    check_counted,
+    check_exceptions,
+    check_exported,
+    check_members,
+    check_message,
+    check_modules,
+    check_name,
+    check_operator,
+    check_printing,
+    check_repr,
+    check_shadows,
+    check_traits,
+    check_type,
+    check_variant,
+    named_after,
+    placeholders,
+)
 from .model import Argument, Binding, Callable_, Class, Condition, Deviation, Dialect, Example, Kept, Trait, literal
-from .reader import Reader, hint
+from .reader import Reader
 from .schema import (
     ArgumentSpec,
     CallableSpec,
@@ -26,21 +42,7 @@ from .schema import (
     SpelledSpec,
     VariantSpec,
 )
-from .vocabulary import (
-    CLAUSES,
-    DTYPES,
-    FRAME_FIELDS,
-    MODULE_NAMES,
-    OWN_NAMES,
-    TYPES,
-    default_fits,
-    legal,
-    snake,
-    words,
-)
-
-_RESERVED = {"self", "cls"}
-_PUBLIC = {"Tensor", "Parameter", "Module", "dtype"}
+from .vocabulary import CLAUSES, DTYPES, OWN_NAMES, default_fits, snake
 
 
 def load(specs: Path) -> tuple[Dialect, ...]:
@@ -61,18 +63,18 @@ def load(specs: Path) -> tuple[Dialect, ...]:
     known = {}
     for path, operator in operators.items():
         assert operator is not None
-        _named_after(reader, path.stem, operator.operator, operator.where)
-        _check_operator(reader, operator)
+        named_after(reader, path.stem, operator.operator, operator.where)
+        check_operator(reader, operator)
         known[operator.operator] = operator
     resolved = []
     for path, dialect in dialects.items():
         assert dialect is not None
-        _named_after(reader, path.parent.name, dialect.dialect, dialect.where)
+        named_after(reader, path.parent.name, dialect.dialect, dialect.where)
         own = []
         for other, variant in variants.items():
             if other.parent == path.parent:
                 assert variant is not None
-                _named_after(reader, other.stem, variant.variant, variant.where)
+                named_after(reader, other.stem, variant.variant, variant.where)
                 own.append(variant)
         resolved.append(_Resolver(reader, known, dialect).dialect(own))
     for path, variant in variants.items():
@@ -80,65 +82,6 @@ def load(specs: Path) -> tuple[Dialect, ...]:
             reader.complain(variant.where, f"there is no {path.parent.name}/dialect.yaml beside it")
     reader.finish()
     return tuple(resolved)
-
-
-def _named_after(reader: Reader, file: str, name: str, where: str) -> None:
-    if file != name:
-        reader.complain(where, f"{name!r} is in a file or folder named {file!r}")
-    if not legal(name):
-        reader.complain(where, f"{name!r} is no Python identifier")
-
-
-def _check_name(reader: Reader, name: str, where: str) -> None:
-    if not legal(name) or name in _RESERVED or name.startswith("__"):
-        reader.complain(where, f"{name!r} cannot be a name in Python")
-
-
-def _check_parameters(reader: Reader, parameters: Mapping[str, ParameterSpec]) -> None:
-    for name, parameter in parameters.items():
-        _check_name(reader, name, parameter.where)
-        _check_type(reader, name, parameter.type, parameter.where)
-
-
-def _check_operator(reader: Reader, operator: OperatorSpec) -> None:
-    _check_parameters(reader, operator.parameters)
-    for called, function in operator.functions.items():
-        _check_name(reader, called, function.where)
-        _check_parameters(reader, function.parameters)
-        for name in function.raises:
-            if name not in operator.conditions:
-                problem = f"a function raises {name!r}, which is no condition"
-                reader.complain(function.where, problem + hint(name, operator.conditions))
-    for name, state in operator.state.items():
-        _check_name(reader, name, state.where)
-        for word in (*state.when, *state.shape):
-            if word not in operator.parameters:
-                reader.complain(
-                    state.where, f"{name!r} names {word!r}, which is no parameter{hint(word, operator.parameters)}"
-                )
-    for name, condition in operator.conditions.items():
-        if condition.of is not None and condition.of not in operator.parameters:
-            problem = f"{name!r} is of {condition.of!r}, which is no parameter"
-            reader.complain(condition.where, problem + hint(condition.of, operator.parameters))
-        if (condition.of is None) != (condition.needs is None):
-            reader.complain(condition.where, f"{name!r} needs both 'of' and 'needs', or neither")
-    for placeholder in _placeholders(operator.equation or "", reader, operator.where):
-        if placeholder not in operator.parameters and placeholder not in operator.state:
-            known = [*operator.parameters, *operator.state]
-            reader.complain(
-                operator.where, f"the equation has {placeholder!r}, which is nothing{hint(placeholder, known)}"
-            )
-
-
-def _check_type(reader: Reader, name: str, type_: str, where: str) -> bool:
-    try:
-        unknown = [word for word in words(type_) if word not in TYPES]
-    except SyntaxError:
-        reader.complain(where, f"the type of {name!r} is {type_!r}, which is no type")
-        return False
-    for word in unknown:
-        reader.complain(where, f"the type of {name!r} has {word!r}, which is no type{hint(word, TYPES)}")
-    return not unknown
 
 
 @dataclass
@@ -151,7 +94,7 @@ class _Resolver:
 
     def dialect(self, variants: Iterable[VariantSpec]) -> Dialect:
         spec = self.spec
-        self._check_exceptions()
+        check_exceptions(self.reader, spec)
         conditions = self.conditions
         traits = tuple(
             Trait(
@@ -159,20 +102,15 @@ class _Resolver:
             )
             for name, trait in spec.traits.items()
         )
-        self._check_traits()
-        self._check_printing()
+        check_traits(self.reader, spec)
+        check_printing(self.reader, spec)
         methods = tuple(self._callable(name, one) for name, one in spec.methods.items())
-        for dtype in spec.dtypes:
-            if dtype not in DTYPES:
-                self._complain(spec.where, f"{dtype!r} is no element type", dtype, DTYPES)
-        for name in spec.names:
-            if name not in _PUBLIC:
-                self._complain(spec.where, f"{name!r} cannot be exported", name, _PUBLIC)
+        check_exported(self.reader, spec)
         functions = tuple(self._callable(name, one) for name, one in spec.functions.items())
         classes = tuple(self._class(one, conditions, methods, traits) for one in variants)
-        self._check_modules([spec, *variants, *spec.functions.values()])
+        check_modules(self.reader, [spec, *variants, *spec.functions.values()])
         exported = [*(one.name for one in functions), *spec.dtypes, *spec.exceptions, *spec.traits]
-        self._check_shadows([*exported, *OWN_NAMES], spec.where)
+        check_shadows(self.reader, [*exported, *OWN_NAMES], spec.where)
         return Dialect(
             name=spec.dialect,
             title=spec.title,
@@ -204,30 +142,18 @@ class _Resolver:
         methods: tuple[Callable_, ...],
         traits: tuple[Trait, ...],
     ) -> Class:
-        operator = self.operators.get(variant.operator)
-        spelled = self.spec.operators.get(variant.operator)
-        if operator is None or spelled is None:
-            known = self.operators if operator is None else self.spec.operators
-            owner = "there is" if operator is None else f"{self.spec.dialect} spells"
-            self._complain(variant.where, f"{owner} no operator {variant.operator!r}", variant.operator, known)
-            operator, spelled = OperatorSpec("", "", ""), SpelledSpec({}, {}, {})
+        operator, spelled = self._operator(variant)
         arguments = self._arguments(operator.parameters, spelled.parameters)
         bindings = self._bindings(operator.parameters, spelled.parameters, spelled.fixed, spelled.where)
         state = self._state(operator, spelled)
-        self._check_counted(operator, spelled)
-        self._check_variant(variant)
-        self._check_repr(variant, [one.name for one in arguments])
+        check_counted(self.reader, self.spec, operator, spelled)
+        check_variant(self.reader, self.spec, variant)
+        check_repr(self.reader, variant, [one.name for one in arguments])
         attributes: list[Argument | Kept] = [*(one for one in arguments if one.attribute), *state]
         own = [*methods, *(method for trait in traits for method in trait.methods)]
         named: list[Argument | Kept | Callable_] = [*attributes, *own]
         names = [name for one in named for name in (one.name, one.twin) if name]
-        self._check_shadows([*MODULE_NAMES, *names], spelled.where)
-        for name in names:
-            if name.startswith("_"):
-                self._complain(spelled.where, f"{name!r} begins with an underscore, as names of the runtime do")
-        equation = operator.equation or ""
-        placeholders = _placeholders(equation, self.reader, operator.where)
-        spoken = {one.canonical: one.name for one in arguments} | {one.canonical: one.name for one in state}
+        check_members(self.reader, names, spelled.where)
         return Class(
             name=variant.variant,
             dialect=self.spec.dialect,
@@ -237,7 +163,7 @@ class _Resolver:
             extension=variant.extension,
             summary=variant.summary,
             paragraphs=_paragraphs(variant.text) + _paragraphs(spelled.text),
-            equation=equation.format_map({one: one for one in placeholders} | spoken),
+            equation=self._equation(operator, [*arguments, *state]),
             latex=operator.latex or "",
             source=operator.source,
             inputs=variant.input,
@@ -263,20 +189,36 @@ class _Resolver:
             meanings={name: one.doc for name, one in (operator.parameters | operator.state).items()},
         )
 
+    def _operator(self, variant: VariantSpec) -> tuple[OperatorSpec, SpelledSpec]:
+        """What a class computes, and how the dialect spells it; both empty if one is missing."""
+        operator, spelled = self.operators.get(variant.operator), self.spec.operators.get(variant.operator)
+        if operator is not None and spelled is not None:
+            return operator, spelled
+        known = self.operators if operator is None else self.spec.operators
+        owner = "there is" if operator is None else f"{self.spec.dialect} spells"
+        self.reader.complain(variant.where, f"{owner} no operator {variant.operator!r}", variant.operator, known)
+        return OperatorSpec("", "", ""), SpelledSpec({}, {}, {})
+
+    def _equation(self, operator: OperatorSpec, named: Iterable[Argument | Kept]) -> str:
+        """The operator's equation in the dialect's words, where it has some."""
+        equation = operator.equation or ""
+        canonical = {one: one for one in placeholders(equation, self.reader, operator.where)}
+        return equation.format_map(canonical | {one.canonical: one.name for one in named})
+
     def _state(self, operator: OperatorSpec, spelled: SpelledSpec) -> tuple[Kept, ...]:
         state = []
         spoken = {one.binds: name for name, one in spelled.parameters.items()}
         for name, kept in spelled.state.items():
-            _check_name(self.reader, name, kept.where)
+            check_name(self.reader, name, kept.where)
             meaning = operator.state.get(kept.keeps)
             if meaning is None:
-                self._complain(
+                self.reader.complain(
                     kept.where, f"{name!r} keeps {kept.keeps!r}, which is no state", kept.keeps, operator.state
                 )
                 continue
             when = tuple(one for one in meaning.when if one in spoken)
             type_ = kept.type or ("Tensor | None" if when else "Tensor")
-            if not _check_type(self.reader, name, type_, kept.where):
+            if not check_type(self.reader, name, type_, kept.where):
                 continue
             state.append(
                 Kept(
@@ -297,38 +239,21 @@ class _Resolver:
             if canonical not in {one.canonical for one in state} and not (
                 canonical == "count" and self.spec.rules.counter_dtype == "none"
             ):
-                self._complain(spelled.where, f"the state {canonical!r} has no name")
+                self.reader.complain(spelled.where, f"the state {canonical!r} has no name")
         return tuple(state)
 
-    def _check_counted(self, operator: OperatorSpec, spelled: SpelledSpec) -> None:
-        """Who averages over all batches must count them."""
-        if self.spec.rules.counter_dtype != "none" or "count" not in operator.state:
-            return
-        for name, kept in spelled.state.items():
-            if kept.keeps == "count":
-                self._complain(kept.where, f"{name!r} keeps 'count', but counter_dtype is none")
-        if spelled.fixed.get("learns") is False:
-            return
-        needs = "may be None, an average over all batches, but counter_dtype is none: nothing counts them"
-        if spelled.fixed.get("update_rate", 0) is None:
-            self._complain(spelled.where, f"'update_rate' {needs}")
-        for name, spec in spelled.parameters.items():
-            meaning = operator.parameters.get(spec.binds)
-            if spec.binds == "update_rate" and meaning and "None" in (spec.type or meaning.type):
-                self._complain(spec.where, f"{name!r} {needs}")
-
     def _callable(self, name: str, spec: CallableSpec) -> Callable_:
-        _check_name(self.reader, name, spec.where)
+        check_name(self.reader, name, spec.where)
         operator, _, function = spec.does.rpartition(".")
         functions = self.operators[operator].functions if operator in self.operators else {}
         meaning = functions.get(function)
         if meaning is None:
             known = [f"{one}.{each}" for one, other in self.operators.items() for each in other.functions]
-            self._complain(spec.where, f"{name!r} does {spec.does!r}, which is no function", spec.does, known)
+            self.reader.complain(spec.where, f"{name!r} does {spec.does!r}, which is no function", spec.does, known)
             meaning = FunctionSpec("", "None")
         parameters = meaning.parameters
         returns = spec.returns or meaning.returns
-        _check_type(self.reader, name, returns, spec.where)
+        check_type(self.reader, name, returns, spec.where)
         return Callable_(
             name=name,
             twin=self._twin(name),
@@ -354,18 +279,18 @@ class _Resolver:
         arguments = []
         optional = ""
         for name, spec in spoken.items():
-            _check_name(self.reader, name, spec.where)
+            check_name(self.reader, name, spec.where)
             meaning = canonical.get(spec.binds)
             if meaning is None:
                 continue  # _bindings complains of it
             type_ = spec.type or meaning.type
-            if not _check_type(self.reader, name, type_, spec.where):
+            if not check_type(self.reader, name, type_, spec.where):
                 continue
             required = isinstance(spec.default, Required)
             if not required and not default_fits(spec.default, type_):
-                self._complain(spec.where, f"the default of {name!r} is {spec.default!r}, which is not {type_}")
+                self.reader.complain(spec.where, f"the default of {name!r} is {spec.default!r}, which is not {type_}")
             if required and optional and not spec.keyword:
-                self._complain(spec.where, f"{name!r} has no default, but {optional!r} before it has one")
+                self.reader.complain(spec.where, f"{name!r} has no default, but {optional!r} before it has one")
             optional = optional if required else name
             arguments.append(
                 Argument(
@@ -396,20 +321,20 @@ class _Resolver:
         for name, value in fixed.items():
             bound[name] = Binding(name, None, value)
             if name not in canonical:
-                self._complain(where, f"fixes {name!r}, which is no parameter", name, canonical)
+                self.reader.complain(where, f"fixes {name!r}, which is no parameter", name, canonical)
             elif not default_fits(value, canonical[name].type):
-                self._complain(where, f"fixes {name!r} to {value!r}, which is not {canonical[name].type}")
+                self.reader.complain(where, f"fixes {name!r} to {value!r}, which is not {canonical[name].type}")
         for name, argument in spoken.items():
             one = argument.binds
             if one not in canonical:
-                self._complain(argument.where, f"{name!r} binds {one!r}, which is no parameter", one, canonical)
+                self.reader.complain(argument.where, f"{name!r} binds {one!r}, which is no parameter", one, canonical)
             elif one in bound:
-                self._complain(argument.where, f"{name!r} binds {one!r}, which is bound or fixed already")
+                self.reader.complain(argument.where, f"{name!r} binds {one!r}, which is bound or fixed already")
             else:
                 bound[one] = Binding(one, name)
         for name in canonical:
             if name not in bound:
-                self._complain(where, f"the parameter {name!r} is neither bound nor fixed")
+                self.reader.complain(where, f"the parameter {name!r} is neither bound nor fixed")
         return tuple(bound[name] for name in canonical if name in bound)
 
     @cached_property
@@ -421,18 +346,12 @@ class _Resolver:
         messages = self.spec.messages
         for name, message in messages.items():
             if name not in known:
-                self._complain(message.where, f"there is no condition {name!r}", name, known)
+                self.reader.complain(message.where, f"there is no condition {name!r}", name, known)
                 continue
-            if (message.text is None) == (message.never is None) or (message.text is None) != (message.raises is None):
-                self._complain(message.where, f"{name!r} needs either 'raises' and 'text' or 'never'")
-            self._check_exception(message.raises, message.where, self.spec.exceptions)
-            for placeholder in _placeholders(message.text or "", self.reader, message.where):
-                if placeholder not in known[name].fields:
-                    fields = known[name].fields
-                    self._complain(message.where, f"{name!r} has no field {placeholder!r}", placeholder, fields)
+            check_message(self.reader, self.spec, name, message, known[name].fields)
         for name in known:
             if name not in messages:
-                self._complain(self.spec.where, f"the condition {name!r} has no message")
+                self.reader.complain(self.spec.where, f"the condition {name!r} has no message")
         return tuple(
             Condition(
                 name=name,
@@ -449,78 +368,6 @@ class _Resolver:
             if name in known
         )
 
-    def _check_exceptions(self) -> None:
-        earlier: list[str] = []
-        for name, base in self.spec.exceptions.items():
-            _check_name(self.reader, name, self.spec.where)
-            self._check_exception(base, self.spec.where, earlier)
-            earlier.append(name)
-
-    def _check_exception(self, name: str | None, where: str, known: Collection[str]) -> None:
-        builtin = getattr(builtins, name, None) if name else Exception
-        if name not in known and not (isinstance(builtin, type) and issubclass(builtin, Exception)):
-            self._complain(where, f"{name!r} is no exception", name or "", known)
-
-    def _check_traits(self) -> None:
-        earlier = ["Module"]
-        for name, trait in self.spec.traits.items():
-            _check_name(self.reader, name, trait.where)
-            if not trait.extends:
-                self._complain(trait.where, f"{name!r} extends nothing")
-            for other in trait.extends:
-                if other not in earlier:
-                    self._complain(trait.where, f"{name!r} extends {other!r}, which is no trait", other, earlier)
-            earlier.append(name)
-
-    def _check_printing(self) -> None:
-        printing, where = self.spec.printing, self.spec.where
-        texts: list[tuple[str, Sequence[str]]] = [(printing.dtype, ["name"]), (printing.tensor.parameter, ["tensor"])]
-        texts += [(frame, FRAME_FIELDS) for frame in (printing.tensor.frame, printing.tensor.nested)]
-        texts += [(device, ["index"]) for device in printing.devices.values()]
-        texts += [(printing.member, ["name", "shape", "dtype"]), (printing.child, ["name", "module"])]
-        for text, fields in texts:
-            for placeholder in _placeholders(text, self.reader, where):
-                if placeholder not in fields:
-                    self._complain(where, f"{text!r} has no field {placeholder!r}", placeholder, fields)
-        if printing.module == "members" and not (printing.member and printing.child):
-            self._complain(where, "modules that print as members need 'member' and 'child', how each of these prints")
-        for kind in printing.devices.keys() ^ {"cpu", "cuda"}:
-            self._complain(where, f"the devices must be cpu and cuda; {kind!r} is missing or not one")
-
-    def _check_modules(self, placed: Iterable[DialectSpec | VariantSpec | CallableSpec]) -> None:
-        for one in placed:
-            if one.module and not all(legal(part) for part in one.module.split(".")):
-                self._complain(one.where, f"{one.module!r} cannot be a module in Python")
-
-    def _check_variant(self, variant: VariantSpec) -> None:
-        if not variant.supertypes:
-            self._complain(variant.where, "there must be a supertype, Module at least")
-        for shape in variant.input:
-            axes = shape.split()
-            if len(axes) < 2 or not all(axis == "..." or legal(axis) for axis in axes):
-                self._complain(variant.where, f"{shape!r} is no shape: at least two words, such as N C or N C ...")
-        for supertype in variant.supertypes:
-            if supertype != "Module" and supertype not in self.spec.traits:
-                self._complain(variant.where, f"{supertype!r} is no supertype", supertype, self.spec.traits)
-
-    def _check_repr(self, variant: VariantSpec, names: list[str]) -> None:
-        if not (variant.repr.startswith(f"{variant.variant}(") and variant.repr.endswith(")")):
-            self._complain(variant.where, f"the repr must read {variant.variant}(...)")
-        if any(letter in variant.repr for letter in "\"'\\\n") or "{{" in variant.repr or "}}" in variant.repr:
-            self._complain(variant.where, "the repr must have no quotes, backslashes, line ends or doubled braces")
-        for placeholder in _placeholders(variant.repr, self.reader, variant.where):
-            if placeholder not in names:
-                self._complain(
-                    variant.where, f"the repr has {placeholder!r}, which is no parameter", placeholder, names
-                )
-
-    def _check_shadows(self, names: Iterable[str], where: str) -> None:
-        seen: set[str] = set()
-        for name in names:
-            if name in seen:
-                self._complain(where, f"{name!r} shadows another {name!r}")
-            seen.add(name)
-
     def _examples(self, examples: Iterable[ExampleSpec]) -> tuple[Example, ...]:
         """Examples, with what the document prints respelled where we knowingly print otherwise."""
         resolved = []
@@ -535,7 +382,7 @@ class _Resolver:
     def _deviations(self, deviations: Iterable[DeviationSpec]) -> tuple[Deviation, ...]:
         for one in deviations:
             if one.clause not in CLAUSES:
-                self._complain(one.where, f"there is no clause {one.clause!r}", one.clause, CLAUSES)
+                self.reader.complain(one.where, f"there is no clause {one.clause!r}", one.clause, CLAUSES)
         return tuple(
             Deviation(one.about, one.clause, one.original, one.here, one.document, one.prints) for one in deviations
         )
@@ -543,25 +390,9 @@ class _Resolver:
     def _twin(self, name: str) -> str | None:
         return snake(name) if self.spec.twins and name != name.lower() and not name[0].isupper() else None
 
-    def _complain(self, where: str, problem: str, word: str = "", choices: Iterable[str] = ()) -> None:
-        self.reader.complain(where, problem + hint(word, choices))
-
 
 def _paragraphs(text: str) -> tuple[str, ...]:
     return tuple(paragraph.strip() for paragraph in text.split("\n\n") if paragraph.strip())
-
-
-def _placeholders(text: str, reader: Reader, where: str) -> list[str]:
-    """The names in braces; a format or an attribute of one is refused."""
-    try:
-        fields = [field[1:] for field in string.Formatter().parse(text) if field[1] is not None]
-    except ValueError as error:
-        reader.complain(where, f"{text!r} has unbalanced braces: {error}")
-        return []
-    for name, form, conversion in fields:
-        if form or conversion or not str(name).isidentifier():
-            reader.complain(where, f"{text!r} may have plain {{names}} only")
-    return [name for name, _, _ in fields if name and name.isidentifier()]
 
 
 def _source(value: Default, type_: str) -> str:
