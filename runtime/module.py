@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from . import devices
 from .dialect import Dialect
 from .dtypes import DType, DTypeLike, at_least_float32
-from .errors import fail, listed
+from .errors import Speaker, listed
 from .gradients import NoGrad
 from .tensor import Parameter, Tensor
 
@@ -86,10 +86,12 @@ class Module(metaclass=Indexed):
         current = vars(self).get(name)
         if value is not None and not isinstance(value, Tensor):
             found = type(value).__name__
-            self._fail("assign", name, "a tensor or None", found, key=name, type=found)
+            self._speaker().fail_spelled("assign", name, "a tensor or None", found, key=name, type=found)
         if isinstance(value, Tensor) and isinstance(current, Tensor) and value.shape != current.shape:
             shapes = {"expected": listed(current.shape), "found": listed(value.shape)}
-            self._fail("state_shape", name, f"shape {current.shape}", f"shape {value.shape}", key=name, **shapes)
+            self._speaker().fail_spelled(
+                "state_shape", name, f"shape {current.shape}", f"shape {value.shape}", key=name, **shapes
+            )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}
@@ -112,16 +114,9 @@ class Module(metaclass=Indexed):
         return {"parameter": dtype, "at_least_float32": at_least_float32(dtype)}.get(kept, kept)
 
     @classmethod
-    def _fail(cls, condition: str, argument: str, wanted: str, given: str, **fields: object) -> NoReturn:
-        fail(
-            cls._dialect,
-            condition,
-            who=cls.__name__,
-            argument=argument,
-            wanted=wanted,
-            given=given,
-            fields=fields,
-        )
+    def _speaker(cls) -> Speaker:
+        """Who tells of mistakes."""
+        return Speaker(cls._dialect, cls.__name__, cls._names)
 
     def _place(self, device: str | None) -> str:
         """The device that was asked for, the CPU by default."""
@@ -129,7 +124,7 @@ class Module(metaclass=Indexed):
             return "cpu" if device is None else devices.name(*devices.parse(device))
         except ValueError:
             known = ", ".join(self._dialect.printing.devices)
-            self._fail("device", "device", "cpu or cuda", repr(device), device=device, devices=known)
+            self._speaker().fail_spelled("device", "device", "cpu or cuda", repr(device), device=device, devices=known)
 
     def _element(self, dtype: DTypeLike | None) -> DType:
         """The element type that was asked for, float32 by default; it must be floating-point."""
@@ -137,9 +132,11 @@ class Module(metaclass=Indexed):
             element = self._tensor_type.dtype_type.of("float32" if dtype is None else dtype)
         except TypeError:
             fields = {"type": type(dtype).__name__, "dtype": repr(dtype)}
-            self._fail("dtype_type", "dtype", "an element type", repr(dtype), **fields)
+            self._speaker().fail_spelled("dtype_type", "dtype", "an element type", repr(dtype), **fields)
         if not element.is_floating_point:
-            self._fail("dtype_float", "dtype", "a floating-point type", element.name, dtype=element.name)
+            self._speaker().fail_spelled(
+                "dtype_float", "dtype", "a floating-point type", element.name, dtype=element.name
+            )
         return element
 
     def _set(self, **canonical: object) -> None:

@@ -82,10 +82,9 @@ class BatchNorm(Module):
         try:
             given = source(x)
         except Unusable as error:
-            self._refuse("input_memory", error.expected, error.found)
+            self._speaker().fail("input_memory", "input", error.expected, error.found)
         if given is None:
-            found = type(x).__name__
-            self._refuse("input_type", "a tensor or a NumPy array", found, type=found)
+            self._speaker().fail_type("input_type", "input", "a tensor or a NumPy array", x)
         learns, *arguments = self._arguments(self)
         if not (self.training and learns):
             return self._computed(x, given, False, *arguments)
@@ -158,23 +157,20 @@ class BatchNorm(Module):
         return prepared(device, shape, strides, element, axis, batch)
 
     def _check_features(self, features: object) -> None:
-        found = type(features).__name__
-        argument = self._names["features"]
         if not isinstance(features, (int, np.integer)) or isinstance(features, bool):
-            self._fail("features_type", argument, "int", found, type=found)
+            self._speaker().fail_type("features_type", "features", "int", features)
         if features < 0:
-            self._fail("features_negative", argument, "zero or more", str(features), features=features)
+            self._speaker().fail("features_negative", "features", "zero or more", str(features), features=features)
 
     def _check_epsilon(self, epsilon: object) -> None:
-        nan = isinstance(epsilon, numbers.Real) and epsilon != epsilon
-        if nan or not isinstance(epsilon, numbers.Real) or isinstance(epsilon, bool):
-            found, argument = "nan" if nan else type(epsilon).__name__, self._names["epsilon"]
-            self._fail("epsilon_type", argument, "float", found, type=found)
+        if not isinstance(epsilon, numbers.Real) or isinstance(epsilon, bool):
+            self._speaker().fail_type("epsilon_type", "epsilon", "float", epsilon)
+        if epsilon != epsilon:
+            self._speaker().fail("epsilon_type", "epsilon", "float", "nan", type="nan")
 
     def _check_update_rate(self, rate: object) -> None:
         if rate is not None and (not isinstance(rate, numbers.Real) or isinstance(rate, bool)):
-            found, argument = type(rate).__name__, self._names["update_rate"]
-            self._fail("update_rate_type", argument, "float or None", found, type=found)
+            self._speaker().fail_type("update_rate_type", "update_rate", "float or None", rate)
 
     @classmethod
     def _check_call(
@@ -189,39 +185,38 @@ class BatchNorm(Module):
         training: bool,
     ) -> None:
         """The input and the mode against the class: rank, features, element type, epsilon, values of a feature."""
-        rules, rank = cls._dialect.rules, len(shape)
+        rules, rank, speaker = cls._dialect.rules, len(shape), cls._speaker()
         if not any(least <= rank <= most for least, most in _ranks(cls._accepts)):
             ranks = one_of(
                 [f"{least}D" if least == most else f"{least}D or more" for least, most in _ranks(cls._accepts)]
             )
             shapes = one_of([f"({', '.join(pattern.split())})" for pattern in cls._accepts])
-            cls._refuse("rank", shapes, f"shape {shape}", ranks=ranks, rank=rank, shape=listed(shape))
+            speaker.fail("rank", "input", shapes, f"shape {shape}", ranks=ranks, rank=rank, shape=listed(shape))
         if shape[axis] != features:
             wanted, sizes = f"length {features} of axis {axis}", {"expected": features, "found": shape[axis]}
-            cls._fail("features", cls._names["input"], wanted, f"shape {shape}", shape=listed(shape), **sizes)
+            speaker.fail("features", "input", wanted, f"shape {shape}", shape=listed(shape), **sizes)
         if dtype not in FLOATING:
-            cls._refuse("input_float", one_of(list(FLOATING)), dtype, dtype=_called(cls._dialect, dtype))
+            speaker.fail("input_float", "input", one_of(list(FLOATING)), dtype, dtype=_called(cls._dialect, dtype))
         halves = HALF if rules.input_dtype == "parameter_or_half" and own == "float32" else ()
         if rules.input_dtype != "any" and dtype not in (own, *halves):
             given = cls._tensor_type.dtype_type(dtype)
-            cls._refuse("input_dtype", one_of([own, *halves]), dtype, dtype=repr(given))
+            speaker.fail("input_dtype", "input", one_of([own, *halves]), dtype, dtype=repr(given))
         if rules.epsilon == "positive" and epsilon <= 0:
-            argument = cls._names["epsilon"]
             if batch:
-                cls._fail("epsilon", argument, "more than zero", repr(epsilon), epsilon=epsilon)
+                speaker.fail("epsilon", "epsilon", "more than zero", repr(epsilon), epsilon=epsilon)
             if epsilon < 0:
-                cls._fail("epsilon_negative", argument, "zero or more", repr(epsilon), epsilon=epsilon)
+                speaker.fail("epsilon_negative", "epsilon", "zero or more", repr(epsilon), epsilon=epsilon)
         size = math.prod(shape)
         if batch and rules.single_value == "refuse" and size and size == shape[axis]:
             why = "" if training else f" ({cls._names['track']} is False, so evaluation needs them too)"
             expected = "more than one value for each feature, to take statistics of" + why
-            cls._refuse("single_value", expected, f"shape {shape}", shape=listed(shape))
+            speaker.fail("single_value", "input", expected, f"shape {shape}", shape=listed(shape))
 
     def _check_vectors(self, state: Vectors, features: int, device: str) -> None:
         """What is kept, which can be assigned to: as many floats as features, on the device of the input."""
         if (state.mean is None) != (state.variance is None):
-            missing = self._names["mean" if state.mean is None else "variance"]
-            self._fail("statistics_missing", missing, "both running statistics or neither", "None", name=missing)
+            missing = "mean" if state.mean is None else "variance"
+            self._speaker().fail("statistics_missing", missing, "both running statistics or neither", "None")
         shape = (features,)
         for tensor in state:
             if tensor is None:
@@ -234,20 +229,17 @@ class BatchNorm(Module):
         for canonical, tensor in tensors.items():
             found = None if tensor is None else unwritable(tensor.array)
             if found is not None:
-                self._fail("read_only", self._names[canonical], "memory that can be written", found)
+                self._speaker().fail("read_only", canonical, "memory that can be written", found)
 
     def _refuse_vector(self, state: Vectors, tensor: Tensor, shape: tuple[int], device: str) -> NoReturn:
+        speaker = self._speaker()
         if tensor.device != device:
-            self._refuse("device_mixed", tensor.device, device)
+            speaker.fail("device_mixed", "input", tensor.device, device)
         canonical = next(name for name, one in zip(Vectors._fields, state, strict=True) if one is tensor)
-        name, sizes = self._names[canonical], {"expected": shape[0], "found": tensor.size}
+        sizes = {"expected": shape[0], "found": tensor.size}
         if tensor.array.shape == shape:
-            self._fail("vector_dtype", name, one_of(list(FLOATING)), tensor._dtype, name=name)
-        self._fail("vector_shape", name, f"shape {shape}", f"shape {tensor.shape}", name=name, **sizes)
-
-    @classmethod
-    def _refuse(cls, condition: str, expected: str, found: str, **fields: object) -> NoReturn:
-        cls._fail(condition, cls._names["input"], expected, found, **fields)
+            speaker.fail("vector_dtype", canonical, one_of(list(FLOATING)), tensor._dtype)
+        speaker.fail("vector_shape", canonical, f"shape {shape}", f"shape {tensor.shape}", **sizes)
 
 
 def _cumulative(count: Tensor | None) -> float:
@@ -282,8 +274,7 @@ def batch_norm(
     except Unusable as error:
         speaker.fail("input_memory", "input", error.expected, error.found)
     if x is None:
-        found = type(input).__name__
-        speaker.fail("input_type", "input", "a tensor or a NumPy array", found, type=found)
+        speaker.fail_type("input_type", "input", "a tensor or a NumPy array", input)
     if _ordinary(x, mean, variance, training, update_rate, epsilon):
         array, state = x.array, (scale, shift, mean, variance)
         ready = prepared(x.device, array.shape, array.strides, array.dtype, 1, bool(training))
@@ -340,11 +331,9 @@ def check_input(speaker: Speaker, shape: tuple[int, ...], dtype: str, training: 
 def check_numbers(speaker: Speaker, update_rate: object, epsilon: float, training: bool) -> None:
     """The numbers of the function."""
     if not isinstance(update_rate, numbers.Real):
-        found = type(update_rate).__name__
-        speaker.fail("update_rate_type", "update_rate", "float", found, type=found)
+        speaker.fail_type("update_rate_type", "update_rate", "float", update_rate)
     if not isinstance(epsilon, numbers.Real):
-        found = type(epsilon).__name__
-        speaker.fail("epsilon_type", "epsilon", "float", found, type=found)
+        speaker.fail_type("epsilon_type", "epsilon", "float", epsilon)
     if speaker.dialect.rules.epsilon == "positive" and not (epsilon > 0 or (epsilon == 0 and not training)):
         condition, wanted = ("epsilon", "more than zero") if training else ("epsilon_negative", "zero or more")
         speaker.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)

@@ -29,20 +29,20 @@ class Linear(Module):
 
     def compute(self, x: ArrayT) -> ArrayT:
         """``x @ weight.T + bias``."""
-        width, argument = self._get("in_features"), self._names["input"]
+        width = self._get("in_features")
         try:
             given = source(x)
         except Unusable as error:
-            self._fail("input_memory", argument, error.expected, error.found)
+            self._speaker().fail("input_memory", "input", error.expected, error.found)
         if given is None or not given.shape or given.shape[-1] != width:
             found = type(x).__name__ if given is None else f"shape {given.shape}"
-            raise ValueError(f"{type(self).__name__}: {argument}: expected (..., {width}), found {found}")
+            raise ValueError(f"{type(self).__name__}: {self._names['input']}: expected (..., {width}), found {found}")
         if given.dtype not in FLOATING:
-            self._fail("input_float", argument, one_of(list(FLOATING)), given.dtype, dtype=given.dtype)
+            self._speaker().fail("input_float", "input", one_of(list(FLOATING)), given.dtype, dtype=given.dtype)
         wide, weight, shift = at_least_float32(given.dtype), self._get("weight"), self._get("shift")
         for one in (weight, shift):
             if one is not None and one.device != given.device:
-                self._fail("device_mixed", argument, one.device, given.device)
+                self._speaker().fail("device_mixed", "input", one.device, given.device)
         y: Any = Tensor(given.array).numpy().astype(wide) @ weight.numpy().astype(wide).T
         if shift is not None:
             y += shift.numpy().astype(wide)

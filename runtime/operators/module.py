@@ -167,7 +167,7 @@ def _take_over(module: Module, homes: Mapping[str, tuple[Module, str]], values: 
         current = vars(one)[name]
         found = None if replace else unwritable(current.array)
         if found is not None:
-            module._fail("read_only", key, "memory that can be written", found)
+            module._speaker().fail_spelled("read_only", key, "memory that can be written", found)
         values[key] = value.to(current.device, None if replace else current.dtype)
     with ExitStack() as locks:
         for one in sorted(modules(module), key=id):  # one order for all threads, or two could wait for each other
@@ -214,7 +214,7 @@ def _refuse(module: Module, problems: Mapping[str, list[str]]) -> None:
     """Raise every problem at once, in the order in which the dialect lists them."""
     order = [*module._dialect.messages, *(one for one in problems if one not in module._dialect.messages)]
     lines = [line for condition in order for line in problems.get(condition, ())]
-    module._fail(
+    module._speaker().fail_spelled(
         "load",
         module._spelled("load_state_dict", "state"),
         "tensors of the names, shapes and types of this module's",
@@ -227,7 +227,7 @@ def train(module: ModuleT, mode: bool) -> ModuleT:
     """Set the mode, here and in every module inside."""
     if not isinstance(mode, bool):
         found = type(mode).__name__
-        module._fail("mode_type", module._spelled("train", "mode"), "bool", found, type=found)
+        module._speaker().fail_spelled("mode_type", module._spelled("train", "mode"), "bool", found, type=found)
     for one in modules(module):
         one.training = mode
     return module
