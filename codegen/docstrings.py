@@ -61,7 +61,7 @@ def _class(one: Class) -> Iterator[tuple[str, list[str]]]:
     keys = (f"``{kept.name}`` ({kept.kind})" for kept in one.state)
     yield "State", _fill("The state dict has, in this order: " + ", ".join(keys) + ".")
     yield "Raises", _raises(one.raises)
-    differences = [f"{each.about}: {each.original} Here: {each.here}" for each in one.deviations]
+    differences = [f"{each.about}. In {one.library}: {each.original} Here: {each.here}" for each in one.deviations]
     omitted = [f"{name} is left out: {reason}" for name, reason in one.omits.items()]
     notes = [line for note in (*one.notes, *differences, *omitted) for line in _bullet(note)]
     yield "Notes", notes
@@ -78,7 +78,7 @@ def _raises(conditions: Iterable[Condition]) -> list[str]:
 
 def _state_facts(kept: Kept) -> str:
     never = f" None when {kept.none_when}." if kept.none_when else ""
-    return f"Shape ({', '.join(kept.shape)}), {kept.dtype_doc}, initially {kept.init}.{never}"
+    return f"Shape ({', '.join(kept.axes)}), {kept.dtype_doc}, initially {kept.init}.{never}"
 
 
 def _parameters(arguments: Iterable[Argument], constraint: Callable[[Argument], str] = lambda _: "") -> list[str]:

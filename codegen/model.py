@@ -155,6 +155,7 @@ class Kept:
     canonical: str
     twin: str | None
     shape: tuple[str, ...]
+    axes: tuple[str, ...]  # the dialect's arguments for ``shape``
     init: str
     kind: str
     when: tuple[str, ...]
@@ -205,6 +206,7 @@ class Deviation:
     clause: str
     original: str
     here: str
+    operator: str | None  # whose classes alone differ
     document: str | None
     prints: str | None
 
@@ -215,6 +217,7 @@ class Class(Called):
 
     name: str
     dialect: str
+    library: str  # the dialect's title
     operator: str
     module: str
     origin: str

@@ -228,9 +228,11 @@ class _Resolver:
         equation = operator.equation or ""
         placeholders = _placeholders(equation, self.reader, operator.where)
         spoken = {one.canonical: one.name for one in arguments} | {one.canonical: one.name for one in state}
+        shared = [one for one in self.spec.deviations if one.operator in (None, variant.operator)]
         return Class(
             name=variant.variant,
             dialect=self.spec.dialect,
+            library=self.spec.title,
             operator=variant.operator,
             module=variant.module,
             origin=variant.origin,
@@ -251,7 +253,7 @@ class _Resolver:
             supertypes=variant.supertypes,
             notes=(*spelled.notes, *variant.notes),
             examples=self._examples(variant.examples),
-            deviations=(*self._deviations(self.spec.deviations), *self._deviations(variant.deviations)),
+            deviations=(*self._deviations(shared), *self._deviations(variant.deviations)),
             omits=spelled.omits,
             conditions=tuple(one for one in conditions if one.name in operator.conditions),
             method=self.spec.call.method,
@@ -284,6 +286,7 @@ class _Resolver:
                     canonical=kept.keeps,
                     twin=kept.alias or self._twin(name),
                     shape=meaning.shape,
+                    axes=tuple(spoken.get(word, word) for word in meaning.shape),
                     init=kept.init or meaning.init,
                     kind=kept.kind or meaning.kind,
                     when=meaning.when,
@@ -533,8 +536,13 @@ class _Resolver:
         for one in deviations:
             if one.clause not in CLAUSES:
                 self._complain(one.where, f"there is no clause {one.clause!r}", one.clause, CLAUSES)
+            known = self.spec.operators
+            if one.operator is not None and one.operator not in known:
+                problem = f"{self.spec.dialect} spells no operator {one.operator!r}"
+                self._complain(one.where, problem, one.operator, known)
         return tuple(
-            Deviation(one.about, one.clause, one.original, one.here, one.document, one.prints) for one in deviations
+            Deviation(one.about, one.clause, one.original, one.here, one.operator, one.document, one.prints)
+            for one in deviations
         )
 
     def _twin(self, name: str) -> str | None:

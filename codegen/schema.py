@@ -163,12 +163,16 @@ class MessageSpec:
 
 @dataclass(frozen=True)
 class DeviationSpec:
-    """Where we knowingly differ: from the original's code, or from the letter of its document."""
+    """Where we knowingly differ: from the original's code, or from the letter of its document.
+
+    In classes of one ``operator``, or in all.
+    """
 
     about: str
     original: str
     here: str
     clause: str
+    operator: str | None = None
     document: str | None = None
     prints: str | None = None
     where: str = ""

@@ -106,6 +106,7 @@ MISTAKES = [
     (DIALECT, "threshold: 0", "threshold: !!timestamp now", "threshold:", "expected int, found 'now'"),
     (DIALECT, "threshold: 0", "threshold: !!int ''", "threshold:", "expected int, found ''"),
     (DIALECT, "clause: state_dict", "clause: state", "about: num_batches_tracked", "there is no clause 'state'; did you mean 'state_dict'?"),
+    (DIALECT, "    clause: state_dict\n", "    clause: state_dict\n    operator: linear\n", "about: num_batches_tracked", "storch spells no operator 'linear'"),
     (OPERATOR, "when: [affine]", "when: [afine]", "scale: {shape", "'scale' names 'afine', which is no parameter; did you mean 'affine'?"),
     (OPERATOR, "sqrt(variance + {epsilon})", "sqrt(variance + {epsilom})", "operator: batch_norm", "the equation has 'epsilom', which is nothing; did you mean 'epsilon'?"),
     (OPERATOR, "of: epsilon, needs: a real", "of: epsilom, needs: a real", "epsilon_type:", "'epsilon_type' is of 'epsilom', which is no parameter; did you mean 'epsilon'?"),

@@ -132,16 +132,16 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     eps : float
         ε value added to the denominator to prevent division by zero during normalization.
     weight : Tensor
-        The γ parameter of shape [num_features]. Shape (features), the parameters' element type, initially
-        arange.
+        The γ parameter of shape [num_features]. Shape (num_features), the parameters' element type,
+        initially arange.
     bias : Tensor
-        The β parameter of shape [num_features]. Shape (features), the parameters' element type, initially
-        arange.
+        The β parameter of shape [num_features]. Shape (num_features), the parameters' element type,
+        initially arange.
     running_mean : Tensor
-        The running mean for the feature channels of shape [num_features]. Shape (features), the
+        The running mean for the feature channels of shape [num_features]. Shape (num_features), the
         parameters' element type, initially arange.
     running_var : Tensor
-        The running variance for the feature channels of shape [num_features]. Shape (features), the
+        The running variance for the feature channels of shape [num_features]. Shape (num_features), the
         parameters' element type, initially arange.
 
     State
@@ -162,28 +162,32 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     Notes
     -----
     * The attribute ``dtype`` is the data type used to perform the operation.
-    * loc: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the tensor really
-      lives: cpu:0, unless it was moved.
-    * dtype: The attribute is documented and never set, so that repr, == and hash raise. Here: It is set.
-    * float64: Has no float64, but int4, int8 and float8. Here: float64 is there as in the other dialects;
-      4- and 8-bit types are not.
-    * rank: An input of rank 1 is accepted and comes back with rank 2, against the document's "same
-      shape"; rank and channels are checked late or by broadcasting. Here: Refused at the call, with the
-      class and the shape.
-    * accuracy: Computes in the element type of the parameters. Here: Computes in float32 at least.
-    * assignment: Assigning a list to a parameter removes it from the state dict. Here: Refused.
-    * shape in messages: Shapes print as tuples, one problem is told at a time. Here: Every problem is
-      told at once, shapes as lists.
-    * num_features and eps: A negative num_features gives parameters of negative size; an eps that is an
-      int is refused, 1 as well. Here: A negative num_features is refused, and any real eps is taken.
-    * tensors in lists and dicts: Those in lists and dicts are parameters too. Here: Only lists and dicts
-      of modules are looked into.
-    * incompatible state dict: Loading stops at the first tensor that does not fit, with those before it
-      loaded. Here: Nothing is loaded unless everything fits.
-    * parameters that were never set: Later versions refuse to run until all four are assigned. Here: They
-      count up from zero at first, as the documents print.
-    * wording: "wieight and bias"; "typically the second dimension", though it is always the second. Here:
-      The first is corrected.
+    * loc. In nvtripy: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the
+      tensor really lives: cpu:0, unless it was moved.
+    * dtype. In nvtripy: The attribute is documented and never set, so that repr, == and hash raise. Here:
+      It is set.
+    * float64. In nvtripy: Has no float64, but int4, int8 and float8. Here: float64 is there as in the
+      other dialects; 4- and 8-bit types are not.
+    * rank. In nvtripy: An input of rank 1 is accepted and comes back with rank 2, against the document's
+      "same shape"; rank and channels are checked late or by broadcasting. Here: Refused at the call, with
+      the class and the shape.
+    * accuracy. In nvtripy: Computes in the element type of the parameters. Here: Computes in float32 at
+      least.
+    * assignment. In nvtripy: Assigning a list to a parameter removes it from the state dict. Here:
+      Refused.
+    * shape in messages. In nvtripy: Shapes print as tuples, one problem is told at a time. Here: Every
+      problem is told at once, shapes as lists.
+    * num_features and eps. In nvtripy: A negative num_features gives parameters of negative size; an eps
+      that is an int is refused, 1 as well. Here: A negative num_features is refused, and any real eps is
+      taken.
+    * tensors in lists and dicts. In nvtripy: Those in lists and dicts are parameters too. Here: Only
+      lists and dicts of modules are looked into.
+    * incompatible state dict. In nvtripy: Loading stops at the first tensor that does not fit, with those
+      before it loaded. Here: Nothing is loaded unless everything fits.
+    * parameters that were never set. In nvtripy: Later versions refuse to run until all four are
+      assigned. Here: They count up from zero at first, as the documents print.
+    * wording. In nvtripy: "wieight and bias"; "typically the second dimension", though it is always the
+      second. Here: The first is corrected.
 
     References
     ----------
@@ -322,28 +326,20 @@ class Linear(_linear.Linear, Module):
 
     Notes
     -----
-    * loc: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the tensor really
-      lives: cpu:0, unless it was moved.
-    * dtype: The attribute is documented and never set, so that repr, == and hash raise. Here: It is set.
-    * float64: Has no float64, but int4, int8 and float8. Here: float64 is there as in the other dialects;
-      4- and 8-bit types are not.
-    * rank: An input of rank 1 is accepted and comes back with rank 2, against the document's "same
-      shape"; rank and channels are checked late or by broadcasting. Here: Refused at the call, with the
-      class and the shape.
-    * accuracy: Computes in the element type of the parameters. Here: Computes in float32 at least.
-    * assignment: Assigning a list to a parameter removes it from the state dict. Here: Refused.
-    * shape in messages: Shapes print as tuples, one problem is told at a time. Here: Every problem is
-      told at once, shapes as lists.
-    * num_features and eps: A negative num_features gives parameters of negative size; an eps that is an
-      int is refused, 1 as well. Here: A negative num_features is refused, and any real eps is taken.
-    * tensors in lists and dicts: Those in lists and dicts are parameters too. Here: Only lists and dicts
-      of modules are looked into.
-    * incompatible state dict: Loading stops at the first tensor that does not fit, with those before it
-      loaded. Here: Nothing is loaded unless everything fits.
-    * parameters that were never set: Later versions refuse to run until all four are assigned. Here: They
-      count up from zero at first, as the documents print.
-    * wording: "wieight and bias"; "typically the second dimension", though it is always the second. Here:
-      The first is corrected.
+    * loc. In nvtripy: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the
+      tensor really lives: cpu:0, unless it was moved.
+    * float64. In nvtripy: Has no float64, but int4, int8 and float8. Here: float64 is there as in the
+      other dialects; 4- and 8-bit types are not.
+    * accuracy. In nvtripy: Computes in the element type of the parameters. Here: Computes in float32 at
+      least.
+    * assignment. In nvtripy: Assigning a list to a parameter removes it from the state dict. Here:
+      Refused.
+    * shape in messages. In nvtripy: Shapes print as tuples, one problem is told at a time. Here: Every
+      problem is told at once, shapes as lists.
+    * tensors in lists and dicts. In nvtripy: Those in lists and dicts are parameters too. Here: Only
+      lists and dicts of modules are looked into.
+    * incompatible state dict. In nvtripy: Loading stops at the first tensor that does not fit, with those
+      before it loaded. Here: Nothing is loaded unless everything fits.
     * quant_dtype is left out: The examples quantize nothing.
     * weight_quant_dim is left out: The examples quantize nothing.
 

@@ -142,18 +142,18 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         runningMean and runningVar as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Tensor | None
-        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
-        initially ones. None when affine=False.
+        The learnable vector γ of size C, ones at first. Shape (numFeatures), the parameters' element
+        type, initially ones. None when affine=False.
     bias : Tensor | None
-        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
-        initially zeros. None when affine=False.
+        The learnable vector β of size C, zeros at first. Shape (numFeatures), the parameters' element
+        type, initially zeros. None when affine=False.
     running_mean : Tensor | None
         The running mean of each channel, zeros at first; the documents write runningMean. Shape
-        (features), the parameters' element type but float32 at least, initially zeros. None when
+        (numFeatures), the parameters' element type but float32 at least, initially zeros. None when
         trackRunningStats=False.
     running_var : Tensor | None
         The running (unbiased) variance of each channel, ones at first; the documents write runningVar.
-        Shape (features), the parameters' element type but float32 at least, initially ones. None when
+        Shape (numFeatures), the parameters' element type but float32 at least, initially ones. None when
         trackRunningStats=False.
     num_batches_tracked : Tensor | None
         Number of batches seen in training. Shape (), the parameters' element type but float32 at least,
@@ -185,25 +185,25 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
       × x̂ + momentum × x_t, where x̂ is the estimated statistic and x_t is the new observed value.
     * Because the Batch Normalization is done over the C dimension, computing statistics on (N, L) slices,
       it's common terminology to call this Temporal Batch Normalization.
-    * num_batches_tracked: The counter has the element type of the parameters, in bfloat16 too, where it
-      sticks at 256. Here: It has that type, but never less than float32.
-    * running_mean, running_var: Running statistics have the element type of the parameters, float16 and
-      bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
-    * momentum: The document says that it can be None; the type is Double, so it cannot. Here: None gives
-      the cumulative average that the document promises.
-    * affine=false: weight and bias are undefined tensors, on which most operations throw. Here: They are
-      None, as the document says of the other missing tensors.
-    * hasBias: Is true whatever affine is. Here: Is whether there is a bias.
-    * modules, namedModules, apply(fn): modules leaves out the module itself and ignores recurse,
-      namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say; modules
-      leaves out the module itself.
-    * empty batch: Counts as a batch. Here: Updates nothing.
-    * failing step: A step that raises has counted its batch already. Here: A call that raises has changed
-      nothing.
-    * complex parameters: ParamType may be complex; then every call throws. Here: There are no complex
-      element types.
-    * wording: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the last
-      parameter. Here: Corrected.
+    * num_batches_tracked. In storch: The counter has the element type of the parameters, in bfloat16 too,
+      where it sticks at 256. Here: It has that type, but never less than float32.
+    * running_mean, running_var. In storch: Running statistics have the element type of the parameters,
+      float16 and bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
+    * momentum. In storch: The document says that it can be None; the type is Double, so it cannot. Here:
+      None gives the cumulative average that the document promises.
+    * affine=false. In storch: weight and bias are undefined tensors, on which most operations throw.
+      Here: They are None, as the document says of the other missing tensors.
+    * hasBias. In storch: Is true whatever affine is. Here: Is whether there is a bias.
+    * modules, namedModules, apply(fn). In storch: modules leaves out the module itself and ignores
+      recurse, namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say;
+      modules leaves out the module itself.
+    * empty batch. In storch: Counts as a batch. Here: Updates nothing.
+    * failing step. In storch: A step that raises has counted its batch already. Here: A call that raises
+      has changed nothing.
+    * complex parameters. In storch: ParamType may be complex; then every call throws. Here: There are no
+      complex element types.
+    * wording. In storch: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the
+      last parameter. Here: Corrected.
     * Tensor[ParamType] => Tensor[ParamType] is left out: Scala's type of functions; in Python every
       callable is one, and TensorModule has its andThen and compose.
     * Object is left out: A class of the JVM.
@@ -405,18 +405,18 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         runningMean and runningVar as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Tensor | None
-        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
-        initially ones. None when affine=False.
+        The learnable vector γ of size C, ones at first. Shape (numFeatures), the parameters' element
+        type, initially ones. None when affine=False.
     bias : Tensor | None
-        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
-        initially zeros. None when affine=False.
+        The learnable vector β of size C, zeros at first. Shape (numFeatures), the parameters' element
+        type, initially zeros. None when affine=False.
     running_mean : Tensor | None
         The running mean of each channel, zeros at first; the documents write runningMean. Shape
-        (features), the parameters' element type but float32 at least, initially zeros. None when
+        (numFeatures), the parameters' element type but float32 at least, initially zeros. None when
         trackRunningStats=False.
     running_var : Tensor | None
         The running (unbiased) variance of each channel, ones at first; the documents write runningVar.
-        Shape (features), the parameters' element type but float32 at least, initially ones. None when
+        Shape (numFeatures), the parameters' element type but float32 at least, initially ones. None when
         trackRunningStats=False.
     num_batches_tracked : Tensor | None
         Number of batches seen in training. Shape (), the parameters' element type but float32 at least,
@@ -448,25 +448,25 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
       × x̂ + momentum × x_t, where x̂ is the estimated statistic and x_t is the new observed value.
     * Because the Batch Normalization is done over the C dimension, computing statistics on (N, H, W)
       slices, it's common terminology to call this Spatial Batch Normalization.
-    * num_batches_tracked: The counter has the element type of the parameters, in bfloat16 too, where it
-      sticks at 256. Here: It has that type, but never less than float32.
-    * running_mean, running_var: Running statistics have the element type of the parameters, float16 and
-      bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
-    * momentum: The document says that it can be None; the type is Double, so it cannot. Here: None gives
-      the cumulative average that the document promises.
-    * affine=false: weight and bias are undefined tensors, on which most operations throw. Here: They are
-      None, as the document says of the other missing tensors.
-    * hasBias: Is true whatever affine is. Here: Is whether there is a bias.
-    * modules, namedModules, apply(fn): modules leaves out the module itself and ignores recurse,
-      namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say; modules
-      leaves out the module itself.
-    * empty batch: Counts as a batch. Here: Updates nothing.
-    * failing step: A step that raises has counted its batch already. Here: A call that raises has changed
-      nothing.
-    * complex parameters: ParamType may be complex; then every call throws. Here: There are no complex
-      element types.
-    * wording: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the last
-      parameter. Here: Corrected.
+    * num_batches_tracked. In storch: The counter has the element type of the parameters, in bfloat16 too,
+      where it sticks at 256. Here: It has that type, but never less than float32.
+    * running_mean, running_var. In storch: Running statistics have the element type of the parameters,
+      float16 and bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
+    * momentum. In storch: The document says that it can be None; the type is Double, so it cannot. Here:
+      None gives the cumulative average that the document promises.
+    * affine=false. In storch: weight and bias are undefined tensors, on which most operations throw.
+      Here: They are None, as the document says of the other missing tensors.
+    * hasBias. In storch: Is true whatever affine is. Here: Is whether there is a bias.
+    * modules, namedModules, apply(fn). In storch: modules leaves out the module itself and ignores
+      recurse, namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say;
+      modules leaves out the module itself.
+    * empty batch. In storch: Counts as a batch. Here: Updates nothing.
+    * failing step. In storch: A step that raises has counted its batch already. Here: A call that raises
+      has changed nothing.
+    * complex parameters. In storch: ParamType may be complex; then every call throws. Here: There are no
+      complex element types.
+    * wording. In storch: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the
+      last parameter. Here: Corrected.
     * Tensor[ParamType] => Tensor[ParamType] is left out: Scala's type of functions; in Python every
       callable is one, and TensorModule has its andThen and compose.
     * Object is left out: A class of the JVM.
@@ -672,18 +672,18 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         runningMean and runningVar as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Tensor | None
-        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
-        initially ones. None when affine=False.
+        The learnable vector γ of size C, ones at first. Shape (numFeatures), the parameters' element
+        type, initially ones. None when affine=False.
     bias : Tensor | None
-        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
-        initially zeros. None when affine=False.
+        The learnable vector β of size C, zeros at first. Shape (numFeatures), the parameters' element
+        type, initially zeros. None when affine=False.
     running_mean : Tensor | None
         The running mean of each channel, zeros at first; the documents write runningMean. Shape
-        (features), the parameters' element type but float32 at least, initially zeros. None when
+        (numFeatures), the parameters' element type but float32 at least, initially zeros. None when
         trackRunningStats=False.
     running_var : Tensor | None
         The running (unbiased) variance of each channel, ones at first; the documents write runningVar.
-        Shape (features), the parameters' element type but float32 at least, initially ones. None when
+        Shape (numFeatures), the parameters' element type but float32 at least, initially ones. None when
         trackRunningStats=False.
     num_batches_tracked : Tensor | None
         Number of batches seen in training. Shape (), the parameters' element type but float32 at least,
@@ -716,25 +716,25 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     * Because the Batch Normalization is done over the C dimension, computing statistics on (N, D, H, W)
       slices, it's common terminology to call this Volumetric Batch Normalization or Spatio-temporal Batch
       Normalization.
-    * num_batches_tracked: The counter has the element type of the parameters, in bfloat16 too, where it
-      sticks at 256. Here: It has that type, but never less than float32.
-    * running_mean, running_var: Running statistics have the element type of the parameters, float16 and
-      bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
-    * momentum: The document says that it can be None; the type is Double, so it cannot. Here: None gives
-      the cumulative average that the document promises.
-    * affine=false: weight and bias are undefined tensors, on which most operations throw. Here: They are
-      None, as the document says of the other missing tensors.
-    * hasBias: Is true whatever affine is. Here: Is whether there is a bias.
-    * modules, namedModules, apply(fn): modules leaves out the module itself and ignores recurse,
-      namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say; modules
-      leaves out the module itself.
-    * empty batch: Counts as a batch. Here: Updates nothing.
-    * failing step: A step that raises has counted its batch already. Here: A call that raises has changed
-      nothing.
-    * complex parameters: ParamType may be complex; then every call throws. Here: There are no complex
-      element types.
-    * wording: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the last
-      parameter. Here: Corrected.
+    * num_batches_tracked. In storch: The counter has the element type of the parameters, in bfloat16 too,
+      where it sticks at 256. Here: It has that type, but never less than float32.
+    * running_mean, running_var. In storch: Running statistics have the element type of the parameters,
+      float16 and bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
+    * momentum. In storch: The document says that it can be None; the type is Double, so it cannot. Here:
+      None gives the cumulative average that the document promises.
+    * affine=false. In storch: weight and bias are undefined tensors, on which most operations throw.
+      Here: They are None, as the document says of the other missing tensors.
+    * hasBias. In storch: Is true whatever affine is. Here: Is whether there is a bias.
+    * modules, namedModules, apply(fn). In storch: modules leaves out the module itself and ignores
+      recurse, namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say;
+      modules leaves out the module itself.
+    * empty batch. In storch: Counts as a batch. Here: Updates nothing.
+    * failing step. In storch: A step that raises has counted its batch already. Here: A call that raises
+      has changed nothing.
+    * complex parameters. In storch: ParamType may be complex; then every call throws. Here: There are no
+      complex element types.
+    * wording. In storch: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the
+      last parameter. Here: Corrected.
     * Tensor[ParamType] => Tensor[ParamType] is left out: Scala's type of functions; in Python every
       callable is one, and TensorModule has its andThen and compose.
     * Object is left out: A class of the JVM.
