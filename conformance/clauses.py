@@ -51,14 +51,25 @@ def attributes(case: Case) -> None:
             value = getattr(module, one.name)
             assert given[one.name] in (value, getattr(value, "name", None)), one.name  # an element type by its name
             assert one.twin is None or getattr(module, one.twin) == value, one.twin
+            if one.twin is not None:
+                setattr(module, one.twin, value)
         for state in case.one.state:
             tensor = getattr(module, state.name)
             assert state.twin is None or getattr(module, state.twin) is tensor, state.twin
             assert (tensor is not None) == case.exists(state, arguments), f"{state.name} with {arguments}"
             if tensor is not None:
                 _check_initial(case, state, tensor)
+                _check_twin_sets(state, module, tensor)
                 with _raises(None, case.one.name):
                     setattr(module, state.name, "text")
+
+
+def _check_twin_sets(state: Kept, module: Any, tensor: Any) -> None:
+    if state.twin is not None:
+        other = tensor.detach()
+        setattr(module, state.twin, other)
+        assert np.shares_memory(getattr(module, state.name).numpy(), other.numpy()), state.twin
+        setattr(module, state.name, tensor)
 
 
 def _check_initial(case: Case, state: Kept, tensor: Any) -> None:

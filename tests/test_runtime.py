@@ -602,6 +602,14 @@ class TestModules:
         assert outer.modules == [m]
         assert outer.parameters(recurse=False) == []
 
+    def test_what_one_spelling_sets_the_other_has(self):
+        m, mean = storch.nn.BatchNorm1d(3), storch.ones((3,))
+        m.runningMean, m.track_running_stats, m.num_features = mean, False, 4
+        assert m.running_mean is mean
+        assert (m.trackRunningStats, m.numFeatures) == (False, 4)
+        with pytest.raises(TypeError, match="running_mean: Tensor expected, found str"):
+            m.runningMean = "text"
+
     def test_views_are_values_and_calls(self):
         m = storch.nn.BatchNorm1d(3)
         assert list(m.namedParameters) == list(m.named_parameters()) == ["weight", "bias"]

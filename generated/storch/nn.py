@@ -317,25 +317,45 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         """The same as ``numFeatures``."""
         return self.numFeatures
 
+    @num_features.setter
+    def num_features(self, value: int) -> None:
+        self.numFeatures = value
+
     @property
     def track_running_stats(self) -> bool:
         """The same as ``trackRunningStats``."""
         return self.trackRunningStats
+
+    @track_running_stats.setter
+    def track_running_stats(self, value: bool) -> None:
+        self.trackRunningStats = value
 
     @property
     def runningMean(self) -> Tensor | None:
         """The same as ``running_mean``."""
         return self.running_mean
 
+    @runningMean.setter
+    def runningMean(self, value: Tensor | None) -> None:
+        self.running_mean = value
+
     @property
     def runningVar(self) -> Tensor | None:
         """The same as ``running_var``."""
         return self.running_var
 
+    @runningVar.setter
+    def runningVar(self, value: Tensor | None) -> None:
+        self.running_var = value
+
     @property
     def numBatchesTracked(self) -> Tensor | None:
         """The same as ``num_batches_tracked``."""
         return self.num_batches_tracked
+
+    @numBatchesTracked.setter
+    def numBatchesTracked(self, value: Tensor | None) -> None:
+        self.num_batches_tracked = value
 
 
 class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
@@ -580,25 +600,45 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         """The same as ``numFeatures``."""
         return self.numFeatures
 
+    @num_features.setter
+    def num_features(self, value: int) -> None:
+        self.numFeatures = value
+
     @property
     def track_running_stats(self) -> bool:
         """The same as ``trackRunningStats``."""
         return self.trackRunningStats
+
+    @track_running_stats.setter
+    def track_running_stats(self, value: bool) -> None:
+        self.trackRunningStats = value
 
     @property
     def runningMean(self) -> Tensor | None:
         """The same as ``running_mean``."""
         return self.running_mean
 
+    @runningMean.setter
+    def runningMean(self, value: Tensor | None) -> None:
+        self.running_mean = value
+
     @property
     def runningVar(self) -> Tensor | None:
         """The same as ``running_var``."""
         return self.running_var
 
+    @runningVar.setter
+    def runningVar(self, value: Tensor | None) -> None:
+        self.running_var = value
+
     @property
     def numBatchesTracked(self) -> Tensor | None:
         """The same as ``num_batches_tracked``."""
         return self.num_batches_tracked
+
+    @numBatchesTracked.setter
+    def numBatchesTracked(self, value: Tensor | None) -> None:
+        self.num_batches_tracked = value
 
 
 class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
@@ -848,22 +888,42 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         """The same as ``numFeatures``."""
         return self.numFeatures
 
+    @num_features.setter
+    def num_features(self, value: int) -> None:
+        self.numFeatures = value
+
     @property
     def track_running_stats(self) -> bool:
         """The same as ``trackRunningStats``."""
         return self.trackRunningStats
+
+    @track_running_stats.setter
+    def track_running_stats(self, value: bool) -> None:
+        self.trackRunningStats = value
 
     @property
     def runningMean(self) -> Tensor | None:
         """The same as ``running_mean``."""
         return self.running_mean
 
+    @runningMean.setter
+    def runningMean(self, value: Tensor | None) -> None:
+        self.running_mean = value
+
     @property
     def runningVar(self) -> Tensor | None:
         """The same as ``running_var``."""
         return self.running_var
 
+    @runningVar.setter
+    def runningVar(self, value: Tensor | None) -> None:
+        self.running_var = value
+
     @property
     def numBatchesTracked(self) -> Tensor | None:
         """The same as ``num_batches_tracked``."""
         return self.num_batches_tracked
+
+    @numBatchesTracked.setter
+    def numBatchesTracked(self, value: Tensor | None) -> None:
+        self.num_batches_tracked = value
