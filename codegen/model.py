@@ -339,6 +339,7 @@ class Dialect:
     rules: Rules
     printing: Printing
     dtypes: tuple[str, ...]
+    aliases: Mapping[str, str]
     exceptions: Mapping[str, str]
     conditions: tuple[Condition, ...]
     methods: tuple[Callable_, ...]

@@ -31,6 +31,7 @@ from .vocabulary import (
     DTYPES,
     FRAME_FIELDS,
     MODULE_NAMES,
+    NAMED_DTYPES,
     OWN_NAMES,
     TYPES,
     default_fits,
@@ -165,6 +166,11 @@ class _Resolver:
         for dtype in spec.dtypes:
             if dtype not in DTYPES:
                 self._complain(spec.where, f"{dtype!r} is no element type", dtype, DTYPES)
+        for name, dtype in spec.aliases.items():
+            if dtype not in NAMED_DTYPES:
+                self._complain(
+                    spec.where, f"{name!r} stands for {dtype!r}, which is no element type", dtype, NAMED_DTYPES
+                )
         for name in spec.names:
             if name not in _PUBLIC:
                 self._complain(spec.where, f"{name!r} cannot be exported", name, _PUBLIC)
@@ -185,6 +191,7 @@ class _Resolver:
             rules=spec.rules,
             printing=spec.printing,
             dtypes=spec.dtypes,
+            aliases=spec.aliases,
             exceptions=spec.exceptions,
             conditions=conditions,
             methods=methods,

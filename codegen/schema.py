@@ -221,6 +221,7 @@ class DialectSpec:
     messages: dict[str, MessageSpec]
     module: str = ""
     twins: bool = False
+    aliases: dict[str, str] = field(default_factory=dict)
     exceptions: dict[str, str] = field(default_factory=dict)
     methods: dict[str, CallableSpec] = field(default_factory=dict)
     traits: dict[str, TraitSpec] = field(default_factory=dict)

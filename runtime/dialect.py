@@ -33,6 +33,8 @@ class Rules:
     """Whether lists and dicts of modules are children."""
     integer_dtype: Literal["int32", "int64"]
     """Element type of a tensor made from Python integers."""
+    dtype_names: Literal["exact", "any_case"]
+    """Whether a text that names an element type may have capitals."""
     state_dict: Literal["detached", "kept"]
     """What a state dict holds: tensors of the same memory that want no gradient, or the module's own tensors."""
     load: Literal["copy", "replace"]
@@ -94,3 +96,4 @@ class Dialect:
     rules: Rules
     printing: Printing
     messages: Mapping[str, Message] = field(repr=False)
+    aliases: Mapping[str, str] = field(default_factory=dict)  # further names of element types

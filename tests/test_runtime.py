@@ -116,6 +116,34 @@ class TestTensor:
         assert tp.bfloat16.itemsize == 2
         assert len({torch.float32, lucid.float32}) == 1
 
+    @pytest.mark.parametrize(
+        ("text", "name"),
+        [
+            ("half", "float16"),
+            ("float", "float32"),
+            ("double", "float64"),
+            ("Float32", "float32"),
+            ("BFLOAT16", "bfloat16"),
+        ],
+    )
+    def test_lucid_names_element_types_as_the_original_does(self, text, name):
+        assert lucid.nn.BatchNorm1d(2, dtype=text).weight.dtype.name == name
+        assert lucid.nn.BatchNorm1d(2).to(text).weight.dtype.name == name
+        assert lucid.zeros(2, dtype=text).dtype.name == lucid.tensor([1], dtype=text).dtype.name == name
+
+    def test_lucid_has_short_names_of_integers(self):
+        found = {text: lucid.ones(2, dtype=text).dtype.name for text in ("short", "int", "Long", "bool_")}
+        assert found == {"short": "int16", "int": "int32", "Long": "int64", "bool_": "bool"}
+        with pytest.raises(ValueError, match=r"^Unknown dtype string: 'f4'\n"):
+            lucid.nn.BatchNorm1d(2, dtype="f4")
+
+    @pytest.mark.parametrize("text", ["float", "double", "half", "single", "f4", "Float32"])
+    def test_the_others_take_whole_names_alone(self, text):
+        for make in (torch.nn.BatchNorm1d, storch.nn.BatchNorm1d, tp.BatchNorm, nvtripy.BatchNorm):
+            assert make(2, dtype="float64").weight.dtype.name == "float64"
+            with pytest.raises((TypeError, tp.TripyException, nvtripy.TripyException), match=r"dtype|ParamType"):
+                make(2, dtype=text)
+
     def test_prints_as_nvtripys_document_does(self):
         assert repr(nvtripy.iota((2,))) == "tensor([0.0000, 1.0000], dtype=float32, loc=cpu:0, shape=(2,))"
         assert (

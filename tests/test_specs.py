@@ -84,6 +84,7 @@ MISTAKES = [
     (DIALECT, "keeps: shift,", "keeps: offset,", "bias: {keeps", "'bias' keeps 'offset', which is no state"),
     (DIALECT, "does: module.evaluate,", "does: module.evaluat,", "eval: {does", "'eval' does 'module.evaluat', which is no function; did you mean 'module.evaluate'?"),
     (DIALECT, "dtypes: [float16,", "dtypes: [half,", "dialect: storch", "'half' is no element type"),
+    (DIALECT, "exceptions: {}", "exceptions: {}\naliases: {half: float61}", "dialect: storch", "'half' stands for 'float61', which is no element type; did you mean 'float64'?"),
     (DIALECT, "names: [Tensor,", "names: [Tenser,", "dialect: storch", "'Tenser' cannot be exported; did you mean 'Tensor'?"),
     (DIALECT, "extends: [Module]", "extends: [Modul]", "doc: \"A module whose", "'HasParams' extends 'Modul', which is no trait; did you mean 'Module'?"),
     (DIALECT, "extends: [Module]", "extends: []", "doc: \"A module whose", "'HasParams' extends nothing"),

@@ -35,6 +35,7 @@ DIALECT = Dialect(
         gradients=True,
         containers=False,
         integer_dtype="int64",
+        dtype_names="any_case",
         state_dict="detached",
         load="copy",
     ),
@@ -135,6 +136,15 @@ DIALECT = Dialect(
             ValueError,
             "Unknown device '{device}'. Use 'cuda' or 'cpu'.",
         ),
+    },
+    aliases={
+        "half": "float16",
+        "float": "float32",
+        "double": "float64",
+        "short": "int16",
+        "int": "int32",
+        "long": "int64",
+        "bool_": "bool",
     },
 )
 

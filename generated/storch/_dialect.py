@@ -18,6 +18,7 @@ DIALECT = Dialect(
         gradients=True,
         containers=False,
         integer_dtype="int32",
+        dtype_names="exact",
         state_dict="kept",
         load="copy",
     ),

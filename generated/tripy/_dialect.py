@@ -23,6 +23,7 @@ DIALECT = Dialect(
         gradients=False,
         containers=True,
         integer_dtype="int32",
+        dtype_names="exact",
         state_dict="kept",
         load="replace",
     ),

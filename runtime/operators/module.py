@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import autograd, foreign
 from ..arrays import unwritable
-from ..dtypes import FLOATING, DType, DTypeLike
+from ..dtypes import DType, DTypeLike
 from ..errors import listed
 from ..gradients import NoGrad
 from ..module import Module, ModuleT, State
@@ -305,7 +305,7 @@ def _destination(
     element = None if dtype is None else module._element(dtype)
     if device is None:
         return None, element
-    if isinstance(device, str) and device not in FLOATING:
+    if isinstance(device, str) and module.tensor_type.dtype_type.named(device) is None:
         return module._place(device), element
     return None, module._element(device)
 

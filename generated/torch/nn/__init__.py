@@ -217,7 +217,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     * 16-bit parameters. In PyTorch: running_mean and running_var have the element type of the parameters,
       float16 and bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
     * dtype. In PyTorch: Takes a torch.dtype and no text; complex parameters can be made, though not used.
-      Here: Takes the name of an element type and a NumPy dtype as well; there are no complex ones.
+      Here: Takes the whole name of an element type and a NumPy dtype as well, but no short name such as
+      "float"; there are no complex ones.
     * eps. In PyTorch: What is no number is found out by the first call. Here: It is found out by the
       constructor.
     * num_features. In PyTorch: With affine=False and track_running_stats=False it is neither checked nor
@@ -478,7 +479,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     * 16-bit parameters. In PyTorch: running_mean and running_var have the element type of the parameters,
       float16 and bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
     * dtype. In PyTorch: Takes a torch.dtype and no text; complex parameters can be made, though not used.
-      Here: Takes the name of an element type and a NumPy dtype as well; there are no complex ones.
+      Here: Takes the whole name of an element type and a NumPy dtype as well, but no short name such as
+      "float"; there are no complex ones.
     * eps. In PyTorch: What is no number is found out by the first call. Here: It is found out by the
       constructor.
     * num_features. In PyTorch: With affine=False and track_running_stats=False it is neither checked nor
@@ -739,7 +741,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * 16-bit parameters. In PyTorch: running_mean and running_var have the element type of the parameters,
       float16 and bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
     * dtype. In PyTorch: Takes a torch.dtype and no text; complex parameters can be made, though not used.
-      Here: Takes the name of an element type and a NumPy dtype as well; there are no complex ones.
+      Here: Takes the whole name of an element type and a NumPy dtype as well, but no short name such as
+      "float"; there are no complex ones.
     * eps. In PyTorch: What is no number is found out by the first call. Here: It is found out by the
       constructor.
     * num_features. In PyTorch: With affine=False and track_running_stats=False it is neither checked nor
