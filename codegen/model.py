@@ -29,6 +29,7 @@ class Argument:
     keyword: bool
     variadic: bool
     attribute: bool
+    constant: bool  # as an attribute
     doc: str
     attribute_doc: str
 
@@ -179,6 +180,10 @@ class Kept:
         return {"parameter": own, "at_least_float32": f"{own} but float32 at least"}.get(self.dtype, self.dtype)
 
     @property
+    def optional(self) -> bool:
+        return "None" in self.type
+
+    @property
     def none_when(self) -> str:
         return " or ".join(f"{switch}=False" for switch in self.switches)
 
@@ -282,6 +287,10 @@ class Class(Called):
     @property
     def attributes(self) -> list[Argument]:
         return [one for one in self.arguments if one.attribute]
+
+    @property
+    def constants(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.attributes if one.constant)
 
     def constraint(self, argument: Argument) -> str:
         """What an argument must be, as far as the dialect refuses anything else: ``an integer, zero or more``."""

@@ -388,6 +388,7 @@ class _Resolver:
                     keyword=spec.keyword,
                     variadic=spec.variadic,
                     attribute=spec.attribute,
+                    constant=spec.constant,
                     doc=spec.doc or meaning.doc,
                     attribute_doc=spec.attribute_doc or spec.doc or meaning.doc,
                 )

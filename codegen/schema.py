@@ -96,6 +96,7 @@ class ArgumentSpec:
     keyword: bool = False
     variadic: bool = False
     attribute: bool = True
+    constant: bool = False
     doc: str | None = None
     attribute_doc: str | None = None
     where: str = ""

@@ -44,7 +44,7 @@ TYPES: dict[str, tuple[str, str]] = {
 
 # Names that the runtime's modules have, beside those with an underscore: a dialect cannot give them to anything else.
 MODULE_NAMES = (
-    *("accepts", "compute", "dialect", "extra_repr", "forward", "kept_dtype", "names", "parameter_type"),
+    *("accepts", "compute", "constants", "dialect", "extra_repr", "forward", "kept_dtype", "names", "parameter_type"),
     *("spelling", "state", "tensor_type", "training"),
 )
 # Names that every generated package has.

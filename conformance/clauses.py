@@ -363,7 +363,7 @@ def _conditions(case: Case) -> set[str]:
     found |= {"device"} if "module.to" in functions else set()
     if "module.load_state_dict" in functions:
         found |= {"load", "missing_keys", "unexpected_keys", "state_shape", "state_dtype", "state_type"}
-    return found | {"assign"}
+    return found | {"assign", "constant"}
 
 
 def _check_error(case: Case, condition: Condition, error: Exception) -> None:
@@ -434,6 +434,7 @@ PROVOKE: dict[str, Callable[[Case], object]] = {
     "state_dtype": lambda case: _load(case, lambda state: state.update({_first(state): _widened(state)})),
     "state_type": lambda case: _load(case, lambda state: state.update({_first(state): [1.0, 1.0, 1.0]})),
     "assign": lambda case: setattr(case.make(), case.one.state[0].name, "text"),
+    "constant": lambda case: setattr(case.make(), case.one.constants[0], 1),
     "device": lambda case: getattr(case.make(), _method(case, "module.to"))("nowhere"),
 }
 

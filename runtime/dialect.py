@@ -27,6 +27,8 @@ class Rules:
     """Element type of the running statistics of a module whose parameters are 16-bit."""
     parameters: Literal["tensors", "parameters"]
     """What a module registers when it is assigned: every tensor, or parameters only."""
+    assigned: Literal["shape", "shape_and_dtype"]
+    """What a tensor must have of the one in whose place it is assigned."""
     gradients: bool
     """Whether gradients of parameters are wanted unless told otherwise; not where there is no training."""
     containers: bool

@@ -37,6 +37,10 @@ def archive(member: bytes, flags: int = 0, method: int = 0) -> bytes:
     return bytes(content)
 
 
+def state_names(module) -> list[str]:
+    return list(module.stateDict() if hasattr(module, "stateDict") else module.state_dict())
+
+
 class TestTensor:
     def test_shares_numpys_memory_both_ways(self):
         array = np.zeros(3, np.float32)
@@ -476,6 +480,82 @@ class TestState:
             bn.weight = package.Tensor([1.0, 2.0])
         np.testing.assert_array_equal(bn(np.ones((4, 3), np.float32)).shape, (4, 3))
 
+    @pytest.mark.parametrize("cls", [torch.nn.BatchNorm1d, lucid.nn.BatchNorm1d, storch.nn.BatchNorm1d, tp.BatchNorm])
+    def test_a_tensor_that_is_assigned_to_a_parameter_becomes_one(self, cls):
+        bn, fresh = cls(2), cls(2)
+        load, names = (getattr(fresh, "loadStateDict", None) or fresh.load_state_dict), state_names(bn)
+        plain = bn.tensor_type([3.0, 4.0])
+        bn.weight = plain
+        assert type(bn.weight) is cls.parameter_type
+        assert np.shares_memory(bn.weight.numpy(), plain.numpy())
+        assert bn.weight.requires_grad == bn.bias.requires_grad
+        assert state_names(bn) == names
+        load({name: getattr(bn, name) for name in state_names(bn)})
+        assert fresh.weight.tolist() == [3, 4]
+        if cls is not tp.BatchNorm:  # which has no buffers
+            bn.running_mean = plain
+            assert bn.running_mean is plain
+
+    def test_gradients_go_on_to_the_tensor_that_was_assigned(self):
+        bn, factor = torch.nn.BatchNorm1d(2), torch.ones(2, requires_grad=True)
+        bn.weight = factor * 2
+        assert next(iter(bn.state_dict())) == "weight"
+        (bn(torch.tensor([[1.0, 1.0], [3.0, 5.0]])) ** 2).sum().backward()
+        np.testing.assert_allclose(factor.grad.numpy(), [16, 16], rtol=1e-4)
+
+    def test_a_tensor_in_the_place_of_a_parameter_of_a_users_module_becomes_one(self):
+        net = torch.nn.Module()
+        net.scale, net.other = torch.nn.Parameter([1.0]), torch.zeros(1)
+        net.scale = net.other = torch.ones(2)
+        assert list(net.state_dict()) == ["scale"]
+
+    @pytest.mark.parametrize("package", [tp, nvtripy])
+    def test_tripys_parameters_keep_their_shape_and_element_type(self, package):
+        bn, what = package.BatchNorm(2), "new parameter is not compatible with the existing parameter. New parameter"
+        with pytest.raises(
+            package.TripyException, match=rf"^For parameter: weight, {what} dtype: float16 is not .*32\n"
+        ):
+            bn.weight = package.zeros((2,), dtype=package.float16)
+        with pytest.raises(
+            package.TripyException, match=rf"^For parameter: weight, {what} shape: \[3\] is not .* \[2\]\n"
+        ):
+            bn.weight = package.zeros((3,))
+        with pytest.raises(
+            package.TripyException, match=r"'weight', but got: NoneType\n.*expected a tensor, found NoneT"
+        ):
+            bn.weight = None
+        assert list(bn.state_dict()) == ["weight", "bias", "running_mean", "running_var"]
+        net = package.Module()
+        net.scale = bn.weight
+        with pytest.raises(package.TripyException, match=rf"^For parameter: scale, {what} dtype"):
+            net.scale = package.zeros((2,), dtype=package.int32)
+
+    @pytest.mark.parametrize(
+        ("make", "name"),
+        [
+            (lambda: tp.BatchNorm(2), "num_features"),
+            (lambda: nvtripy.BatchNorm(2), "num_features"),
+            (lambda: nvtripy.BatchNorm(2), "dtype"),
+            (lambda: nvtripy.Linear(2, 2), "in_features"),
+            (lambda: nvtripy.Linear(2, 2), "dtype"),
+        ],
+    )
+    def test_what_is_constant_is_not_assigned_to(self, make, name):
+        module = make()
+        before = getattr(module, name)
+        with pytest.raises(
+            (tp.TripyException, nvtripy.TripyException), match=rf"^Field: '{name}' of class: '.*' is imm"
+        ):
+            setattr(module, name, nvtripy.float64 if name == "dtype" else 5)
+        assert getattr(module, name) == before
+
+    def test_nvtripys_linear_may_lose_its_bias_and_batch_norm_its_eps(self):
+        linear, bn = nvtripy.Linear(2, 2), nvtripy.BatchNorm(2)
+        linear.bias, bn.eps = None, 0.5
+        assert list(linear.state_dict()) == ["weight"]
+        with pytest.raises(nvtripy.TripyException, match="expected a tensor or None, found list"):
+            linear.bias = [1.0, 2.0]
+
     def test_one_running_statistic_without_the_other_is_refused(self):
         for training in (True, False):
             bn = torch.nn.BatchNorm1d(3).train(training)
@@ -490,7 +570,7 @@ class TestState:
         assert bn.to(torch.float64).mine.dtype == torch.float64
 
     def test_more_features_than_there_are_statistics_are_refused(self):
-        bn = nvtripy.BatchNorm(2)
+        bn = lucid.nn.BatchNorm1d(2)
         bn.num_features = 100
         with pytest.raises(ValueError, match=r"expected shape \(100,\), found shape \(2,\)"):
             bn(np.ones((4, 100), np.float32))

@@ -32,6 +32,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine",),
+        optional=True,
     ),
     State(
         name="bias",
@@ -41,6 +42,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine", "shifted"),
+        optional=True,
     ),
     State(
         name="running_mean",
@@ -50,6 +52,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
     State(
         name="running_var",
@@ -59,6 +62,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
     State(
         name="num_batches_tracked",
@@ -68,6 +72,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="int64",
         when=("track",),
+        optional=True,
     ),
 )
 
@@ -192,6 +197,9 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
     * input of forward. In lucid: The document calls it input, the code x. Here: It is x.
     * _BatchNormBase. In lucid: The documents show it as the base class, though its name is private. Here:
       It is the base class, in lucid's private module.
+    * assignment. In lucid: What is assigned to a parameter or buffer takes its name out of the state
+      dict, unless it is a Parameter. Here: A tensor of the same shape takes its place, as a Parameter
+      that shares its memory if it is that of one; what is no tensor is refused, but for None.
     * load_state_dict. In lucid: Loading puts new tensors in the place of buffers; with a shape that does
       not fit it has changed what came before. Here: Values are copied into the tensors there are, all of
       them or none.
@@ -419,6 +427,9 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
     * input of forward. In lucid: The document calls it input, the code x. Here: It is x.
     * _BatchNormBase. In lucid: The documents show it as the base class, though its name is private. Here:
       It is the base class, in lucid's private module.
+    * assignment. In lucid: What is assigned to a parameter or buffer takes its name out of the state
+      dict, unless it is a Parameter. Here: A tensor of the same shape takes its place, as a Parameter
+      that shares its memory if it is that of one; what is no tensor is refused, but for None.
     * load_state_dict. In lucid: Loading puts new tensors in the place of buffers; with a shape that does
       not fit it has changed what came before. Here: Values are copied into the tensors there are, all of
       them or none.
@@ -642,6 +653,9 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
     * input of forward. In lucid: The document calls it input, the code x. Here: It is x.
     * _BatchNormBase. In lucid: The documents show it as the base class, though its name is private. Here:
       It is the base class, in lucid's private module.
+    * assignment. In lucid: What is assigned to a parameter or buffer takes its name out of the state
+      dict, unless it is a Parameter. Here: A tensor of the same shape takes its place, as a Parameter
+      that shares its memory if it is that of one; what is no tensor is refused, but for None.
     * load_state_dict. In lucid: Loading puts new tensors in the place of buffers; with a shape that does
       not fit it has changed what came before. Here: Values are copied into the tensors there are, all of
       them or none.

@@ -20,6 +20,7 @@ DIALECT = Dialect(
         counter_dtype="none",
         statistics_dtype="parameter",
         parameters="tensors",
+        assigned="shape_and_dtype",
         gradients=False,
         containers=True,
         integer_dtype="int32",
@@ -122,6 +123,10 @@ DIALECT = Dialect(
         "assign": Message(
             TripyException,
             "Unrecognized type for module parameter. Expected a tensor for parameter: '{key}', but got: {type}",
+        ),
+        "constant": Message(
+            TripyException,
+            "Field: '{name}' of class: '{module}' is immutable",
         ),
     },
 )

@@ -30,6 +30,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine",),
+        optional=False,
     ),
     State(
         name="bias",
@@ -39,6 +40,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine", "shifted"),
+        optional=False,
     ),
     State(
         name="running_mean",
@@ -48,6 +50,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("track",),
+        optional=False,
     ),
     State(
         name="running_var",
@@ -57,6 +60,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("track",),
+        optional=False,
     ),
 )
 
@@ -77,6 +81,7 @@ _LINEAR_STATE = (
         kind="parameter",
         dtype="parameter",
         when=(),
+        optional=False,
     ),
     State(
         name="bias",
@@ -86,6 +91,7 @@ _LINEAR_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("shifted",),
+        optional=True,
     ),
 )
 
@@ -126,9 +132,10 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     Attributes
     ----------
     num_features : int
-        The number of feature channels in the input tensor (the size of the second dimension).
+        The number of feature channels in the input tensor (the size of the second dimension). Cannot be
+        assigned to.
     dtype : dtype
-        The data type used to perform the operation.
+        The data type used to perform the operation. Cannot be assigned to.
     eps : float
         ε value added to the denominator to prevent division by zero during normalization.
     weight : Tensor
@@ -165,7 +172,7 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     * loc. In nvtripy: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the
       tensor really lives: cpu:0, unless it was moved.
     * dtype. In nvtripy: The attribute is documented and never set, so that repr, == and hash raise. Here:
-      It is set.
+      It is set, and cannot be assigned to, like num_features.
     * float64. In nvtripy: Has no float64, but int4, int8 and float8. Here: float64 is there as in the
       other dialects; 4- and 8-bit types are not.
     * rank. In nvtripy: An input of rank 1 is accepted and comes back with rank 2, against the document's
@@ -173,8 +180,8 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
       the class and the shape.
     * accuracy. In nvtripy: Computes in the element type of the parameters. Here: Computes in float32 at
       least.
-    * assignment. In nvtripy: Assigning a list to a parameter removes it from the state dict. Here:
-      Refused.
+    * assignment. In nvtripy: Assigning a list, or None, to a parameter removes it from the state dict.
+      Here: Refused, but for None where there may be no bias.
     * shape in messages. In nvtripy: Shapes print as tuples, one problem is told at a time. Here: Every
       problem is told at once, shapes as lists.
     * num_features and eps. In nvtripy: A negative num_features gives parameters of negative size; an eps
@@ -232,6 +239,7 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     accepts = ("N C ...",)
     names = _BATCH_NORM_NAMES
     state = _BATCH_NORM_STATE
+    constants = ("num_features", "dtype")
 
     num_features: int
     dtype: DType
@@ -308,11 +316,11 @@ class Linear(_linear.Linear, Module):
     Attributes
     ----------
     in_features : int
-        Size of input features.
+        Size of input features. Cannot be assigned to.
     out_features : int
-        Size of output features.
+        Size of output features. Cannot be assigned to.
     dtype : dtype
-        The data type to use for the weight and bias parameters.
+        The data type to use for the weight and bias parameters. Cannot be assigned to.
     weight : Tensor
         The weight, of shape [out_features, in_features]. Shape (out_features, in_features), the
         parameters' element type, initially arange.
@@ -332,8 +340,8 @@ class Linear(_linear.Linear, Module):
       other dialects; 4- and 8-bit types are not.
     * accuracy. In nvtripy: Computes in the element type of the parameters. Here: Computes in float32 at
       least.
-    * assignment. In nvtripy: Assigning a list to a parameter removes it from the state dict. Here:
-      Refused.
+    * assignment. In nvtripy: Assigning a list, or None, to a parameter removes it from the state dict.
+      Here: Refused, but for None where there may be no bias.
     * shape in messages. In nvtripy: Shapes print as tuples, one problem is told at a time. Here: Every
       problem is told at once, shapes as lists.
     * tensors in lists and dicts. In nvtripy: Those in lists and dicts are parameters too. Here: Only
@@ -351,6 +359,7 @@ class Linear(_linear.Linear, Module):
     accepts = ("... in_features",)
     names = _LINEAR_NAMES
     state = _LINEAR_STATE
+    constants = ("in_features", "out_features", "dtype")
 
     in_features: int
     out_features: int

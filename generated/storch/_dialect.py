@@ -15,6 +15,7 @@ DIALECT = Dialect(
         counter_dtype="at_least_float32",
         statistics_dtype="at_least_float32",
         parameters="parameters",
+        assigned="shape",
         gradients=True,
         containers=False,
         integer_dtype="int32",

@@ -35,6 +35,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine",),
+        optional=True,
     ),
     State(
         name="bias",
@@ -44,6 +45,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine", "shifted"),
+        optional=True,
     ),
     State(
         name="running_mean",
@@ -53,6 +55,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
     State(
         name="running_var",
@@ -62,6 +65,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
     State(
         name="num_batches_tracked",
@@ -71,6 +75,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
 )
 
@@ -193,6 +198,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
       None gives the cumulative average that the document promises.
     * affine=false. In storch: weight and bias are undefined tensors, on which most operations throw.
       Here: They are None, as the document says of the other missing tensors.
+    * assignment. In storch: weight and bias are values, which cannot be assigned to. Here: A tensor of
+      the same shape can take their place, and becomes a parameter that shares its memory; so can None.
     * hasBias. In storch: Is true whatever affine is. Here: Is whether there is a bias.
     * modules, namedModules, apply(fn). In storch: modules leaves out the module itself and ignores
       recurse, namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say;
@@ -476,6 +483,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
       None gives the cumulative average that the document promises.
     * affine=false. In storch: weight and bias are undefined tensors, on which most operations throw.
       Here: They are None, as the document says of the other missing tensors.
+    * assignment. In storch: weight and bias are values, which cannot be assigned to. Here: A tensor of
+      the same shape can take their place, and becomes a parameter that shares its memory; so can None.
     * hasBias. In storch: Is true whatever affine is. Here: Is whether there is a bias.
     * modules, namedModules, apply(fn). In storch: modules leaves out the module itself and ignores
       recurse, namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say;
@@ -764,6 +773,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
       None gives the cumulative average that the document promises.
     * affine=false. In storch: weight and bias are undefined tensors, on which most operations throw.
       Here: They are None, as the document says of the other missing tensors.
+    * assignment. In storch: weight and bias are values, which cannot be assigned to. Here: A tensor of
+      the same shape can take their place, and becomes a parameter that shares its memory; so can None.
     * hasBias. In storch: Is true whatever affine is. Here: Is whether there is a bias.
     * modules, namedModules, apply(fn). In storch: modules leaves out the module itself and ignores
       recurse, namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say;

@@ -15,6 +15,7 @@ DIALECT = Dialect(
         counter_dtype="int64",
         statistics_dtype="at_least_float32",
         parameters="parameters",
+        assigned="shape",
         gradients=True,
         containers=False,
         integer_dtype="int64",

@@ -29,6 +29,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine",),
+        optional=False,
     ),
     State(
         name="bias",
@@ -38,6 +39,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine", "shifted"),
+        optional=False,
     ),
     State(
         name="running_mean",
@@ -47,6 +49,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("track",),
+        optional=False,
     ),
     State(
         name="running_var",
@@ -56,6 +59,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("track",),
+        optional=False,
     ),
 )
 
@@ -96,9 +100,10 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     Attributes
     ----------
     num_features : int
-        The number of feature channels in the input tensor (the size of the second dimension).
+        The number of feature channels in the input tensor (the size of the second dimension). Cannot be
+        assigned to.
     dtype : dtype
-        The data type used to perform the operation.
+        The data type used to perform the operation. Cannot be assigned to.
     eps : float
         ε value added to the denominator to prevent division by zero during normalization.
     weight : Parameter
@@ -135,7 +140,7 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     * loc. In tripy: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the tensor
       really lives: cpu:0, unless it was moved.
     * dtype. In tripy: The attribute is documented and never set, so that repr, == and hash raise. Here:
-      It is set.
+      It is set, and cannot be assigned to, like num_features.
     * float64. In tripy: Has no float64, but int4, int8 and float8. Here: float64 is there as in the other
       dialects; 4- and 8-bit types are not.
     * rank. In tripy: An input of rank 1 is accepted and comes back with rank 2, against the document's
@@ -143,7 +148,8 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
       the class and the shape.
     * accuracy. In tripy: Computes in the element type of the parameters. Here: Computes in float32 at
       least.
-    * assignment. In tripy: Assigning a list to a parameter removes it from the state dict. Here: Refused.
+    * assignment. In tripy: Assigning a list, or a tensor that is no Parameter, removes it from the state
+      dict. Here: A list is refused; a tensor becomes a Parameter that shares its memory.
     * shape in messages. In tripy: Shapes print as tuples, one problem is told at a time. Here: Every
       problem is told at once, shapes as lists.
     * num_features and eps. In tripy: A negative num_features gives parameters of negative size; an eps
@@ -194,6 +200,7 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     accepts = ("N C ...",)
     names = _BATCH_NORM_NAMES
     state = _BATCH_NORM_STATE
+    constants = ("num_features", "dtype")
 
     num_features: int
     dtype: DType

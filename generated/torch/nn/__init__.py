@@ -33,6 +33,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine",),
+        optional=True,
     ),
     State(
         name="bias",
@@ -42,6 +43,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine", "shifted"),
+        optional=True,
     ),
     State(
         name="running_mean",
@@ -51,6 +53,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
     State(
         name="running_var",
@@ -60,6 +63,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
     State(
         name="num_batches_tracked",
@@ -69,6 +73,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="int64",
         when=("track",),
+        optional=True,
     ),
 )
 
@@ -229,7 +234,8 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     * mixed element types. In PyTorch: The message is "expect parameter to have scalar type of Float"
       where the parameters are not float32 Here: The message is the one for float32 parameters.
     * weight. In PyTorch: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer
-      the message names torch.nn.Buffer. Here: Any tensor can be; the message is the one for a parameter.
+      the message names torch.nn.Buffer. Here: Any tensor can be, and becomes a Parameter that shares its
+      memory; the message is the one for a parameter.
     * shapes and state dicts. In PyTorch: A shape prints as torch.Size([2, 3]), a state dict as
       OrderedDict, an empty tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a
       tuple, a state dict prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two
@@ -491,7 +497,8 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     * mixed element types. In PyTorch: The message is "expect parameter to have scalar type of Float"
       where the parameters are not float32 Here: The message is the one for float32 parameters.
     * weight. In PyTorch: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer
-      the message names torch.nn.Buffer. Here: Any tensor can be; the message is the one for a parameter.
+      the message names torch.nn.Buffer. Here: Any tensor can be, and becomes a Parameter that shares its
+      memory; the message is the one for a parameter.
     * shapes and state dicts. In PyTorch: A shape prints as torch.Size([2, 3]), a state dict as
       OrderedDict, an empty tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a
       tuple, a state dict prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two
@@ -753,7 +760,8 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * mixed element types. In PyTorch: The message is "expect parameter to have scalar type of Float"
       where the parameters are not float32 Here: The message is the one for float32 parameters.
     * weight. In PyTorch: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer
-      the message names torch.nn.Buffer. Here: Any tensor can be; the message is the one for a parameter.
+      the message names torch.nn.Buffer. Here: Any tensor can be, and becomes a Parameter that shares its
+      memory; the message is the one for a parameter.
     * shapes and state dicts. In PyTorch: A shape prints as torch.Size([2, 3]), a state dict as
       OrderedDict, an empty tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a
       tuple, a state dict prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two
