@@ -65,6 +65,7 @@ def load(specs: Path) -> tuple[Dialect, ...]:
         _named_after(reader, path.stem, operator.operator, operator.where)
         _check_operator(reader, operator)
         known[operator.operator] = operator
+    _check_shared(reader, known)
     resolved = []
     for path, dialect in dialects.items():
         assert dialect is not None
@@ -129,6 +130,16 @@ def _check_operator(reader: Reader, operator: OperatorSpec) -> None:
             reader.complain(
                 operator.where, f"the equation has {placeholder!r}, which is nothing{hint(placeholder, known)}"
             )
+
+
+def _check_shared(reader: Reader, operators: Mapping[str, OperatorSpec]) -> None:
+    known = {name for operator in operators.values() for name in operator.conditions}
+    for operator in operators.values():
+        for name in operator.raises:
+            if name not in known:
+                reader.complain(
+                    operator.where, f"{operator.operator} raises {name!r}, which is no condition{hint(name, known)}"
+                )
 
 
 def _check_type(reader: Reader, name: str, type_: str, where: str) -> bool:
@@ -262,7 +273,7 @@ class _Resolver:
             examples=self._examples(variant.examples),
             deviations=(*self._deviations(shared), *self._deviations(variant.deviations)),
             omits=spelled.omits,
-            conditions=tuple(one for one in conditions if one.name in operator.conditions),
+            conditions=tuple(one for one in conditions if one.name in {*operator.conditions, *operator.raises}),
             method=self.spec.call.method,
             input=self.spec.call.input,
             call_doc=spelled.call or self.spec.call.doc,
@@ -441,7 +452,7 @@ class _Resolver:
                 if placeholder not in known[name].fields:
                     fields = known[name].fields
                     self._complain(message.where, f"{name!r} has no field {placeholder!r}", placeholder, fields)
-        for name in known:
+        for name in self._arising:
             if name not in messages:
                 self._complain(self.spec.where, f"the condition {name!r} has no message")
         return tuple(
@@ -459,6 +470,15 @@ class _Resolver:
             for name, message in messages.items()
             if name in known
         )
+
+    @property
+    def _arising(self) -> list[str]:
+        """The conditions of what the dialect spells or calls."""
+        spec = self.spec
+        called = [*spec.methods.values(), *spec.functions.values()]
+        called += [one for trait in spec.traits.values() for one in trait.methods.values()]
+        named = {"module", *spec.operators, *(one.does.rpartition(".")[0] for one in called)}
+        return [name for key, operator in self.operators.items() if key in named for name in operator.conditions]
 
     def _check_exceptions(self) -> None:
         earlier: list[str] = []

@@ -71,7 +71,7 @@ class FunctionSpec:
 
 @dataclass(frozen=True)
 class OperatorSpec:
-    """specs/operators/NAME.yaml: the semantics, said once, in canonical names."""
+    """specs/operators/NAME.yaml: the semantics, said once, in canonical names; ``raises``: of others' conditions."""
 
     operator: str
     title: str
@@ -82,6 +82,7 @@ class OperatorSpec:
     parameters: dict[str, ParameterSpec] = field(default_factory=dict)
     state: dict[str, StateSpec] = field(default_factory=dict)
     functions: dict[str, FunctionSpec] = field(default_factory=dict)
+    raises: tuple[str, ...] = ()
     conditions: dict[str, ConditionSpec] = field(default_factory=dict)
     where: str = ""
 

@@ -400,7 +400,8 @@ class TestState:
     @pytest.mark.parametrize("state", [None, [1], [("weight", np.ones(2, np.float32))]])
     def test_a_state_that_is_no_mapping_is_refused(self, state):
         with pytest.raises(
-            TypeError, match=r"^BatchNorm1d: state_dict: expected a mapping of names to tensors, found "
+            TypeError,
+            match=r"^Expected state_dict to be dict-like.*\nBatchNorm1d: state_dict: expected a mapping of names ",
         ):
             torch.nn.BatchNorm1d(2).load_state_dict(state, strict=False)
 
@@ -569,10 +570,40 @@ class TestState:
         bn.register_buffer("mine", torch.zeros(2))
         assert bn.to(torch.float64).mine.dtype == torch.float64
 
+    @pytest.mark.parametrize(("package", "kind"), [(storch, RuntimeError), (lucid, ValueError)])
+    def test_one_running_statistic_without_the_other_is_refused_in_the_dialects_words(self, package, kind):
+        bn = package.nn.BatchNorm1d(2)
+        bn.running_var = None
+        with pytest.raises(
+            kind, match=r"running_var .*\nBatchNorm1d: running_var: expected both running statistics or"
+        ):
+            bn(np.ones((3, 2), np.float32))
+
+    @pytest.mark.parametrize("package", [tp, nvtripy])
+    def test_a_state_that_is_no_mapping_is_refused_by_tripy_in_its_words(self, package):
+        with pytest.raises(package.TripyException, match=r"'state_dict', expected .* got argument of type: 'NoneType'"):
+            package.BatchNorm(2).load_state_dict(None)
+
+    def test_linears_input_is_refused_in_nvtripys_words(self):
+        linear = nvtripy.Linear(2, 2)
+        for x, told in (
+            (
+                nvtripy.ones((3, 3)),
+                r"^contracting dimension .*\nLinear: x: expected \(\.\.\., 2\), found shape \(3, 3\)$",
+            ),
+            (
+                nvtripy.ones((3, 2), nvtripy.float16),
+                r"^Mismatched data types for '__matmul__'.* 'float16' and 'float32'",
+            ),
+            ("text", r"'x', expected an instance of type: 'Tensor'.*: 'str'"),
+        ):
+            with pytest.raises(nvtripy.TripyException, match=told):
+                linear(x)
+
     def test_more_features_than_there_are_statistics_are_refused(self):
         bn = lucid.nn.BatchNorm1d(2)
         bn.num_features = 100
-        with pytest.raises(ValueError, match=r"expected shape \(100,\), found shape \(2,\)"):
+        with pytest.raises(lucid.ShapeMismatch, match=r"expected shape \(100,\), found shape \(2,\)"):
             bn(np.ones((4, 100), np.float32))
 
     def test_an_unrelated_file_is_told_from_one_that_save_wrote(self, tmp_path):
@@ -612,7 +643,7 @@ class TestFunction:
         with pytest.raises((RuntimeError, TypeError)):
             torch.nn.functional.batch_norm(np.ones((4, 3), np.float32), mean, change(variance), training=True)
         variance.flags.writeable = False
-        with pytest.raises(ValueError, match=r"^batch_norm: running_var: expected memory that can be written"):
+        with pytest.raises(ValueError, match=r"\nbatch_norm: running_var: expected memory that can be written"):
             torch.nn.functional.batch_norm(np.ones((4, 3), np.float32), mean, variance, training=True)
         np.testing.assert_array_equal(mean, 0.0)
 

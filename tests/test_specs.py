@@ -112,6 +112,7 @@ MISTAKES = [
     (OPERATOR, "sqrt(variance + {epsilon})", "sqrt(variance + {epsilom})", "operator: batch_norm", "the equation has 'epsilom', which is nothing; did you mean 'epsilon'?"),
     (OPERATOR, "of: epsilon, needs: a real", "of: epsilom, needs: a real", "epsilon_type:", "'epsilon_type' is of 'epsilom', which is no parameter; did you mean 'epsilon'?"),
     (OPERATOR, "of: epsilon, needs: a real number, ", "of: epsilon, ", "epsilon_type:", "'epsilon_type' needs both 'of' and 'needs', or neither"),
+    ("operators/linear.yaml", "raises: [dtype_type,", "raises: [dtype_typ,", "operator: linear", "linear raises 'dtype_typ', which is no condition; did you mean 'dtype_type'?"),
     (OPERATOR, "raises: [input_type,", "raises: [input_typ,", "doc: Normalizes each feature of an input;", "a function raises 'input_typ', which is no condition; did you mean 'input_type'?"),
     # messages
     (DIALECT, "  rank: {raises: RuntimeError,", "  rank: {raises: RuntimeEror,", "rank: {raises", "'RuntimeEror' is no exception"),

@@ -85,9 +85,29 @@ DIALECT = Dialect(
             ValueError,
             "batch_norm: floating-point dtype required, got {dtype}",
         ),
+        "vector_shape": Message(
+            ShapeMismatch,
+            "ShapeMismatch (batch_norm: {name} must have length C): expected [{expected}], got [{found}]",
+        ),
+        "vector_dtype": Message(
+            DtypeMismatch,
+            "DtypeMismatch (batch_norm): expected a floating-point {name}, got {dtype}",
+        ),
+        "read_only": Message(
+            ValueError,
+            "batch_norm: {argument} cannot be updated in place: it is {found}",
+        ),
+        "statistics_missing": Message(
+            ValueError,
+            "batch_norm: {name} is None, but the other running statistic is not",
+        ),
         "input_type": Message(
             TypeError,
             "batch_norm: expected Tensor, got {type}",
+        ),
+        "input_memory": Message(
+            ValueError,
+            "batch_norm: the input cannot be taken as it is",
         ),
         "rank": Message(
             ValueError,
@@ -128,6 +148,10 @@ DIALECT = Dialect(
         "state_type": Message(
             RuntimeError,
             "While copying parameter '{key}', expected Tensor, got {type}",
+        ),
+        "state_mapping": Message(
+            TypeError,
+            "Expected state_dict to be dict-like, got {type}",
         ),
         "assign": Message(
             TypeError,

@@ -162,12 +162,15 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
         NumPy array.
     ValueError
         The number of features is negative. What is given as an element type is none. The element type of
-        the parameters is not floating-point. The input does not have one of the accepted numbers of
-        dimensions.
+        the parameters is not floating-point. Running statistics, or their counter, that are to be updated
+        cannot be written. One of the running statistics is missing, or both are in evaluation. The input
+        cannot be shared, as what is sparse or of another kind of device, or wants gradients of its own
+        library. The input does not have one of the accepted numbers of dimensions.
     ShapeMismatch
-        The feature axis of the input has another length than the module has features.
+        Running statistics, weight or bias have another length than the input has features. The feature
+        axis of the input has another length than the module has features.
     DtypeMismatch
-        The input is not floating-point.
+        Running statistics, weight or bias are not floating-point. The input is not floating-point.
     DeviceMismatch
         The input lives on another device than the module.
 
@@ -388,12 +391,15 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
         NumPy array.
     ValueError
         The number of features is negative. What is given as an element type is none. The element type of
-        the parameters is not floating-point. The input does not have one of the accepted numbers of
-        dimensions.
+        the parameters is not floating-point. Running statistics, or their counter, that are to be updated
+        cannot be written. One of the running statistics is missing, or both are in evaluation. The input
+        cannot be shared, as what is sparse or of another kind of device, or wants gradients of its own
+        library. The input does not have one of the accepted numbers of dimensions.
     ShapeMismatch
-        The feature axis of the input has another length than the module has features.
+        Running statistics, weight or bias have another length than the input has features. The feature
+        axis of the input has another length than the module has features.
     DtypeMismatch
-        The input is not floating-point.
+        Running statistics, weight or bias are not floating-point. The input is not floating-point.
     DeviceMismatch
         The input lives on another device than the module.
 
@@ -617,12 +623,15 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
         NumPy array.
     ValueError
         The number of features is negative. What is given as an element type is none. The element type of
-        the parameters is not floating-point. The input does not have one of the accepted numbers of
-        dimensions.
+        the parameters is not floating-point. Running statistics, or their counter, that are to be updated
+        cannot be written. One of the running statistics is missing, or both are in evaluation. The input
+        cannot be shared, as what is sparse or of another kind of device, or wants gradients of its own
+        library. The input does not have one of the accepted numbers of dimensions.
     ShapeMismatch
-        The feature axis of the input has another length than the module has features.
+        Running statistics, weight or bias have another length than the input has features. The feature
+        axis of the input has another length than the module has features.
     DtypeMismatch
-        The input is not floating-point.
+        Running statistics, weight or bias are not floating-point. The input is not floating-point.
     DeviceMismatch
         The input lives on another device than the module.
 

@@ -161,10 +161,12 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     TripyException
         The number of features is not an integer. The number of features is negative. The epsilon is not a
         real number. What is given as an element type is none. The element type of the parameters is not
-        floating-point. The input is neither a tensor nor a NumPy array. The input does not have one of
-        the accepted numbers of dimensions. The feature axis of the input has another length than the
-        module has features. The input is not floating-point. The element type of the input does not go
-        with that of the parameters. The input lives on another device than the module.
+        floating-point. Running statistics, weight or bias have another length than the input has
+        features. The input is neither a tensor nor a NumPy array. The input cannot be shared, as what is
+        sparse or of another kind of device, or wants gradients of its own library. The input does not
+        have one of the accepted numbers of dimensions. The feature axis of the input has another length
+        than the module has features. The input is not floating-point. The element type of the input does
+        not go with that of the parameters. The input lives on another device than the module.
 
     Notes
     -----
@@ -307,7 +309,7 @@ class Linear(_linear.Linear, Module):
     bias : bool, default True
         Whether to include the bias term.
     dtype : dtype, default float32
-        The data type to use for the weight and bias parameters.
+        The data type to use for the weight and bias parameters. Must be an element type, floating-point.
 
     Shape
     -----
@@ -332,6 +334,16 @@ class Linear(_linear.Linear, Module):
     -----
     The state dict has, in this order: ``weight`` (parameter), ``bias`` (parameter).
 
+    Raises
+    ------
+    TripyException
+        What is given as an element type is none. The element type of the parameters is not
+        floating-point. The input is neither a tensor nor a NumPy array. The input cannot be shared, as
+        what is sparse or of another kind of device, or wants gradients of its own library. The input
+        lives on another device than the module. A number of features is not an integer. A number of
+        features is negative. The last axis of the input has another length than the layer has features.
+        The input is not floating-point. The element type of the input is not that of the parameters.
+
     Notes
     -----
     * loc. In nvtripy: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the
@@ -342,6 +354,9 @@ class Linear(_linear.Linear, Module):
       least.
     * assignment. In nvtripy: Assigning a list, or None, to a parameter removes it from the state dict.
       Here: Refused, but for None where there may be no bias.
+    * sizes and input of Linear. In nvtripy: A negative size gives parameters of negative size; the last
+      axis of the input is compared when the result is computed. Here: Refused where it is given, with the
+      class and the argument.
     * shape in messages. In nvtripy: Shapes print as tuples, one problem is told at a time. Here: Every
       problem is told at once, shapes as lists.
     * tensors in lists and dicts. In nvtripy: Those in lists and dicts are parameters too. Here: Only

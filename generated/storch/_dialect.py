@@ -77,9 +77,29 @@ DIALECT = Dialect(
             TypeError,
             "ParamType: FloatNN expected, found {dtype}",
         ),
+        "vector_shape": Message(
+            RuntimeError,
+            "{name} should contain {expected} elements not {found}",
+        ),
+        "vector_dtype": Message(
+            RuntimeError,
+            "mixed dtype (CPU): expect parameter to have scalar type of Float",
+        ),
+        "read_only": Message(
+            RuntimeError,
+            "{argument} cannot be updated in place: it is {found}",
+        ),
+        "statistics_missing": Message(
+            RuntimeError,
+            "{name} must be defined in evaluation mode",
+        ),
         "input_type": Message(
             TypeError,
             "Tensor expected, found {type}",
+        ),
+        "input_memory": Message(
+            RuntimeError,
+            "the input cannot be taken as it is",
         ),
         "rank": Message(
             RuntimeError,
@@ -120,6 +140,10 @@ DIALECT = Dialect(
         "state_type": Message(
             RuntimeError,
             "{key}: Tensor expected, found {type}",
+        ),
+        "state_mapping": Message(
+            TypeError,
+            "stateDict: Map expected, found {type}",
         ),
         "assign": Message(
             TypeError,

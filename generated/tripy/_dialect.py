@@ -69,9 +69,17 @@ DIALECT = Dialect(
             TripyException,
             "Unsupported data type for {module}: expected a floating-point type but got {dtype}.",
         ),
+        "vector_shape": Message(
+            TripyException,
+            "broadcast dimensions must be conformable",
+        ),
         "input_type": Message(
             TripyException,
             "For parameter: 'x', expected an instance of type: 'Tensor' but got argument of type: '{type}'.",
+        ),
+        "input_memory": Message(
+            TripyException,
+            "The input cannot be taken as it is.",
         ),
         "rank": Message(
             TripyException,
@@ -119,6 +127,10 @@ DIALECT = Dialect(
         "state_type": Message(
             TripyException,
             "Unrecognized type for module parameter. Expected a tensor for parameter: '{key}', but got: {type}",
+        ),
+        "state_mapping": Message(
+            TripyException,
+            "For parameter: 'state_dict', expected an instance of type: 'dict' but got argument of type: '{type}'.",
         ),
         "assign": Message(
             TripyException,

@@ -129,10 +129,12 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     TripyException
         The number of features is not an integer. The number of features is negative. The epsilon is not a
         real number. What is given as an element type is none. The element type of the parameters is not
-        floating-point. The input is neither a tensor nor a NumPy array. The input does not have one of
-        the accepted numbers of dimensions. The feature axis of the input has another length than the
-        module has features. The input is not floating-point. The element type of the input does not go
-        with that of the parameters. The input lives on another device than the module.
+        floating-point. Running statistics, weight or bias have another length than the input has
+        features. The input is neither a tensor nor a NumPy array. The input cannot be shared, as what is
+        sparse or of another kind of device, or wants gradients of its own library. The input does not
+        have one of the accepted numbers of dimensions. The feature axis of the input has another length
+        than the module has features. The input is not floating-point. The element type of the input does
+        not go with that of the parameters. The input lives on another device than the module.
 
     Notes
     -----

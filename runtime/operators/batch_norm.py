@@ -241,7 +241,7 @@ class BatchNorm(Module):
         canonical = next(name for name, one in zip(Vectors._fields, state, strict=True) if one is tensor)
         name, sizes = self.names[canonical], {"expected": shape[0], "found": tensor.size}
         if tensor.array.shape == shape:
-            self._fail("vector_dtype", name, one_of(list(FLOATING)), tensor._dtype, name=name)
+            self._fail("vector_dtype", name, one_of(list(FLOATING)), tensor._dtype, name=name, dtype=tensor._dtype)
         self._fail("vector_shape", name, f"shape {shape}", f"shape {tensor.shape}", name=name, **sizes)
 
     @classmethod

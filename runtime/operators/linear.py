@@ -8,8 +8,8 @@ import numpy as np
 
 from .. import autograd
 from ..arrays import Unusable, source
-from ..dtypes import FLOATING, DTypeLike, at_least_float32
-from ..errors import one_of
+from ..dtypes import FLOATING, HALF, DTypeLike, at_least_float32
+from ..errors import listed, one_of
 from ..module import Module
 from ..tensor import ArrayT, Tensor
 
@@ -34,11 +34,13 @@ class Linear(Module):
             given = source(x)
         except Unusable as error:
             self._fail("input_memory", argument, error.expected, error.found)
-        if given is None or not given.shape or given.shape[-1] != width:
-            found = type(x).__name__ if given is None else f"shape {given.shape}"
-            raise ValueError(f"{type(self).__name__}: {argument}: expected (..., {width}), found {found}")
-        if given.dtype not in FLOATING:
-            self._fail("input_float", argument, one_of(list(FLOATING)), given.dtype, dtype=given.dtype)
+        if given is None:
+            found = type(x).__name__
+            self._fail("input_type", argument, "a tensor or a NumPy array", found, type=found)
+        self._check_dtype(given.dtype)
+        if given.shape[-1:] != (width,):
+            fields = {"expected": width, "found": given.shape[-1] if given.shape else 0, "shape": listed(given.shape)}
+            self._fail("width", argument, f"(..., {width})", f"shape {given.shape}", **fields)
         wide, weight, shift = at_least_float32(given.dtype), self._get("weight"), self._get("shift")
         for one in (weight, shift):
             if one is not None and one.device != given.device:
@@ -52,11 +54,20 @@ class Linear(Module):
         return cast(ArrayT, result)
 
     def _check_size(self, canonical: str, size: object) -> None:
-        where = f"{type(self).__name__}: {self.names[canonical]}"
+        argument, found = self.names[canonical], type(size).__name__
         if not isinstance(size, (int, np.integer)) or isinstance(size, bool):
-            raise TypeError(f"{where}: expected int, found {type(size).__name__}")
+            self._fail("size_type", argument, "int", found, type=found)
         if size < 0:
-            raise ValueError(f"{where}: expected zero or more, found {size}")
+            self._fail("size_negative", argument, "zero or more", str(size))
+
+    def _check_dtype(self, dtype: str) -> None:
+        argument, own, rule = self.names["input"], self._get("dtype").name, self.dialect.rules.input_dtype
+        if dtype not in FLOATING:
+            self._fail("operand_float", argument, one_of(list(FLOATING)), dtype, dtype=dtype)
+        halves = HALF if rule == "parameter_or_half" and own == "float32" else ()
+        if rule != "any" and dtype not in (own, *halves):
+            given = self.tensor_type.dtype_type(dtype)
+            self._fail("operand_dtype", argument, one_of([own, *halves]), dtype, dtype=repr(given))
 
 
 def _backward(x: Tensor, weight: Tensor) -> autograd.Back:
