@@ -211,9 +211,9 @@ class Deviation:
     clause: str
     original: str
     here: str
-    operator: str | None  # whose classes alone differ
     document: str | None
     prints: str | None
+    operator: str | None = None  # whose classes alone differ
 
 
 @dataclass(frozen=True)

@@ -569,7 +569,7 @@ class _Resolver:
                 problem = f"{self.spec.dialect} spells no operator {one.operator!r}"
                 self._complain(one.where, problem, one.operator, known)
         return tuple(
-            Deviation(one.about, one.clause, one.original, one.here, one.operator, one.document, one.prints)
+            Deviation(one.about, one.clause, one.original, one.here, one.document, one.prints, one.operator)
             for one in deviations
         )
 
