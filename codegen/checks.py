@@ -16,7 +16,7 @@ from .schema import (
     SpelledSpec,
     VariantSpec,
 )
-from .vocabulary import DTYPES, FRAME_FIELDS, MODULE_NAMES, TYPES, legal, words
+from .vocabulary import DTYPES, FRAME_FIELDS, MODULE_NAMES, NAMED_DTYPES, TYPES, legal, words
 
 _RESERVED = {"self", "cls"}
 _PUBLIC = {"Tensor", "Parameter", "Module", "dtype"}
@@ -81,6 +81,16 @@ def _check_conditions(reader: Reader, operator: OperatorSpec) -> None:
             reader.complain(condition.where, problem, condition.of, operator.parameters)
         if (condition.of is None) != (condition.needs is None):
             reader.complain(condition.where, f"{name!r} needs both 'of' and 'needs', or neither")
+
+
+def check_shared(reader: Reader, operators: Mapping[str, OperatorSpec]) -> None:
+    """The conditions of other operators that an operator raises, too."""
+    known = {name for operator in operators.values() for name in operator.conditions}
+    for operator in operators.values():
+        for name in operator.raises:
+            if name not in known:
+                problem = f"{operator.operator} raises {name!r}, which is no condition"
+                reader.complain(operator.where, problem, name, known)
 
 
 def check_type(reader: Reader, name: str, type_: str, where: str) -> bool:
@@ -164,6 +174,10 @@ def check_exported(reader: Reader, spec: DialectSpec) -> None:
     for dtype in spec.dtypes:
         if dtype not in DTYPES:
             reader.complain(spec.where, f"{dtype!r} is no element type", dtype, DTYPES)
+    for name, dtype in spec.aliases.items():
+        if dtype not in NAMED_DTYPES:
+            problem = f"{name!r} stands for {dtype!r}, which is no element type"
+            reader.complain(spec.where, problem, dtype, NAMED_DTYPES)
     for name in spec.names:
         if name not in _PUBLIC:
             reader.complain(spec.where, f"{name!r} cannot be exported", name, _PUBLIC)

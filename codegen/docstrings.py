@@ -56,17 +56,22 @@ def _class(one: Class) -> Iterator[tuple[str, list[str]]]:
     yield "Parameters", _parameters(one.arguments, one.constraint)
     yield "Shape", [*_fill(f"Input: {one.shapes}. Output: {one.output}."), *_fill(one.shape or "")]
     state = [line for kept in one.state for line in _entry(f"{kept.name} : {kept.type}", kept.doc, _state_facts(kept))]
-    given = [line for each in one.attributes for line in _entry(f"{each.name} : {each.type}", each.attribute_doc)]
+    given = [line for each in one.attributes for line in _attribute(each)]
     yield "Attributes", [*given, *state]
     keys = (f"``{kept.name}`` ({kept.kind})" for kept in one.state)
     yield "State", _fill("The state dict has, in this order: " + ", ".join(keys) + ".")
     yield "Raises", _raises(one.raises)
-    differences = [f"{each.about}: {each.original} Here: {each.here}" for each in one.deviations]
+    differences = [f"{each.about}. In {one.library}: {each.original} Here: {each.here}" for each in one.deviations]
     omitted = [f"{name} is left out: {reason}" for name, reason in one.omits.items()]
     notes = [line for note in (*one.notes, *differences, *omitted) for line in _bullet(note)]
     yield "Notes", notes
     yield "References", [*_bullet(one.source or ""), *_bullet(one.origin)] if one.source else _bullet(one.origin)
     yield "Examples", [*(f">>> {line}" for line in one.imports if one.examples), *_examples(one.examples)]
+
+
+def _attribute(one: Argument) -> list[str]:
+    fixed = "Cannot be assigned to." if one.constant else ""
+    return _entry(f"{one.name} : {one.type}", one.attribute_doc, fixed)
 
 
 def _raises(conditions: Iterable[Condition]) -> list[str]:
@@ -78,7 +83,7 @@ def _raises(conditions: Iterable[Condition]) -> list[str]:
 
 def _state_facts(kept: Kept) -> str:
     never = f" None when {kept.none_when}." if kept.none_when else ""
-    return f"Shape ({', '.join(kept.shape)}), {kept.dtype_doc}, initially {kept.init}.{never}"
+    return f"Shape ({', '.join(kept.axes)}), {kept.dtype_doc}, initially {kept.init}.{never}"
 
 
 def _parameters(arguments: Iterable[Argument], constraint: Callable[[Argument], str] = lambda _: "") -> list[str]:

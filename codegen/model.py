@@ -29,6 +29,7 @@ class Argument:
     keyword: bool
     variadic: bool
     attribute: bool
+    constant: bool  # as an attribute
     doc: str
     attribute_doc: str
 
@@ -143,6 +144,7 @@ class Kept:
     canonical: str
     twin: str | None
     shape: tuple[str, ...]
+    axes: tuple[str, ...]  # the dialect's arguments for ``shape``
     init: str
     kind: str
     when: tuple[str, ...]
@@ -164,6 +166,10 @@ class Kept:
         """Its element type, in words."""
         own = "the parameters' element type"
         return {"parameter": own, "at_least_float32": f"{own} but float32 at least"}.get(self.dtype, self.dtype)
+
+    @property
+    def optional(self) -> bool:
+        return "None" in self.type
 
     @property
     def none_when(self) -> str:
@@ -195,6 +201,7 @@ class Deviation:
     here: str
     document: str | None
     prints: str | None
+    operator: str | None = None  # whose classes alone differ
 
 
 @dataclass(frozen=True)
@@ -203,6 +210,7 @@ class Class(Called):
 
     name: str
     dialect: str
+    library: str  # the dialect's title
     operator: str
     module: str
     origin: str
@@ -268,6 +276,10 @@ class Class(Called):
     def attributes(self) -> list[Argument]:
         return [one for one in self.arguments if one.attribute]
 
+    @property
+    def constants(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.attributes if one.constant)
+
     def constraint(self, argument: Argument) -> str:
         """What an argument must be, as far as the dialect refuses anything else: ``an integer, zero or more``."""
         needs = (one.needs for one in self.conditions if one.of == argument.canonical and one.raises)
@@ -324,6 +336,7 @@ class Dialect:
     rules: Rules
     printing: Printing
     dtypes: tuple[str, ...]
+    aliases: Mapping[str, str]
     exceptions: Mapping[str, str]
     conditions: tuple[Condition, ...]
     methods: tuple[Callable_, ...]

@@ -19,6 +19,7 @@ from .checks import (
     check_printing,
     check_repr,
     check_shadows,
+    check_shared,
     check_traits,
     check_type,
     check_variant,
@@ -66,6 +67,7 @@ def load(specs: Path) -> tuple[Dialect, ...]:
         named_after(reader, path.stem, operator.operator, operator.where)
         check_operator(reader, operator)
         known[operator.operator] = operator
+    check_shared(reader, known)
     resolved = []
     for path, dialect in dialects.items():
         assert dialect is not None
@@ -123,6 +125,7 @@ class _Resolver:
             rules=spec.rules,
             printing=spec.printing,
             dtypes=spec.dtypes,
+            aliases=spec.aliases,
             exceptions=spec.exceptions,
             conditions=conditions,
             methods=methods,
@@ -154,9 +157,11 @@ class _Resolver:
         named: list[Argument | Kept | Callable_] = [*attributes, *own]
         names = [name for one in named for name in (one.name, one.twin) if name]
         check_members(self.reader, names, spelled.where)
+        shared = [one for one in self.spec.deviations if one.operator in (None, variant.operator)]
         return Class(
             name=variant.variant,
             dialect=self.spec.dialect,
+            library=self.spec.title,
             operator=variant.operator,
             module=variant.module,
             origin=variant.origin,
@@ -177,9 +182,9 @@ class _Resolver:
             supertypes=variant.supertypes,
             notes=(*spelled.notes, *variant.notes),
             examples=self._examples(variant.examples),
-            deviations=(*self._deviations(self.spec.deviations), *self._deviations(variant.deviations)),
+            deviations=(*self._deviations(shared), *self._deviations(variant.deviations)),
             omits=spelled.omits,
-            conditions=tuple(one for one in conditions if one.name in operator.conditions),
+            conditions=tuple(one for one in conditions if one.name in {*operator.conditions, *operator.raises}),
             method=self.spec.call.method,
             input=self.spec.call.input,
             call_doc=spelled.call or self.spec.call.doc,
@@ -226,6 +231,7 @@ class _Resolver:
                     canonical=kept.keeps,
                     twin=kept.alias or self._twin(name),
                     shape=meaning.shape,
+                    axes=tuple(spoken.get(word, word) for word in meaning.shape),
                     init=kept.init or meaning.init,
                     kind=kept.kind or meaning.kind,
                     when=meaning.when,
@@ -303,6 +309,7 @@ class _Resolver:
                     keyword=spec.keyword,
                     variadic=spec.variadic,
                     attribute=spec.attribute,
+                    constant=spec.constant,
                     doc=spec.doc or meaning.doc,
                     attribute_doc=spec.attribute_doc or spec.doc or meaning.doc,
                 )
@@ -349,7 +356,7 @@ class _Resolver:
                 self.reader.complain(message.where, f"there is no condition {name!r}", name, known)
                 continue
             check_message(self.reader, self.spec, name, message, known[name].fields)
-        for name in known:
+        for name in self._arising:
             if name not in messages:
                 self.reader.complain(self.spec.where, f"the condition {name!r} has no message")
         return tuple(
@@ -368,6 +375,15 @@ class _Resolver:
             if name in known
         )
 
+    @property
+    def _arising(self) -> list[str]:
+        """The conditions of what the dialect spells or calls."""
+        spec = self.spec
+        called = [*spec.methods.values(), *spec.functions.values()]
+        called += [one for trait in spec.traits.values() for one in trait.methods.values()]
+        named = {"module", *spec.operators, *(one.does.rpartition(".")[0] for one in called)}
+        return [name for key, operator in self.operators.items() if key in named for name in operator.conditions]
+
     def _examples(self, examples: Iterable[ExampleSpec]) -> tuple[Example, ...]:
         """Examples, with what the document prints respelled where we knowingly print otherwise."""
         resolved = []
@@ -383,8 +399,13 @@ class _Resolver:
         for one in deviations:
             if one.clause not in CLAUSES:
                 self.reader.complain(one.where, f"there is no clause {one.clause!r}", one.clause, CLAUSES)
+            known = self.spec.operators
+            if one.operator is not None and one.operator not in known:
+                problem = f"{self.spec.dialect} spells no operator {one.operator!r}"
+                self.reader.complain(one.where, problem, one.operator, known)
         return tuple(
-            Deviation(one.about, one.clause, one.original, one.here, one.document, one.prints) for one in deviations
+            Deviation(one.about, one.clause, one.original, one.here, one.document, one.prints, one.operator)
+            for one in deviations
         )
 
     def _twin(self, name: str) -> str | None:

@@ -71,7 +71,7 @@ class FunctionSpec:
 
 @dataclass(frozen=True)
 class OperatorSpec:
-    """specs/operators/NAME.yaml: the semantics, said once, in canonical names."""
+    """specs/operators/NAME.yaml: the semantics, said once, in canonical names; ``raises``: of others' conditions."""
 
     operator: str
     title: str
@@ -82,6 +82,7 @@ class OperatorSpec:
     parameters: dict[str, ParameterSpec] = field(default_factory=dict)
     state: dict[str, StateSpec] = field(default_factory=dict)
     functions: dict[str, FunctionSpec] = field(default_factory=dict)
+    raises: tuple[str, ...] = ()
     conditions: dict[str, ConditionSpec] = field(default_factory=dict)
     where: str = ""
 
@@ -96,6 +97,7 @@ class ArgumentSpec:
     keyword: bool = False
     variadic: bool = False
     attribute: bool = True
+    constant: bool = False
     doc: str | None = None
     attribute_doc: str | None = None
     where: str = ""
@@ -163,12 +165,16 @@ class MessageSpec:
 
 @dataclass(frozen=True)
 class DeviationSpec:
-    """Where we knowingly differ: from the original's code, or from the letter of its document."""
+    """Where we knowingly differ: from the original's code, or from the letter of its document.
+
+    In classes of one ``operator``, or in all.
+    """
 
     about: str
     original: str
     here: str
     clause: str
+    operator: str | None = None
     document: str | None = None
     prints: str | None = None
     where: str = ""
@@ -217,6 +223,7 @@ class DialectSpec:
     messages: dict[str, MessageSpec]
     module: str = ""
     twins: bool = False
+    aliases: dict[str, str] = field(default_factory=dict)
     exceptions: dict[str, str] = field(default_factory=dict)
     methods: dict[str, CallableSpec] = field(default_factory=dict)
     traits: dict[str, TraitSpec] = field(default_factory=dict)

@@ -55,6 +55,7 @@ _TYPE_NODES = (
     *(ast.BinOp, ast.BitOr, ast.Subscript, ast.Tuple),
 )
 DTYPES = ("float16", "bfloat16", "float32", "float64", "int32", "int64", "bool")
+NAMED_DTYPES = (*DTYPES, "int8", "int16", "uint8")  # those that a text may stand for
 
 
 def words(type_: str) -> Iterator[str]:

@@ -73,7 +73,11 @@ class Case:
         """Every accepted shape; where any number of axes will do, with none to three more."""
         for pattern in self.one.inputs:
             for extra in ([], ["L"], ["H", "W"], ["D", "H", "W"]) if "..." in pattern else ([],):
-                yield tuple(SIZES[axis] for word in pattern.split() for axis in (extra if word == "..." else [word]))
+                yield tuple(
+                    SIZES.get(axis, SIZES["C"])
+                    for word in pattern.split()
+                    for axis in (extra if word == "..." else [word])
+                )
 
     def input(self, shape: tuple[int, ...], dtype: str = "float32", seed: int = 0) -> npt.NDArray[Any]:
         values = np.random.default_rng(seed).normal(3.0, 2.0, shape)

@@ -51,14 +51,25 @@ def attributes(case: Case) -> None:
             value = getattr(module, one.name)
             assert given[one.name] in (value, getattr(value, "name", None)), one.name  # an element type by its name
             assert one.twin is None or getattr(module, one.twin) == value, one.twin
+            if one.twin is not None:
+                setattr(module, one.twin, value)
         for state in case.one.state:
             tensor = getattr(module, state.name)
             assert state.twin is None or getattr(module, state.twin) is tensor, state.twin
             assert (tensor is not None) == case.exists(state, arguments), f"{state.name} with {arguments}"
             if tensor is not None:
                 _check_initial(case, state, tensor)
+                _check_twin_sets(state, module, tensor)
                 with _raises(None, case.one.name):
                     setattr(module, state.name, "text")
+
+
+def _check_twin_sets(state: Kept, module: Any, tensor: Any) -> None:
+    if state.twin is not None:
+        other = tensor.detach()
+        setattr(module, state.twin, other)
+        assert np.shares_memory(getattr(module, state.name).numpy(), other.numpy()), state.twin
+        setattr(module, state.name, tensor)
 
 
 def _check_initial(case: Case, state: Kept, tensor: Any) -> None:
@@ -156,7 +167,7 @@ def load_state_dict(case: Case) -> None:
     for key, tensor in getattr(target, give)().items():
         np.testing.assert_array_equal(tensor.numpy(), before[key], err_msg=key)
     for argument in (one.name for one in take.arguments if one.canonical == "state"):
-        with _raises(TypeError, f"{case.one.name}: {argument}: expected a mapping"):
+        with _raises(None, f"\n{case.one.name}: {argument}: expected a mapping"):
             getattr(target, take.name)(list(state))
     plain = {key: Tensor(tensor.numpy()) for key, tensor in state.items()}
     getattr(target, take.name)(plain)
@@ -341,7 +352,7 @@ def errors(case: Case) -> None:
                 case.make()(np.ones((2, SIZES["C"], 2, 2, 2, 2)[:rank], np.float32))
 
 
-ELSEWHERE = {"device_mixed", "vector_shape", "vector_dtype", "statistics_missing"}  # on a device; of a function
+ELSEWHERE = {"device_mixed", "statistics_gradient"}  # on a device; in interop.torch
 
 
 def _conditions(case: Case) -> set[str]:
@@ -351,8 +362,16 @@ def _conditions(case: Case) -> set[str]:
     found |= {"mode_type"} if "module.train" in functions else set()
     found |= {"device"} if "module.to" in functions else set()
     if "module.load_state_dict" in functions:
-        found |= {"load", "missing_keys", "unexpected_keys", "state_shape", "state_dtype", "state_type"}
-    return found | {"assign"}
+        found |= {
+            "load",
+            "missing_keys",
+            "unexpected_keys",
+            "state_shape",
+            "state_dtype",
+            "state_type",
+            "state_mapping",
+        }
+    return found | {"assign", "constant"}
 
 
 def _check_error(case: Case, condition: Condition, error: Exception) -> None:
@@ -400,6 +419,23 @@ def _first(state: dict[str, Any]) -> str:
     return next(iter(state))
 
 
+class Unshared:
+    """An array of a library that does not give it away."""
+
+    def __dlpack__(self, **_: object) -> Any:
+        raise BufferError("it is not given away")
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return 1, 0
+
+
+def _kept(case: Case, canonical: str, change: Callable[[Any, str], object]) -> object:
+    """Call a module after a change to one of its tensors."""
+    module, state = case.make(), next(one for one in case.one.state if one.canonical == canonical)
+    change(module, state.name)
+    return module(_wide(case))
+
+
 PROVOKE: dict[str, Callable[[Case], object]] = {
     "features_type": lambda case: case.cls(**{cast(str, case.spoken("features")): 2.5}),
     "features_negative": lambda case: case.cls(**{cast(str, case.spoken("features")): -1}),
@@ -412,6 +448,16 @@ PROVOKE: dict[str, Callable[[Case], object]] = {
     "features": lambda case: case.make()(_wide(case, (4, 7, *next(case.shapes())[2:]))),
     "input_float": lambda case: case.make()(_wide(case, dtype="int64")),
     "input_dtype": lambda case: case.make()(_wide(case, dtype="float64")),
+    "input_memory": lambda case: case.make()(Unshared()),
+    "vector_shape": lambda case: _kept(case, "scale", lambda m, name: setattr(getattr(m, name), "array", np.ones(5))),
+    "vector_dtype": lambda case: _kept(case, "scale", lambda m, name: setattr(m, name, Tensor(np.ones(3, np.int64)))),
+    "statistics_missing": lambda case: _kept(case, "variance", lambda m, name: setattr(m, name, None)),
+    "read_only": lambda case: _kept(case, "mean", lambda m, name: getattr(m, name).array.setflags(write=False)),
+    "size_type": lambda case: case.cls(**{**case.required, next(iter(case.required)): 2.5}),
+    "size_negative": lambda case: case.cls(**{**case.required, next(iter(case.required)): -1}),
+    "width": lambda case: case.make()(_wide(case, (4, 7))),
+    "operand_float": lambda case: case.make()(_wide(case, dtype="int64")),
+    "operand_dtype": lambda case: case.make()(_wide(case, dtype="float64")),
     "single_value": lambda case: case.make()(_wide(case, _ones_a_feature(case))),
     "epsilon": lambda case: _make_with(case, "epsilon", 0.0)(_wide(case)),
     "epsilon_negative": lambda case: _evaluated(case, _make_with(case, "epsilon", -1.0))(_wide(case)),
@@ -421,8 +467,10 @@ PROVOKE: dict[str, Callable[[Case], object]] = {
     "load": lambda case: _load(case, lambda state: state.update({_first(state): Tensor([1.0])})),
     "state_shape": lambda case: _load(case, lambda state: state.update({_first(state): Tensor([1.0])})),
     "state_dtype": lambda case: _load(case, lambda state: state.update({_first(state): _widened(state)})),
+    "state_mapping": lambda case: getattr(case.make(), _method(case, "module.load_state_dict"))([]),
     "state_type": lambda case: _load(case, lambda state: state.update({_first(state): [1.0, 1.0, 1.0]})),
     "assign": lambda case: setattr(case.make(), case.one.state[0].name, "text"),
+    "constant": lambda case: setattr(case.make(), case.one.constants[0], 1),
     "device": lambda case: getattr(case.make(), _method(case, "module.to"))("nowhere"),
 }
 

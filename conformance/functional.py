@@ -14,7 +14,7 @@ from normspec.codegen.model import Callable_, Dialect
 from normspec.runtime import DType, Tensor
 
 from .cases import FLOATS, TOLERANCE, resolve
-from .clauses import Omitted, check_signature
+from .clauses import Omitted, Unshared, check_signature
 from .oracle import Oracle
 
 SHAPE = (4, 3, 5)
@@ -120,6 +120,8 @@ PROVOKE: dict[str, dict[str, Any]] = {
     "input_float": {"input": np.ones(SHAPE, np.int64)},
     "single_value": {"input": np.ones((1, 3, 1), np.float32)},
     "statistics_missing": {"mean": None},
+    "input_memory": {"input": Unshared()},
+    "read_only": {"mean": np.broadcast_to(np.float32(0), 3)},
     "vector_shape": {"scale": np.ones(5, np.float32)},
     "vector_dtype": {"scale": np.ones(3, np.int64)},
     "update_rate_type": {"update_rate": "fast"},

@@ -27,12 +27,16 @@ class Rules:
     """Element type of the running statistics of a module whose parameters are 16-bit."""
     parameters: Literal["tensors", "parameters"]
     """What a module registers when it is assigned: every tensor, or parameters only."""
+    assigned: Literal["shape", "shape_and_dtype"]
+    """What a tensor must have of the one in whose place it is assigned."""
     gradients: bool
     """Whether gradients of parameters are wanted unless told otherwise; not where there is no training."""
     containers: bool
     """Whether lists and dicts of modules are children."""
     integer_dtype: Literal["int32", "int64"]
     """Element type of a tensor made from Python integers."""
+    dtype_names: Literal["exact", "any_case"]
+    """Whether a text that names an element type may have capitals."""
     state_dict: Literal["detached", "kept"]
     """What a state dict holds: tensors of the same memory that want no gradient, or the module's own tensors."""
     load: Literal["copy", "replace"]
@@ -98,3 +102,4 @@ class Dialect:
     rules: Rules
     printing: Printing
     messages: Mapping[str, Message] = field(repr=False)
+    aliases: Mapping[str, str] = field(default_factory=dict)  # further names of element types

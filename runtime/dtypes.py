@@ -44,15 +44,19 @@ class DType:
         """
         if isinstance(value, DType):
             return cls(value.name)
-        if isinstance(value, str) and value == "bfloat16":
-            return cls("bfloat16")
-        try:
-            found = np.dtype(value)
-        except (TypeError, ValueError):
-            found = None
-        if found is None or (found.kind not in REAL and found.name != "bfloat16"):
+        name = cls.named(value) if isinstance(value, str) else _read(value)
+        if name is None:
             raise TypeError(f"dtype: expected an element type such as 'float32', found {value!r}")
-        return cls(found.name)
+        return cls(name)
+
+    @classmethod
+    def named(cls, text: str) -> str | None:
+        """The name that a text stands for: any text of NumPy's, or in a dialect a whole name or one of its aliases."""
+        if cls.dialect is None:
+            return _read(text)
+        known = text.lower() if cls.dialect.rules.dtype_names == "any_case" else text
+        known = cls.dialect.aliases.get(known, known)
+        return known if _read(known) == known else None
 
     @property
     def numpy(self) -> np.dtype[Any]:
@@ -81,6 +85,17 @@ class DType:
 
     def __repr__(self) -> str:
         return self.dialect.printing.dtype.format(name=self.name) if self.dialect else self.name
+
+
+def _read(value: DTypeLike) -> str | None:
+    """The name of what NumPy takes for an element type of real numbers."""
+    if isinstance(value, str) and value == "bfloat16":
+        return value
+    try:
+        found: np.dtype[Any] = np.dtype(cast(Any, value))
+    except (TypeError, ValueError):
+        return None
+    return found.name if found.kind in REAL or found.name == "bfloat16" else None
 
 
 @cache

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
-from . import devices
+from . import autograd, devices
 from .dialect import Dialect
 from .dtypes import DType, DTypeLike, at_least_float32
 from .errors import Speaker, listed
@@ -43,6 +43,7 @@ class State:
     kind: str
     dtype: str  # "parameter" and "at_least_float32" stand for that of the parameters
     when: tuple[str, ...]
+    optional: bool  # whether there may be none
 
 
 class Module(metaclass=Indexed):
@@ -58,6 +59,7 @@ class Module(metaclass=Indexed):
     _names: ClassVar[Mapping[str, str]] = {}  # canonical argument or state -> the dialect's, and the attribute's
     _spelling: ClassVar[Mapping[str, Mapping[str, str]]] = {}  # function of modules -> its arguments that differ
     _state: ClassVar[tuple[State, ...]] = ()
+    _constants: ClassVar[tuple[str, ...]] = ()  # attributes that cannot be assigned to
     training: bool = True
     _buffers: dict[str, None] = {}  # noqa: RUF012  # of a class that does not call super().__init__(); never written
     _lock = threading.RLock()
@@ -77,21 +79,39 @@ class Module(metaclass=Indexed):
         return self.forward(*arguments, **keywords)
 
     def __setattr__(self, name: str, value: object) -> None:
-        if any(name == one.name for one in self._state):
-            self._check_assigned(name, value)
+        own = vars(self)
+        if name in self._constants and name in own:
+            self._speaker().fail_spelled("constant", name, "no assignment", repr(value), name=name)
+        declared = next((one for one in self._state if one.name == name), None)
+        if isinstance(value, Tensor):
+            value = self._replacing(name, declared, own.get(name), value)
+        elif declared is not None and not (value is None and declared.optional):
+            wanted, found = "a tensor or None" if declared.optional else "a tensor", type(value).__name__
+            self._speaker().fail_spelled("assign", name, wanted, found, key=name, type=found)
         super().__setattr__(name, value)
 
-    def _check_assigned(self, name: str, value: object) -> None:
-        """A tensor that the module keeps can be replaced by one like it, or by None where there may be none."""
-        current = vars(self).get(name)
-        if value is not None and not isinstance(value, Tensor):
-            found = type(value).__name__
-            self._speaker().fail_spelled("assign", name, "a tensor or None", found, key=name, type=found)
-        if isinstance(value, Tensor) and isinstance(current, Tensor) and value.shape != current.shape:
+    def _replacing(self, name: str, declared: State | None, current: object, value: Tensor) -> Tensor:
+        """A tensor, if it is like the one whose place it takes; as a parameter, if that is one."""
+        rules = self._dialect.rules
+        if isinstance(current, Tensor):
+            strict = rules.assigned == "shape_and_dtype" and (rules.parameters == "tensors" or current.learned)
+            self._check_like(name, current, value, shape=strict or declared is not None, dtype=strict)
+        was = isinstance(current, Tensor) and current.learned and name not in self._buffers
+        learned = was if declared is None else declared.kind == "parameter"
+        if value.learned or not learned or rules.parameters == "tensors":
+            return value
+        kept = self._parameter_type(value)  # through which gradients go on to what it was made of
+        return autograd.record(kept, "parameter", [value], lambda g: [g]) if autograd.needed(value) else kept
+
+    def _check_like(self, name: str, current: Tensor, value: Tensor, *, shape: bool, dtype: bool) -> None:
+        if shape and value.shape != current.shape:
             shapes = {"expected": listed(current.shape), "found": listed(value.shape)}
             self._speaker().fail_spelled(
                 "state_shape", name, f"shape {current.shape}", f"shape {value.shape}", key=name, **shapes
             )
+        if dtype and value.dtype != current.dtype:
+            types = {"expected": repr(current.dtype), "found": repr(value.dtype)}
+            self._speaker().fail_spelled("state_dtype", name, current.dtype.name, value.dtype.name, key=name, **types)
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name != "_lock"}

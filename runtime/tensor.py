@@ -66,9 +66,10 @@ class Tensor(NDArrayOperatorsMixin, Variable):
         array, where = _array(data, "int64" if self.dialect is None else self.dialect.rules.integer_dtype)
         wanted = where if device is None else devices.name(*devices.parse(device))
         name = data._dtype if isinstance(data, Tensor) else dtype_name(array)
-        if dtype is not None and DType.of(dtype).name != name:
-            array, where = _host(array, name).astype(DType.of(dtype).numpy), "cpu"
-            name = DType.of(dtype).name
+        element = None if dtype is None else self.dtype_type.of(dtype)
+        if element is not None and element.name != name:
+            array, where = _host(array, name).astype(element.numpy), "cpu"
+            name = element.name
         if wanted != where:
             array = _moved(array, name, wanted)
         self.array: Any = array
@@ -116,7 +117,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     def to(self: TensorT, device: str | None = None, dtype: DTypeLike | None = None) -> TensorT:
         """This tensor on another device or of another element type; itself if it is so already."""
         same_device = device is None or devices.name(*devices.parse(device)) == self.device
-        if same_device and (dtype is None or DType.of(dtype) == self.dtype):
+        if same_device and (dtype is None or self.dtype_type.of(dtype) == self.dtype):
             return self
         if not autograd.needed(self):
             made = type(self)(self, dtype, device)

@@ -54,6 +54,19 @@ def test_nothing_private_is_imported_from_others(folder):
         assert not [name for name in others if "._" in f".{name}"], path
 
 
+def test_every_condition_that_is_raised_is_in_the_specs():
+    """``functional`` has a ``fail`` of its own, which takes an argument's name."""
+    known = {one.name for dialect in DIALECTS for one in dialect.conditions}
+    raised = set()
+    for folder, names in (("runtime", {"fail", "_fail", "_refuse"}), ("interop", {"fail"}), ("functional", {"_fail"})):
+        for path in (ROOT / folder).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in names:
+                    raised |= {one.value for one in node.args[:1] if isinstance(one, ast.Constant)}
+    assert {"rank", "read_only", "statistics_gradient", "width"} <= raised
+    assert raised <= known, raised - known
+
+
 def test_generated_code_reaches_the_runtime_alone():
     for path in (ROOT / "generated").rglob("*.py"):
         for name in imports(path):

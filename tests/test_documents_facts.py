@@ -293,6 +293,26 @@ def test_the_docstring_has_a_sentence_of_the_document(name, fact):
     assert says(class_of(name).__doc__, fact)
 
 
+@pytest.mark.parametrize("name", CLASSES)
+def test_the_docstring_has_no_word_of_the_operators_for_a_parameter(name):
+    assert "Shape (features)" not in class_of(name).__doc__
+
+
+@pytest.mark.parametrize(("name", "note"), [
+    ("lucid.nn.BatchNorm2d", "integer input. In lucid: Is converted to float32. Here: Is refused."),
+    ("torch.nn.BatchNorm2d", "empty batch. In PyTorch: Is counted by num_batches_tracked"),
+])  # fmt: skip
+def test_a_note_says_whose_behaviour_it_is(name, note):
+    assert says(class_of(name).__doc__, note)
+
+
+def test_what_is_told_of_batch_norm_alone_is_not_told_of_linear():
+    p = package_of("nvtripy.BatchNorm")
+    assert p.Linear(2, 2)(p.ones((2,))).shape == (2,)
+    assert says(p.BatchNorm.__doc__, "Refused at the call, with the class and the shape.")
+    assert not says(p.Linear.__doc__, "Refused at the call, with the class and the shape.")
+
+
 @each("method sentences")
 def test_the_docstring_of_a_method_has_the_sentences_of_the_document(name, fact):
     doc = getattr(class_of(name), fact[0]).__doc__

@@ -37,6 +37,10 @@ def archive(member: bytes, flags: int = 0, method: int = 0) -> bytes:
     return bytes(content)
 
 
+def state_names(module) -> list[str]:
+    return list(module.stateDict() if hasattr(module, "stateDict") else module.state_dict())
+
+
 class TestTensor:
     def test_shares_numpys_memory_both_ways(self):
         array = np.zeros(3, np.float32)
@@ -124,6 +128,34 @@ class TestTensor:
         assert repr(tp.float32) == "float32"
         assert tp.bfloat16.itemsize == 2
         assert len({torch.float32, lucid.float32}) == 1
+
+    @pytest.mark.parametrize(
+        ("text", "name"),
+        [
+            ("half", "float16"),
+            ("float", "float32"),
+            ("double", "float64"),
+            ("Float32", "float32"),
+            ("BFLOAT16", "bfloat16"),
+        ],
+    )
+    def test_lucid_names_element_types_as_the_original_does(self, text, name):
+        assert lucid.nn.BatchNorm1d(2, dtype=text).weight.dtype.name == name
+        assert lucid.nn.BatchNorm1d(2).to(text).weight.dtype.name == name
+        assert lucid.zeros(2, dtype=text).dtype.name == lucid.tensor([1], dtype=text).dtype.name == name
+
+    def test_lucid_has_short_names_of_integers(self):
+        found = {text: lucid.ones(2, dtype=text).dtype.name for text in ("short", "int", "Long", "bool_")}
+        assert found == {"short": "int16", "int": "int32", "Long": "int64", "bool_": "bool"}
+        with pytest.raises(ValueError, match=r"^Unknown dtype string: 'f4'\n"):
+            lucid.nn.BatchNorm1d(2, dtype="f4")
+
+    @pytest.mark.parametrize("text", ["float", "double", "half", "single", "f4", "Float32"])
+    def test_the_others_take_whole_names_alone(self, text):
+        for make in (torch.nn.BatchNorm1d, storch.nn.BatchNorm1d, tp.BatchNorm, nvtripy.BatchNorm):
+            assert make(2, dtype="float64").weight.dtype.name == "float64"
+            with pytest.raises((TypeError, tp.TripyException, nvtripy.TripyException), match=r"dtype|ParamType"):
+                make(2, dtype=text)
 
     def test_prints_as_nvtripys_document_does(self):
         assert repr(nvtripy.iota((2,))) == "tensor([0.0000, 1.0000], dtype=float32, loc=cpu:0, shape=(2,))"
@@ -377,7 +409,8 @@ class TestState:
     @pytest.mark.parametrize("state", [None, [1], [("weight", np.ones(2, np.float32))]])
     def test_a_state_that_is_no_mapping_is_refused(self, state):
         with pytest.raises(
-            TypeError, match=r"^BatchNorm1d: state_dict: expected a mapping of names to tensors, found "
+            TypeError,
+            match=r"^Expected state_dict to be dict-like.*\nBatchNorm1d: state_dict: expected a mapping of names ",
         ):
             torch.nn.BatchNorm1d(2).load_state_dict(state, strict=False)
 
@@ -457,6 +490,82 @@ class TestState:
             bn.weight = package.Tensor([1.0, 2.0])
         np.testing.assert_array_equal(bn(np.ones((4, 3), np.float32)).shape, (4, 3))
 
+    @pytest.mark.parametrize("cls", [torch.nn.BatchNorm1d, lucid.nn.BatchNorm1d, storch.nn.BatchNorm1d, tp.BatchNorm])
+    def test_a_tensor_that_is_assigned_to_a_parameter_becomes_one(self, cls):
+        bn, fresh = cls(2), cls(2)
+        load, names = (getattr(fresh, "loadStateDict", None) or fresh.load_state_dict), state_names(bn)
+        plain = bn.tensor_type([3.0, 4.0])
+        bn.weight = plain
+        assert type(bn.weight) is cls.parameter_type
+        assert np.shares_memory(bn.weight.numpy(), plain.numpy())
+        assert bn.weight.requires_grad == bn.bias.requires_grad
+        assert state_names(bn) == names
+        load({name: getattr(bn, name) for name in state_names(bn)})
+        assert fresh.weight.tolist() == [3, 4]
+        if cls is not tp.BatchNorm:  # which has no buffers
+            bn.running_mean = plain
+            assert bn.running_mean is plain
+
+    def test_gradients_go_on_to_the_tensor_that_was_assigned(self):
+        bn, factor = torch.nn.BatchNorm1d(2), torch.ones(2, requires_grad=True)
+        bn.weight = factor * 2
+        assert next(iter(bn.state_dict())) == "weight"
+        (bn(torch.tensor([[1.0, 1.0], [3.0, 5.0]])) ** 2).sum().backward()
+        np.testing.assert_allclose(factor.grad.numpy(), [16, 16], rtol=1e-4)
+
+    def test_a_tensor_in_the_place_of_a_parameter_of_a_users_module_becomes_one(self):
+        net = torch.nn.Module()
+        net.scale, net.other = torch.nn.Parameter([1.0]), torch.zeros(1)
+        net.scale = net.other = torch.ones(2)
+        assert list(net.state_dict()) == ["scale"]
+
+    @pytest.mark.parametrize("package", [tp, nvtripy])
+    def test_tripys_parameters_keep_their_shape_and_element_type(self, package):
+        bn, what = package.BatchNorm(2), "new parameter is not compatible with the existing parameter. New parameter"
+        with pytest.raises(
+            package.TripyException, match=rf"^For parameter: weight, {what} dtype: float16 is not .*32\n"
+        ):
+            bn.weight = package.zeros((2,), dtype=package.float16)
+        with pytest.raises(
+            package.TripyException, match=rf"^For parameter: weight, {what} shape: \[3\] is not .* \[2\]\n"
+        ):
+            bn.weight = package.zeros((3,))
+        with pytest.raises(
+            package.TripyException, match=r"'weight', but got: NoneType\n.*expected a tensor, found NoneT"
+        ):
+            bn.weight = None
+        assert list(bn.state_dict()) == ["weight", "bias", "running_mean", "running_var"]
+        net = package.Module()
+        net.scale = bn.weight
+        with pytest.raises(package.TripyException, match=rf"^For parameter: scale, {what} dtype"):
+            net.scale = package.zeros((2,), dtype=package.int32)
+
+    @pytest.mark.parametrize(
+        ("make", "name"),
+        [
+            (lambda: tp.BatchNorm(2), "num_features"),
+            (lambda: nvtripy.BatchNorm(2), "num_features"),
+            (lambda: nvtripy.BatchNorm(2), "dtype"),
+            (lambda: nvtripy.Linear(2, 2), "in_features"),
+            (lambda: nvtripy.Linear(2, 2), "dtype"),
+        ],
+    )
+    def test_what_is_constant_is_not_assigned_to(self, make, name):
+        module = make()
+        before = getattr(module, name)
+        with pytest.raises(
+            (tp.TripyException, nvtripy.TripyException), match=rf"^Field: '{name}' of class: '.*' is imm"
+        ):
+            setattr(module, name, nvtripy.float64 if name == "dtype" else 5)
+        assert getattr(module, name) == before
+
+    def test_nvtripys_linear_may_lose_its_bias_and_batch_norm_its_eps(self):
+        linear, bn = nvtripy.Linear(2, 2), nvtripy.BatchNorm(2)
+        linear.bias, bn.eps = None, 0.5
+        assert list(linear.state_dict()) == ["weight"]
+        with pytest.raises(nvtripy.TripyException, match="expected a tensor or None, found list"):
+            linear.bias = [1.0, 2.0]
+
     def test_one_running_statistic_without_the_other_is_refused(self):
         for training in (True, False):
             bn = torch.nn.BatchNorm1d(3).train(training)
@@ -470,10 +579,40 @@ class TestState:
         bn.register_buffer("mine", torch.zeros(2))
         assert bn.to(torch.float64).mine.dtype == torch.float64
 
+    @pytest.mark.parametrize(("package", "kind"), [(storch, RuntimeError), (lucid, ValueError)])
+    def test_one_running_statistic_without_the_other_is_refused_in_the_dialects_words(self, package, kind):
+        bn = package.nn.BatchNorm1d(2)
+        bn.running_var = None
+        with pytest.raises(
+            kind, match=r"running_var .*\nBatchNorm1d: running_var: expected both running statistics or"
+        ):
+            bn(np.ones((3, 2), np.float32))
+
+    @pytest.mark.parametrize("package", [tp, nvtripy])
+    def test_a_state_that_is_no_mapping_is_refused_by_tripy_in_its_words(self, package):
+        with pytest.raises(package.TripyException, match=r"'state_dict', expected .* got argument of type: 'NoneType'"):
+            package.BatchNorm(2).load_state_dict(None)
+
+    def test_linears_input_is_refused_in_nvtripys_words(self):
+        linear = nvtripy.Linear(2, 2)
+        for x, told in (
+            (
+                nvtripy.ones((3, 3)),
+                r"^contracting dimension .*\nLinear: x: expected \(\.\.\., 2\), found shape \(3, 3\)$",
+            ),
+            (
+                nvtripy.ones((3, 2), nvtripy.float16),
+                r"^Mismatched data types for '__matmul__'.* 'float16' and 'float32'",
+            ),
+            ("text", r"'x', expected an instance of type: 'Tensor'.*: 'str'"),
+        ):
+            with pytest.raises(nvtripy.TripyException, match=told):
+                linear(x)
+
     def test_more_features_than_there_are_statistics_are_refused(self):
-        bn = nvtripy.BatchNorm(2)
+        bn = lucid.nn.BatchNorm1d(2)
         bn.num_features = 100
-        with pytest.raises(ValueError, match=r"expected shape \(100,\), found shape \(2,\)"):
+        with pytest.raises(lucid.ShapeMismatch, match=r"expected shape \(100,\), found shape \(2,\)"):
             bn(np.ones((4, 100), np.float32))
 
     def test_an_unrelated_file_is_told_from_one_that_save_wrote(self, tmp_path):
@@ -513,7 +652,7 @@ class TestFunction:
         with pytest.raises((RuntimeError, TypeError)):
             torch.nn.functional.batch_norm(np.ones((4, 3), np.float32), mean, change(variance), training=True)
         variance.flags.writeable = False
-        with pytest.raises(ValueError, match=r"^batch_norm: running_var: expected memory that can be written"):
+        with pytest.raises(ValueError, match=r"\nbatch_norm: running_var: expected memory that can be written"):
             torch.nn.functional.batch_norm(np.ones((4, 3), np.float32), mean, variance, training=True)
         np.testing.assert_array_equal(mean, 0.0)
 
@@ -623,6 +762,14 @@ class TestModules:
         assert outer.namedModules == {"": outer, "inner": m}
         assert outer.modules == [m]
         assert outer.parameters(recurse=False) == []
+
+    def test_what_one_spelling_sets_the_other_has(self):
+        m, mean = storch.nn.BatchNorm1d(3), storch.ones((3,))
+        m.runningMean, m.track_running_stats, m.num_features = mean, False, 4
+        assert m.running_mean is mean
+        assert (m.trackRunningStats, m.numFeatures) == (False, 4)
+        with pytest.raises(TypeError, match="running_mean: Tensor expected, found str"):
+            m.runningMean = "text"
 
     def test_views_are_values_and_calls(self):
         m = storch.nn.BatchNorm1d(3)

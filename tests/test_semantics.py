@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 
@@ -166,15 +167,16 @@ class TestTripysFunctions:
 
     @pytest.mark.parametrize("name", ["in_features", "out_features"])
     @pytest.mark.parametrize(
-        ("size", "raised", "told"),
+        ("size", "first", "told"),
         [
-            ("a", TypeError, "int, found str"),
-            (True, TypeError, "int, found bool"),
-            (-2, ValueError, "zero or more, found -2"),
+            ("a", "expected an instance of type: 'int' but got argument of type: 'str'.", "int, found str"),
+            (True, "expected an instance of type: 'int' but got argument of type: 'bool'.", "int, found bool"),
+            (-2, "expected zero or more features but got -2.", "zero or more, found -2"),
         ],
     )
-    def test_sizes_of_a_linear_layer_are_checked(self, name, size, raised, told):
-        with pytest.raises(raised, match=f"^Linear: {name}: expected {told}$"):
+    def test_sizes_of_a_linear_layer_are_checked(self, name, size, first, told):
+        whole = f"For parameter: '{name}', {first}\nLinear: {name}: expected {told}"
+        with pytest.raises(nvtripy.TripyException, match=f"^{re.escape(whole)}$"):
             nvtripy.Linear(**{"in_features": 2, "out_features": 3, name: size})
 
 

@@ -32,9 +32,11 @@ DIALECT = Dialect(
         counter_dtype="int64",
         statistics_dtype="at_least_float32",
         parameters="parameters",
+        assigned="shape",
         gradients=True,
         containers=False,
         integer_dtype="int64",
+        dtype_names="any_case",
         state_dict="detached",
         load="copy",
     ),
@@ -85,9 +87,29 @@ DIALECT = Dialect(
             ValueError,
             "batch_norm: floating-point dtype required, got {dtype}",
         ),
+        "vector_shape": Message(
+            ShapeMismatch,
+            "ShapeMismatch (batch_norm: {name} must have length C): expected [{expected}], got [{found}]",
+        ),
+        "vector_dtype": Message(
+            DtypeMismatch,
+            "DtypeMismatch (batch_norm): expected a floating-point {name}, got {dtype}",
+        ),
+        "read_only": Message(
+            ValueError,
+            "batch_norm: {argument} cannot be updated in place: it is {found}",
+        ),
+        "statistics_missing": Message(
+            ValueError,
+            "batch_norm: {name} is None, but the other running statistic is not",
+        ),
         "input_type": Message(
             TypeError,
             "batch_norm: expected Tensor, got {type}",
+        ),
+        "input_memory": Message(
+            ValueError,
+            "batch_norm: the input cannot be taken as it is",
         ),
         "rank": Message(
             ValueError,
@@ -129,6 +151,10 @@ DIALECT = Dialect(
             RuntimeError,
             "While copying parameter '{key}', expected Tensor, got {type}",
         ),
+        "state_mapping": Message(
+            TypeError,
+            "Expected state_dict to be dict-like, got {type}",
+        ),
         "assign": Message(
             TypeError,
             "cannot assign '{type}' object as parameter '{key}'",
@@ -137,6 +163,15 @@ DIALECT = Dialect(
             ValueError,
             "Unknown device '{device}'. Use 'cuda' or 'cpu'.",
         ),
+    },
+    aliases={
+        "half": "float16",
+        "float": "float32",
+        "double": "float64",
+        "short": "int16",
+        "int": "int32",
+        "long": "int64",
+        "bool_": "bool",
     },
 )
 

@@ -32,6 +32,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine",),
+        optional=True,
     ),
     State(
         name="bias",
@@ -41,6 +42,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine", "shifted"),
+        optional=True,
     ),
     State(
         name="running_mean",
@@ -50,6 +52,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
     State(
         name="running_var",
@@ -59,6 +62,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
     State(
         name="num_batches_tracked",
@@ -68,6 +72,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="int64",
         when=("track",),
+        optional=True,
     ),
 )
 
@@ -127,17 +132,18 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
     track_running_stats : bool
         If True, maintains ``running_mean``, ``running_var``, and ``num_batches_tracked``.
     weight : Parameter | None
-        Learnable scale γ of shape (num_features,). Shape (features), the parameters' element type,
+        Learnable scale γ of shape (num_features,). Shape (num_features), the parameters' element type,
         initially ones. None when affine=False.
     bias : Parameter | None
-        Learnable shift β of shape (num_features,). Shape (features), the parameters' element type,
+        Learnable shift β of shape (num_features,). Shape (num_features), the parameters' element type,
         initially zeros. None when affine=False.
     running_mean : Tensor | None
-        Running estimate of the per-channel mean, shape (num_features,). Shape (features), the parameters'
-        element type but float32 at least, initially zeros. None when track_running_stats=False.
+        Running estimate of the per-channel mean, shape (num_features,). Shape (num_features), the
+        parameters' element type but float32 at least, initially zeros. None when
+        track_running_stats=False.
     running_var : Tensor | None
         Running estimate of the per-channel variance, shape (num_features,); each batch adds its unbiased
-        variance. Shape (features), the parameters' element type but float32 at least, initially ones.
+        variance. Shape (num_features), the parameters' element type but float32 at least, initially ones.
         None when track_running_stats=False.
     num_batches_tracked : Tensor | None
         Scalar int64 counting the number of batches seen during training. Shape (), int64, initially zero.
@@ -156,55 +162,62 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
         NumPy array.
     ValueError
         The number of features is negative. What is given as an element type is none. The element type of
-        the parameters is not floating-point. The input does not have one of the accepted numbers of
-        dimensions.
+        the parameters is not floating-point. Running statistics, or their counter, that are to be updated
+        cannot be written. One of the running statistics is missing, or both are in evaluation. The input
+        cannot be shared, as what is sparse or of another kind of device, or wants gradients of its own
+        library. The input does not have one of the accepted numbers of dimensions.
     ShapeMismatch
-        The feature axis of the input has another length than the module has features.
+        Running statistics, weight or bias have another length than the input has features. The feature
+        axis of the input has another length than the module has features.
     DtypeMismatch
-        The input is not floating-point.
+        Running statistics, weight or bias are not floating-point. The input is not floating-point.
     DeviceMismatch
         The input lives on another device than the module.
 
     Notes
     -----
-    * number of dimensions: The documents say 2-D or 3-D, 4-D and 5-D; the code takes 2 to 5 dimensions in
-      every class, and any number in evaluation. Here: Each class takes what its document says.
-    * num_features and eps: Neither is checked. Here: num_features must be an int of zero or more, eps a
-      number.
-    * number of channels: With affine=False nothing compares the channels with the buffers, which are then
-      read out of bounds. Here: The channels are compared in every mode and configuration.
-    * integer input: Is converted to float32. Here: Is refused.
-    * dtype of the buffers: The document promises dtype for parameters and buffers, and the code gives it
-      to running_mean and running_var, float16 and bfloat16 too. Here: They are float32 at least: 16-bit
-      sums of small updates stand still. num_batches_tracked is int64 in both.
-    * devices: The documents name no device; the code knows cpu and metal, which is Apple's. Here: There
-      are cpu and cuda.
-    * empty batch: On the CPU the running statistics take in memory that was never written. Here: Updates
-      nothing.
-    * running_var: The variance is recovered as 1 / rstd² − eps, which loses digits and can be negative.
-      Here: It is the variance that was computed.
-    * accuracy: In float32 on the CPU the variance is E[x²] − E[x]², which cancels where the mean is
-      large. Here: Deviations from the mean are squared, in float64 where that costs nothing.
-    * num_batches_tracked: Is another tensor after every batch, so that a saved state dict keeps the old
-      count. Here: Counts in place.
-    * input of forward: The document calls it input, the code x. Here: It is x.
-    * _BatchNormBase: The documents show it as the base class, though its name is private. Here: It is the
-      base class, in lucid's private module.
-    * load_state_dict: Loading puts new tensors in the place of buffers; with a shape that does not fit it
-      has changed what came before. Here: Values are copied into the tensors there are, all of them or
-      none.
-    * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
-      named_ methods prefix and remove_duplicate, register_buffer persistent; state dicts carry version
-      numbers. Here: These are left out; num_batches_tracked may be missing from a dict that is not one of
-      ours.
-    * further arguments of functions: Most of randn, zeros, ones and tensor take device, randn takes
-      generator. Here: These are left out, but for the device of tensor.
-    * randn, manual_seed: Draws come from Philox. Here: They come from NumPy's default generator: as
-      repeatable, with other values.
-    * shapes in messages: Written (3,) in errors of loading, [3,4] without blanks in ShapeMismatch. Here:
-      Written [3] and [3, 4].
-    * wording: BatchNorm2d says "If None, uses cumulative moving average" and "Running estimate of the
-      per-channel mean" where BatchNorm1d says "None uses a cumulative moving average" and "Running
+    * number of dimensions. In lucid: The documents say 2-D or 3-D, 4-D and 5-D; the code takes 2 to 5
+      dimensions in every class, and any number in evaluation. Here: Each class takes what its document
+      says.
+    * num_features and eps. In lucid: Neither is checked. Here: num_features must be an int of zero or
+      more, eps a number.
+    * number of channels. In lucid: With affine=False nothing compares the channels with the buffers,
+      which are then read out of bounds. Here: The channels are compared in every mode and configuration.
+    * integer input. In lucid: Is converted to float32. Here: Is refused.
+    * dtype of the buffers. In lucid: The document promises dtype for parameters and buffers, and the code
+      gives it to running_mean and running_var, float16 and bfloat16 too. Here: They are float32 at least:
+      16-bit sums of small updates stand still. num_batches_tracked is int64 in both.
+    * devices. In lucid: The documents name no device; the code knows cpu and metal, which is Apple's.
+      Here: There are cpu and cuda.
+    * empty batch. In lucid: On the CPU the running statistics take in memory that was never written.
+      Here: Updates nothing.
+    * running_var. In lucid: The variance is recovered as 1 / rstd² − eps, which loses digits and can be
+      negative. Here: It is the variance that was computed.
+    * accuracy. In lucid: In float32 on the CPU the variance is E[x²] − E[x]², which cancels where the
+      mean is large. Here: Deviations from the mean are squared, in float64 where that costs nothing.
+    * num_batches_tracked. In lucid: Is another tensor after every batch, so that a saved state dict keeps
+      the old count. Here: Counts in place.
+    * input of forward. In lucid: The document calls it input, the code x. Here: It is x.
+    * _BatchNormBase. In lucid: The documents show it as the base class, though its name is private. Here:
+      It is the base class, in lucid's private module.
+    * assignment. In lucid: What is assigned to a parameter or buffer takes its name out of the state
+      dict, unless it is a Parameter. Here: A tensor of the same shape takes its place, as a Parameter
+      that shares its memory if it is that of one; what is no tensor is refused, but for None.
+    * load_state_dict. In lucid: Loading puts new tensors in the place of buffers; with a shape that does
+      not fit it has changed what came before. Here: Values are copied into the tensors there are, all of
+      them or none.
+    * further arguments. In lucid: state_dict takes destination, prefix and keep_vars, load_state_dict
+      assign, the named_ methods prefix and remove_duplicate, register_buffer persistent; state dicts
+      carry version numbers. Here: These are left out; num_batches_tracked may be missing from a dict that
+      is not one of ours.
+    * further arguments of functions. In lucid: Most of randn, zeros, ones and tensor take device, randn
+      takes generator. Here: These are left out, but for the device of tensor.
+    * randn, manual_seed. In lucid: Draws come from Philox. Here: They come from NumPy's default
+      generator: as repeatable, with other values.
+    * shapes in messages. In lucid: Written (3,) in errors of loading, [3,4] without blanks in
+      ShapeMismatch. Here: Written [3] and [3, 4].
+    * wording. In lucid: BatchNorm2d says "If None, uses cumulative moving average" and "Running estimate
+      of the per-channel mean" where BatchNorm1d says "None uses a cumulative moving average" and "Running
       per-channel mean"; only BatchNorm1d says that the counter is int64; the page of BatchNorm2d has lost
       its formulas. Here: Both say the fuller of the two; the formulas are back.
     * metal is left out: Apple's GPU; ``metal()`` and ``device="metal"`` need one.
@@ -348,17 +361,18 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
     track_running_stats : bool
         If True, maintains ``running_mean``, ``running_var``, and ``num_batches_tracked``.
     weight : Parameter | None
-        Learnable scale γ of shape (num_features,). Shape (features), the parameters' element type,
+        Learnable scale γ of shape (num_features,). Shape (num_features), the parameters' element type,
         initially ones. None when affine=False.
     bias : Parameter | None
-        Learnable shift β of shape (num_features,). Shape (features), the parameters' element type,
+        Learnable shift β of shape (num_features,). Shape (num_features), the parameters' element type,
         initially zeros. None when affine=False.
     running_mean : Tensor | None
-        Running estimate of the per-channel mean, shape (num_features,). Shape (features), the parameters'
-        element type but float32 at least, initially zeros. None when track_running_stats=False.
+        Running estimate of the per-channel mean, shape (num_features,). Shape (num_features), the
+        parameters' element type but float32 at least, initially zeros. None when
+        track_running_stats=False.
     running_var : Tensor | None
         Running estimate of the per-channel variance, shape (num_features,); each batch adds its unbiased
-        variance. Shape (features), the parameters' element type but float32 at least, initially ones.
+        variance. Shape (num_features), the parameters' element type but float32 at least, initially ones.
         None when track_running_stats=False.
     num_batches_tracked : Tensor | None
         Scalar int64 counting the number of batches seen during training. Shape (), int64, initially zero.
@@ -377,12 +391,15 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
         NumPy array.
     ValueError
         The number of features is negative. What is given as an element type is none. The element type of
-        the parameters is not floating-point. The input does not have one of the accepted numbers of
-        dimensions.
+        the parameters is not floating-point. Running statistics, or their counter, that are to be updated
+        cannot be written. One of the running statistics is missing, or both are in evaluation. The input
+        cannot be shared, as what is sparse or of another kind of device, or wants gradients of its own
+        library. The input does not have one of the accepted numbers of dimensions.
     ShapeMismatch
-        The feature axis of the input has another length than the module has features.
+        Running statistics, weight or bias have another length than the input has features. The feature
+        axis of the input has another length than the module has features.
     DtypeMismatch
-        The input is not floating-point.
+        Running statistics, weight or bias are not floating-point. The input is not floating-point.
     DeviceMismatch
         The input lives on another device than the module.
 
@@ -392,48 +409,52 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
       stabilises training by keeping activations in a well-scaled range after each convolutional block.
     * At small batch sizes (e.g. N < 8) the batch statistics become noisy. Consider GroupNorm or
       InstanceNorm2d in those settings.
-    * number of dimensions: The documents say 2-D or 3-D, 4-D and 5-D; the code takes 2 to 5 dimensions in
-      every class, and any number in evaluation. Here: Each class takes what its document says.
-    * num_features and eps: Neither is checked. Here: num_features must be an int of zero or more, eps a
-      number.
-    * number of channels: With affine=False nothing compares the channels with the buffers, which are then
-      read out of bounds. Here: The channels are compared in every mode and configuration.
-    * integer input: Is converted to float32. Here: Is refused.
-    * dtype of the buffers: The document promises dtype for parameters and buffers, and the code gives it
-      to running_mean and running_var, float16 and bfloat16 too. Here: They are float32 at least: 16-bit
-      sums of small updates stand still. num_batches_tracked is int64 in both.
-    * devices: The documents name no device; the code knows cpu and metal, which is Apple's. Here: There
-      are cpu and cuda.
-    * empty batch: On the CPU the running statistics take in memory that was never written. Here: Updates
-      nothing.
-    * running_var: The variance is recovered as 1 / rstd² − eps, which loses digits and can be negative.
-      Here: It is the variance that was computed.
-    * accuracy: In float32 on the CPU the variance is E[x²] − E[x]², which cancels where the mean is
-      large. Here: Deviations from the mean are squared, in float64 where that costs nothing.
-    * num_batches_tracked: Is another tensor after every batch, so that a saved state dict keeps the old
-      count. Here: Counts in place.
-    * input of forward: The document calls it input, the code x. Here: It is x.
-    * _BatchNormBase: The documents show it as the base class, though its name is private. Here: It is the
-      base class, in lucid's private module.
-    * load_state_dict: Loading puts new tensors in the place of buffers; with a shape that does not fit it
-      has changed what came before. Here: Values are copied into the tensors there are, all of them or
-      none.
-    * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
-      named_ methods prefix and remove_duplicate, register_buffer persistent; state dicts carry version
-      numbers. Here: These are left out; num_batches_tracked may be missing from a dict that is not one of
-      ours.
-    * further arguments of functions: Most of randn, zeros, ones and tensor take device, randn takes
-      generator. Here: These are left out, but for the device of tensor.
-    * randn, manual_seed: Draws come from Philox. Here: They come from NumPy's default generator: as
-      repeatable, with other values.
-    * shapes in messages: Written (3,) in errors of loading, [3,4] without blanks in ShapeMismatch. Here:
-      Written [3] and [3, 4].
-    * wording: BatchNorm2d says "If None, uses cumulative moving average" and "Running estimate of the
-      per-channel mean" where BatchNorm1d says "None uses a cumulative moving average" and "Running
+    * number of dimensions. In lucid: The documents say 2-D or 3-D, 4-D and 5-D; the code takes 2 to 5
+      dimensions in every class, and any number in evaluation. Here: Each class takes what its document
+      says.
+    * num_features and eps. In lucid: Neither is checked. Here: num_features must be an int of zero or
+      more, eps a number.
+    * number of channels. In lucid: With affine=False nothing compares the channels with the buffers,
+      which are then read out of bounds. Here: The channels are compared in every mode and configuration.
+    * integer input. In lucid: Is converted to float32. Here: Is refused.
+    * dtype of the buffers. In lucid: The document promises dtype for parameters and buffers, and the code
+      gives it to running_mean and running_var, float16 and bfloat16 too. Here: They are float32 at least:
+      16-bit sums of small updates stand still. num_batches_tracked is int64 in both.
+    * devices. In lucid: The documents name no device; the code knows cpu and metal, which is Apple's.
+      Here: There are cpu and cuda.
+    * empty batch. In lucid: On the CPU the running statistics take in memory that was never written.
+      Here: Updates nothing.
+    * running_var. In lucid: The variance is recovered as 1 / rstd² − eps, which loses digits and can be
+      negative. Here: It is the variance that was computed.
+    * accuracy. In lucid: In float32 on the CPU the variance is E[x²] − E[x]², which cancels where the
+      mean is large. Here: Deviations from the mean are squared, in float64 where that costs nothing.
+    * num_batches_tracked. In lucid: Is another tensor after every batch, so that a saved state dict keeps
+      the old count. Here: Counts in place.
+    * input of forward. In lucid: The document calls it input, the code x. Here: It is x.
+    * _BatchNormBase. In lucid: The documents show it as the base class, though its name is private. Here:
+      It is the base class, in lucid's private module.
+    * assignment. In lucid: What is assigned to a parameter or buffer takes its name out of the state
+      dict, unless it is a Parameter. Here: A tensor of the same shape takes its place, as a Parameter
+      that shares its memory if it is that of one; what is no tensor is refused, but for None.
+    * load_state_dict. In lucid: Loading puts new tensors in the place of buffers; with a shape that does
+      not fit it has changed what came before. Here: Values are copied into the tensors there are, all of
+      them or none.
+    * further arguments. In lucid: state_dict takes destination, prefix and keep_vars, load_state_dict
+      assign, the named_ methods prefix and remove_duplicate, register_buffer persistent; state dicts
+      carry version numbers. Here: These are left out; num_batches_tracked may be missing from a dict that
+      is not one of ours.
+    * further arguments of functions. In lucid: Most of randn, zeros, ones and tensor take device, randn
+      takes generator. Here: These are left out, but for the device of tensor.
+    * randn, manual_seed. In lucid: Draws come from Philox. Here: They come from NumPy's default
+      generator: as repeatable, with other values.
+    * shapes in messages. In lucid: Written (3,) in errors of loading, [3,4] without blanks in
+      ShapeMismatch. Here: Written [3] and [3, 4].
+    * wording. In lucid: BatchNorm2d says "If None, uses cumulative moving average" and "Running estimate
+      of the per-channel mean" where BatchNorm1d says "None uses a cumulative moving average" and "Running
       per-channel mean"; only BatchNorm1d says that the counter is int64; the page of BatchNorm2d has lost
       its formulas. Here: Both say the fuller of the two; the formulas are back.
-    * GroupNorm, InstanceNorm2d: The document links to both. Here: They are named, but not part of this
-      library.
+    * GroupNorm, InstanceNorm2d. In lucid: The document links to both. Here: They are named, but not part
+      of this library.
     * metal is left out: Apple's GPU; ``metal()`` and ``device="metal"`` need one.
     * forward hooks is left out: Modules have no hooks here.
 
@@ -572,17 +593,18 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
     track_running_stats : bool
         If True, maintains ``running_mean``, ``running_var``, and ``num_batches_tracked``.
     weight : Parameter | None
-        Learnable scale γ of shape (num_features,). Shape (features), the parameters' element type,
+        Learnable scale γ of shape (num_features,). Shape (num_features), the parameters' element type,
         initially ones. None when affine=False.
     bias : Parameter | None
-        Learnable shift β of shape (num_features,). Shape (features), the parameters' element type,
+        Learnable shift β of shape (num_features,). Shape (num_features), the parameters' element type,
         initially zeros. None when affine=False.
     running_mean : Tensor | None
-        Running estimate of the per-channel mean, shape (num_features,). Shape (features), the parameters'
-        element type but float32 at least, initially zeros. None when track_running_stats=False.
+        Running estimate of the per-channel mean, shape (num_features,). Shape (num_features), the
+        parameters' element type but float32 at least, initially zeros. None when
+        track_running_stats=False.
     running_var : Tensor | None
         Running estimate of the per-channel variance, shape (num_features,); each batch adds its unbiased
-        variance. Shape (features), the parameters' element type but float32 at least, initially ones.
+        variance. Shape (num_features), the parameters' element type but float32 at least, initially ones.
         None when track_running_stats=False.
     num_batches_tracked : Tensor | None
         Scalar int64 counting the number of batches seen during training. Shape (), int64, initially zero.
@@ -601,56 +623,63 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
         NumPy array.
     ValueError
         The number of features is negative. What is given as an element type is none. The element type of
-        the parameters is not floating-point. The input does not have one of the accepted numbers of
-        dimensions.
+        the parameters is not floating-point. Running statistics, or their counter, that are to be updated
+        cannot be written. One of the running statistics is missing, or both are in evaluation. The input
+        cannot be shared, as what is sparse or of another kind of device, or wants gradients of its own
+        library. The input does not have one of the accepted numbers of dimensions.
     ShapeMismatch
-        The feature axis of the input has another length than the module has features.
+        Running statistics, weight or bias have another length than the input has features. The feature
+        axis of the input has another length than the module has features.
     DtypeMismatch
-        The input is not floating-point.
+        Running statistics, weight or bias are not floating-point. The input is not floating-point.
     DeviceMismatch
         The input lives on another device than the module.
 
     Notes
     -----
     * Serves volumes and videos: D is their depth or time.
-    * number of dimensions: The documents say 2-D or 3-D, 4-D and 5-D; the code takes 2 to 5 dimensions in
-      every class, and any number in evaluation. Here: Each class takes what its document says.
-    * num_features and eps: Neither is checked. Here: num_features must be an int of zero or more, eps a
-      number.
-    * number of channels: With affine=False nothing compares the channels with the buffers, which are then
-      read out of bounds. Here: The channels are compared in every mode and configuration.
-    * integer input: Is converted to float32. Here: Is refused.
-    * dtype of the buffers: The document promises dtype for parameters and buffers, and the code gives it
-      to running_mean and running_var, float16 and bfloat16 too. Here: They are float32 at least: 16-bit
-      sums of small updates stand still. num_batches_tracked is int64 in both.
-    * devices: The documents name no device; the code knows cpu and metal, which is Apple's. Here: There
-      are cpu and cuda.
-    * empty batch: On the CPU the running statistics take in memory that was never written. Here: Updates
-      nothing.
-    * running_var: The variance is recovered as 1 / rstd² − eps, which loses digits and can be negative.
-      Here: It is the variance that was computed.
-    * accuracy: In float32 on the CPU the variance is E[x²] − E[x]², which cancels where the mean is
-      large. Here: Deviations from the mean are squared, in float64 where that costs nothing.
-    * num_batches_tracked: Is another tensor after every batch, so that a saved state dict keeps the old
-      count. Here: Counts in place.
-    * input of forward: The document calls it input, the code x. Here: It is x.
-    * _BatchNormBase: The documents show it as the base class, though its name is private. Here: It is the
-      base class, in lucid's private module.
-    * load_state_dict: Loading puts new tensors in the place of buffers; with a shape that does not fit it
-      has changed what came before. Here: Values are copied into the tensors there are, all of them or
-      none.
-    * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
-      named_ methods prefix and remove_duplicate, register_buffer persistent; state dicts carry version
-      numbers. Here: These are left out; num_batches_tracked may be missing from a dict that is not one of
-      ours.
-    * further arguments of functions: Most of randn, zeros, ones and tensor take device, randn takes
-      generator. Here: These are left out, but for the device of tensor.
-    * randn, manual_seed: Draws come from Philox. Here: They come from NumPy's default generator: as
-      repeatable, with other values.
-    * shapes in messages: Written (3,) in errors of loading, [3,4] without blanks in ShapeMismatch. Here:
-      Written [3] and [3, 4].
-    * wording: BatchNorm2d says "If None, uses cumulative moving average" and "Running estimate of the
-      per-channel mean" where BatchNorm1d says "None uses a cumulative moving average" and "Running
+    * number of dimensions. In lucid: The documents say 2-D or 3-D, 4-D and 5-D; the code takes 2 to 5
+      dimensions in every class, and any number in evaluation. Here: Each class takes what its document
+      says.
+    * num_features and eps. In lucid: Neither is checked. Here: num_features must be an int of zero or
+      more, eps a number.
+    * number of channels. In lucid: With affine=False nothing compares the channels with the buffers,
+      which are then read out of bounds. Here: The channels are compared in every mode and configuration.
+    * integer input. In lucid: Is converted to float32. Here: Is refused.
+    * dtype of the buffers. In lucid: The document promises dtype for parameters and buffers, and the code
+      gives it to running_mean and running_var, float16 and bfloat16 too. Here: They are float32 at least:
+      16-bit sums of small updates stand still. num_batches_tracked is int64 in both.
+    * devices. In lucid: The documents name no device; the code knows cpu and metal, which is Apple's.
+      Here: There are cpu and cuda.
+    * empty batch. In lucid: On the CPU the running statistics take in memory that was never written.
+      Here: Updates nothing.
+    * running_var. In lucid: The variance is recovered as 1 / rstd² − eps, which loses digits and can be
+      negative. Here: It is the variance that was computed.
+    * accuracy. In lucid: In float32 on the CPU the variance is E[x²] − E[x]², which cancels where the
+      mean is large. Here: Deviations from the mean are squared, in float64 where that costs nothing.
+    * num_batches_tracked. In lucid: Is another tensor after every batch, so that a saved state dict keeps
+      the old count. Here: Counts in place.
+    * input of forward. In lucid: The document calls it input, the code x. Here: It is x.
+    * _BatchNormBase. In lucid: The documents show it as the base class, though its name is private. Here:
+      It is the base class, in lucid's private module.
+    * assignment. In lucid: What is assigned to a parameter or buffer takes its name out of the state
+      dict, unless it is a Parameter. Here: A tensor of the same shape takes its place, as a Parameter
+      that shares its memory if it is that of one; what is no tensor is refused, but for None.
+    * load_state_dict. In lucid: Loading puts new tensors in the place of buffers; with a shape that does
+      not fit it has changed what came before. Here: Values are copied into the tensors there are, all of
+      them or none.
+    * further arguments. In lucid: state_dict takes destination, prefix and keep_vars, load_state_dict
+      assign, the named_ methods prefix and remove_duplicate, register_buffer persistent; state dicts
+      carry version numbers. Here: These are left out; num_batches_tracked may be missing from a dict that
+      is not one of ours.
+    * further arguments of functions. In lucid: Most of randn, zeros, ones and tensor take device, randn
+      takes generator. Here: These are left out, but for the device of tensor.
+    * randn, manual_seed. In lucid: Draws come from Philox. Here: They come from NumPy's default
+      generator: as repeatable, with other values.
+    * shapes in messages. In lucid: Written (3,) in errors of loading, [3,4] without blanks in
+      ShapeMismatch. Here: Written [3] and [3, 4].
+    * wording. In lucid: BatchNorm2d says "If None, uses cumulative moving average" and "Running estimate
+      of the per-channel mean" where BatchNorm1d says "None uses a cumulative moving average" and "Running
       per-channel mean"; only BatchNorm1d says that the counter is int64; the page of BatchNorm2d has lost
       its formulas. Here: Both say the fuller of the two; the formulas are back.
     * metal is left out: Apple's GPU; ``metal()`` and ``device="metal"`` need one.

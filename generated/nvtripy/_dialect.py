@@ -20,9 +20,11 @@ DIALECT = Dialect(
         counter_dtype="none",
         statistics_dtype="parameter",
         parameters="tensors",
+        assigned="shape_and_dtype",
         gradients=False,
         containers=True,
         integer_dtype="int32",
+        dtype_names="exact",
         state_dict="kept",
         load="replace",
     ),
@@ -69,9 +71,17 @@ DIALECT = Dialect(
             TripyException,
             "Unsupported data type for {module}: expected a floating-point type but got {dtype}.",
         ),
+        "vector_shape": Message(
+            TripyException,
+            "broadcast dimensions must be conformable",
+        ),
         "input_type": Message(
             TripyException,
             "For parameter: 'x', expected an instance of type: 'Tensor' but got argument of type: '{type}'.",
+        ),
+        "input_memory": Message(
+            TripyException,
+            "The input cannot be taken as it is.",
         ),
         "rank": Message(
             TripyException,
@@ -93,6 +103,27 @@ DIALECT = Dialect(
         "device_mixed": Message(
             TripyException,
             "Expected the input on the device of the parameters, {expected}, but it is on {found}.",
+        ),
+        "size_type": Message(
+            TripyException,
+            "For parameter: '{argument}', expected an instance of type: 'int' but got argument of type: '{type}'.",
+        ),
+        "size_negative": Message(
+            TripyException,
+            "For parameter: '{argument}', expected zero or more features but got {found}.",
+        ),
+        "width": Message(
+            TripyException,
+            "contracting dimension sizes must match for lhs/rhs",
+        ),
+        "operand_float": Message(
+            TripyException,
+            "Unsupported data type for '__matmul__'.",
+        ),
+        "operand_dtype": Message(
+            TripyException,
+            "Mismatched data types for '__matmul__'. Parameters: 'self' and 'other' must have matching "
+            "data types, but got: '{dtype}' and '{expected}' respectively.",
         ),
         "load": Message(
             TripyException,
@@ -120,9 +151,17 @@ DIALECT = Dialect(
             TripyException,
             "Unrecognized type for module parameter. Expected a tensor for parameter: '{key}', but got: {type}",
         ),
+        "state_mapping": Message(
+            TripyException,
+            "For parameter: 'state_dict', expected an instance of type: 'dict' but got argument of type: '{type}'.",
+        ),
         "assign": Message(
             TripyException,
             "Unrecognized type for module parameter. Expected a tensor for parameter: '{key}', but got: {type}",
+        ),
+        "constant": Message(
+            TripyException,
+            "Field: '{name}' of class: '{module}' is immutable",
         ),
     },
 )

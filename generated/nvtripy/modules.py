@@ -30,6 +30,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine",),
+        optional=False,
     ),
     State(
         name="bias",
@@ -39,6 +40,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine", "shifted"),
+        optional=False,
     ),
     State(
         name="running_mean",
@@ -48,6 +50,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("track",),
+        optional=False,
     ),
     State(
         name="running_var",
@@ -57,6 +60,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("track",),
+        optional=False,
     ),
 )
 
@@ -77,6 +81,7 @@ _LINEAR_STATE = (
         kind="parameter",
         dtype="parameter",
         when=(),
+        optional=False,
     ),
     State(
         name="bias",
@@ -86,6 +91,7 @@ _LINEAR_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("shifted",),
+        optional=True,
     ),
 )
 
@@ -126,22 +132,23 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     Attributes
     ----------
     num_features : int
-        The number of feature channels in the input tensor (the size of the second dimension).
+        The number of feature channels in the input tensor (the size of the second dimension). Cannot be
+        assigned to.
     dtype : dtype
-        The data type used to perform the operation.
+        The data type used to perform the operation. Cannot be assigned to.
     eps : float
         ε value added to the denominator to prevent division by zero during normalization.
     weight : Tensor
-        The γ parameter of shape [num_features]. Shape (features), the parameters' element type, initially
-        arange.
+        The γ parameter of shape [num_features]. Shape (num_features), the parameters' element type,
+        initially arange.
     bias : Tensor
-        The β parameter of shape [num_features]. Shape (features), the parameters' element type, initially
-        arange.
+        The β parameter of shape [num_features]. Shape (num_features), the parameters' element type,
+        initially arange.
     running_mean : Tensor
-        The running mean for the feature channels of shape [num_features]. Shape (features), the
+        The running mean for the feature channels of shape [num_features]. Shape (num_features), the
         parameters' element type, initially arange.
     running_var : Tensor
-        The running variance for the feature channels of shape [num_features]. Shape (features), the
+        The running variance for the feature channels of shape [num_features]. Shape (num_features), the
         parameters' element type, initially arange.
 
     State
@@ -154,36 +161,42 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     TripyException
         The number of features is not an integer. The number of features is negative. The epsilon is not a
         real number. What is given as an element type is none. The element type of the parameters is not
-        floating-point. The input is neither a tensor nor a NumPy array. The input does not have one of
-        the accepted numbers of dimensions. The feature axis of the input has another length than the
-        module has features. The input is not floating-point. The element type of the input does not go
-        with that of the parameters. The input lives on another device than the module.
+        floating-point. Running statistics, weight or bias have another length than the input has
+        features. The input is neither a tensor nor a NumPy array. The input cannot be shared, as what is
+        sparse or of another kind of device, or wants gradients of its own library. The input does not
+        have one of the accepted numbers of dimensions. The feature axis of the input has another length
+        than the module has features. The input is not floating-point. The element type of the input does
+        not go with that of the parameters. The input lives on another device than the module.
 
     Notes
     -----
     * The attribute ``dtype`` is the data type used to perform the operation.
-    * loc: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the tensor really
-      lives: cpu:0, unless it was moved.
-    * dtype: The attribute is documented and never set, so that repr, == and hash raise. Here: It is set.
-    * float64: Has no float64, but int4, int8 and float8. Here: float64 is there as in the other dialects;
-      4- and 8-bit types are not.
-    * rank: An input of rank 1 is accepted and comes back with rank 2, against the document's "same
-      shape"; rank and channels are checked late or by broadcasting. Here: Refused at the call, with the
-      class and the shape.
-    * accuracy: Computes in the element type of the parameters. Here: Computes in float32 at least.
-    * assignment: Assigning a list to a parameter removes it from the state dict. Here: Refused.
-    * shape in messages: Shapes print as tuples, one problem is told at a time. Here: Every problem is
-      told at once, shapes as lists.
-    * num_features and eps: A negative num_features gives parameters of negative size; an eps that is an
-      int is refused, 1 as well. Here: A negative num_features is refused, and any real eps is taken.
-    * tensors in lists and dicts: Those in lists and dicts are parameters too. Here: Only lists and dicts
-      of modules are looked into.
-    * incompatible state dict: Loading stops at the first tensor that does not fit, with those before it
-      loaded. Here: Nothing is loaded unless everything fits.
-    * parameters that were never set: Later versions refuse to run until all four are assigned. Here: They
-      count up from zero at first, as the documents print.
-    * wording: "wieight and bias"; "typically the second dimension", though it is always the second. Here:
-      The first is corrected.
+    * loc. In nvtripy: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the
+      tensor really lives: cpu:0, unless it was moved.
+    * dtype. In nvtripy: The attribute is documented and never set, so that repr, == and hash raise. Here:
+      It is set, and cannot be assigned to, like num_features.
+    * float64. In nvtripy: Has no float64, but int4, int8 and float8. Here: float64 is there as in the
+      other dialects; 4- and 8-bit types are not.
+    * rank. In nvtripy: An input of rank 1 is accepted and comes back with rank 2, against the document's
+      "same shape"; rank and channels are checked late or by broadcasting. Here: Refused at the call, with
+      the class and the shape.
+    * accuracy. In nvtripy: Computes in the element type of the parameters. Here: Computes in float32 at
+      least.
+    * assignment. In nvtripy: Assigning a list, or None, to a parameter removes it from the state dict.
+      Here: Refused, but for None where there may be no bias.
+    * shape in messages. In nvtripy: Shapes print as tuples, one problem is told at a time. Here: Every
+      problem is told at once, shapes as lists.
+    * num_features and eps. In nvtripy: A negative num_features gives parameters of negative size; an eps
+      that is an int is refused, 1 as well. Here: A negative num_features is refused, and any real eps is
+      taken.
+    * tensors in lists and dicts. In nvtripy: Those in lists and dicts are parameters too. Here: Only
+      lists and dicts of modules are looked into.
+    * incompatible state dict. In nvtripy: Loading stops at the first tensor that does not fit, with those
+      before it loaded. Here: Nothing is loaded unless everything fits.
+    * parameters that were never set. In nvtripy: Later versions refuse to run until all four are
+      assigned. Here: They count up from zero at first, as the documents print.
+    * wording. In nvtripy: "wieight and bias"; "typically the second dimension", though it is always the
+      second. Here: The first is corrected.
 
     References
     ----------
@@ -228,6 +241,7 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     _accepts = ("N C ...",)
     _names = _BATCH_NORM_NAMES
     _state = _BATCH_NORM_STATE
+    _constants = ("num_features", "dtype")
 
     num_features: int
     dtype: DType
@@ -295,7 +309,7 @@ class Linear(_linear.Linear, Module):
     bias : bool, default True
         Whether to include the bias term.
     dtype : dtype, default float32
-        The data type to use for the weight and bias parameters.
+        The data type to use for the weight and bias parameters. Must be an element type, floating-point.
 
     Shape
     -----
@@ -304,11 +318,11 @@ class Linear(_linear.Linear, Module):
     Attributes
     ----------
     in_features : int
-        Size of input features.
+        Size of input features. Cannot be assigned to.
     out_features : int
-        Size of output features.
+        Size of output features. Cannot be assigned to.
     dtype : dtype
-        The data type to use for the weight and bias parameters.
+        The data type to use for the weight and bias parameters. Cannot be assigned to.
     weight : Tensor
         The weight, of shape [out_features, in_features]. Shape (out_features, in_features), the
         parameters' element type, initially arange.
@@ -320,30 +334,35 @@ class Linear(_linear.Linear, Module):
     -----
     The state dict has, in this order: ``weight`` (parameter), ``bias`` (parameter).
 
+    Raises
+    ------
+    TripyException
+        What is given as an element type is none. The element type of the parameters is not
+        floating-point. The input is neither a tensor nor a NumPy array. The input cannot be shared, as
+        what is sparse or of another kind of device, or wants gradients of its own library. The input
+        lives on another device than the module. A number of features is not an integer. A number of
+        features is negative. The last axis of the input has another length than the layer has features.
+        The input is not floating-point. The element type of the input is not that of the parameters.
+
     Notes
     -----
-    * loc: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the tensor really
-      lives: cpu:0, unless it was moved.
-    * dtype: The attribute is documented and never set, so that repr, == and hash raise. Here: It is set.
-    * float64: Has no float64, but int4, int8 and float8. Here: float64 is there as in the other dialects;
-      4- and 8-bit types are not.
-    * rank: An input of rank 1 is accepted and comes back with rank 2, against the document's "same
-      shape"; rank and channels are checked late or by broadcasting. Here: Refused at the call, with the
-      class and the shape.
-    * accuracy: Computes in the element type of the parameters. Here: Computes in float32 at least.
-    * assignment: Assigning a list to a parameter removes it from the state dict. Here: Refused.
-    * shape in messages: Shapes print as tuples, one problem is told at a time. Here: Every problem is
-      told at once, shapes as lists.
-    * num_features and eps: A negative num_features gives parameters of negative size; an eps that is an
-      int is refused, 1 as well. Here: A negative num_features is refused, and any real eps is taken.
-    * tensors in lists and dicts: Those in lists and dicts are parameters too. Here: Only lists and dicts
-      of modules are looked into.
-    * incompatible state dict: Loading stops at the first tensor that does not fit, with those before it
-      loaded. Here: Nothing is loaded unless everything fits.
-    * parameters that were never set: Later versions refuse to run until all four are assigned. Here: They
-      count up from zero at first, as the documents print.
-    * wording: "wieight and bias"; "typically the second dimension", though it is always the second. Here:
-      The first is corrected.
+    * loc. In nvtripy: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the
+      tensor really lives: cpu:0, unless it was moved.
+    * float64. In nvtripy: Has no float64, but int4, int8 and float8. Here: float64 is there as in the
+      other dialects; 4- and 8-bit types are not.
+    * accuracy. In nvtripy: Computes in the element type of the parameters. Here: Computes in float32 at
+      least.
+    * assignment. In nvtripy: Assigning a list, or None, to a parameter removes it from the state dict.
+      Here: Refused, but for None where there may be no bias.
+    * sizes and input of Linear. In nvtripy: A negative size gives parameters of negative size; the last
+      axis of the input is compared when the result is computed. Here: Refused where it is given, with the
+      class and the argument.
+    * shape in messages. In nvtripy: Shapes print as tuples, one problem is told at a time. Here: Every
+      problem is told at once, shapes as lists.
+    * tensors in lists and dicts. In nvtripy: Those in lists and dicts are parameters too. Here: Only
+      lists and dicts of modules are looked into.
+    * incompatible state dict. In nvtripy: Loading stops at the first tensor that does not fit, with those
+      before it loaded. Here: Nothing is loaded unless everything fits.
     * quant_dtype is left out: The examples quantize nothing.
     * weight_quant_dim is left out: The examples quantize nothing.
 
@@ -355,6 +374,7 @@ class Linear(_linear.Linear, Module):
     _accepts = ("... in_features",)
     _names = _LINEAR_NAMES
     _state = _LINEAR_STATE
+    _constants = ("in_features", "out_features", "dtype")
 
     in_features: int
     out_features: int

@@ -15,9 +15,11 @@ DIALECT = Dialect(
         counter_dtype="at_least_float32",
         statistics_dtype="at_least_float32",
         parameters="parameters",
+        assigned="shape",
         gradients=True,
         containers=False,
         integer_dtype="int32",
+        dtype_names="exact",
         state_dict="kept",
         load="copy",
     ),
@@ -77,9 +79,29 @@ DIALECT = Dialect(
             TypeError,
             "ParamType: FloatNN expected, found {dtype}",
         ),
+        "vector_shape": Message(
+            RuntimeError,
+            "{name} should contain {expected} elements not {found}",
+        ),
+        "vector_dtype": Message(
+            RuntimeError,
+            "mixed dtype (CPU): expect parameter to have scalar type of Float",
+        ),
+        "read_only": Message(
+            RuntimeError,
+            "{argument} cannot be updated in place: it is {found}",
+        ),
+        "statistics_missing": Message(
+            RuntimeError,
+            "{name} must be defined in evaluation mode",
+        ),
         "input_type": Message(
             TypeError,
             "Tensor expected, found {type}",
+        ),
+        "input_memory": Message(
+            RuntimeError,
+            "the input cannot be taken as it is",
         ),
         "rank": Message(
             RuntimeError,
@@ -120,6 +142,10 @@ DIALECT = Dialect(
         "state_type": Message(
             RuntimeError,
             "{key}: Tensor expected, found {type}",
+        ),
+        "state_mapping": Message(
+            TypeError,
+            "stateDict: Map expected, found {type}",
         ),
         "assign": Message(
             TypeError,

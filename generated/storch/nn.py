@@ -35,6 +35,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine",),
+        optional=True,
     ),
     State(
         name="bias",
@@ -44,6 +45,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine", "shifted"),
+        optional=True,
     ),
     State(
         name="running_mean",
@@ -53,6 +55,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
     State(
         name="running_var",
@@ -62,6 +65,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
     State(
         name="num_batches_tracked",
@@ -71,6 +75,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
 )
 
@@ -142,18 +147,18 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         runningMean and runningVar as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Tensor | None
-        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
-        initially ones. None when affine=False.
+        The learnable vector γ of size C, ones at first. Shape (numFeatures), the parameters' element
+        type, initially ones. None when affine=False.
     bias : Tensor | None
-        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
-        initially zeros. None when affine=False.
+        The learnable vector β of size C, zeros at first. Shape (numFeatures), the parameters' element
+        type, initially zeros. None when affine=False.
     running_mean : Tensor | None
         The running mean of each channel, zeros at first; the documents write runningMean. Shape
-        (features), the parameters' element type but float32 at least, initially zeros. None when
+        (numFeatures), the parameters' element type but float32 at least, initially zeros. None when
         trackRunningStats=False.
     running_var : Tensor | None
         The running (unbiased) variance of each channel, ones at first; the documents write runningVar.
-        Shape (features), the parameters' element type but float32 at least, initially ones. None when
+        Shape (numFeatures), the parameters' element type but float32 at least, initially ones. None when
         trackRunningStats=False.
     num_batches_tracked : Tensor | None
         Number of batches seen in training. Shape (), the parameters' element type but float32 at least,
@@ -172,11 +177,15 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         none. The element type of the parameters is not floating-point. The input is neither a tensor nor
         a NumPy array.
     RuntimeError
-        The number of features is negative. The input does not have one of the accepted numbers of
-        dimensions. The feature axis of the input has another length than the module has features. The
-        input is not floating-point. The element type of the input does not go with that of the
-        parameters. Statistics of the batch are needed and there is one value per feature. The input lives
-        on another device than the module.
+        The number of features is negative. Running statistics, weight or bias have another length than
+        the input has features. Running statistics, weight or bias are not floating-point. Running
+        statistics, or their counter, that are to be updated cannot be written. One of the running
+        statistics is missing, or both are in evaluation. The input cannot be shared, as what is sparse or
+        of another kind of device, or wants gradients of its own library. The input does not have one of
+        the accepted numbers of dimensions. The feature axis of the input has another length than the
+        module has features. The input is not floating-point. The element type of the input does not go
+        with that of the parameters. Statistics of the batch are needed and there is one value per
+        feature. The input lives on another device than the module.
 
     Notes
     -----
@@ -185,25 +194,27 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
       × x̂ + momentum × x_t, where x̂ is the estimated statistic and x_t is the new observed value.
     * Because the Batch Normalization is done over the C dimension, computing statistics on (N, L) slices,
       it's common terminology to call this Temporal Batch Normalization.
-    * num_batches_tracked: The counter has the element type of the parameters, in bfloat16 too, where it
-      sticks at 256. Here: It has that type, but never less than float32.
-    * running_mean, running_var: Running statistics have the element type of the parameters, float16 and
-      bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
-    * momentum: The document says that it can be None; the type is Double, so it cannot. Here: None gives
-      the cumulative average that the document promises.
-    * affine=false: weight and bias are undefined tensors, on which most operations throw. Here: They are
-      None, as the document says of the other missing tensors.
-    * hasBias: Is true whatever affine is. Here: Is whether there is a bias.
-    * modules, namedModules, apply(fn): modules leaves out the module itself and ignores recurse,
-      namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say; modules
-      leaves out the module itself.
-    * empty batch: Counts as a batch. Here: Updates nothing.
-    * failing step: A step that raises has counted its batch already. Here: A call that raises has changed
-      nothing.
-    * complex parameters: ParamType may be complex; then every call throws. Here: There are no complex
-      element types.
-    * wording: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the last
-      parameter. Here: Corrected.
+    * num_batches_tracked. In storch: The counter has the element type of the parameters, in bfloat16 too,
+      where it sticks at 256. Here: It has that type, but never less than float32.
+    * running_mean, running_var. In storch: Running statistics have the element type of the parameters,
+      float16 and bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
+    * momentum. In storch: The document says that it can be None; the type is Double, so it cannot. Here:
+      None gives the cumulative average that the document promises.
+    * affine=false. In storch: weight and bias are undefined tensors, on which most operations throw.
+      Here: They are None, as the document says of the other missing tensors.
+    * assignment. In storch: weight and bias are values, which cannot be assigned to. Here: A tensor of
+      the same shape can take their place, and becomes a parameter that shares its memory; so can None.
+    * hasBias. In storch: Is true whatever affine is. Here: Is whether there is a bias.
+    * modules, namedModules, apply(fn). In storch: modules leaves out the module itself and ignores
+      recurse, namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say;
+      modules leaves out the module itself.
+    * empty batch. In storch: Counts as a batch. Here: Updates nothing.
+    * failing step. In storch: A step that raises has counted its batch already. Here: A call that raises
+      has changed nothing.
+    * complex parameters. In storch: ParamType may be complex; then every call throws. Here: There are no
+      complex element types.
+    * wording. In storch: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the
+      last parameter. Here: Corrected.
     * Tensor[ParamType] => Tensor[ParamType] is left out: Scala's type of functions; in Python every
       callable is one, and TensorModule has its andThen and compose.
     * Object is left out: A class of the JVM.
@@ -317,25 +328,45 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         """The same as ``numFeatures``."""
         return self.numFeatures
 
+    @num_features.setter
+    def num_features(self, value: int) -> None:
+        self.numFeatures = value
+
     @property
     def track_running_stats(self) -> bool:
         """The same as ``trackRunningStats``."""
         return self.trackRunningStats
+
+    @track_running_stats.setter
+    def track_running_stats(self, value: bool) -> None:
+        self.trackRunningStats = value
 
     @property
     def runningMean(self) -> Tensor | None:
         """The same as ``running_mean``."""
         return self.running_mean
 
+    @runningMean.setter
+    def runningMean(self, value: Tensor | None) -> None:
+        self.running_mean = value
+
     @property
     def runningVar(self) -> Tensor | None:
         """The same as ``running_var``."""
         return self.running_var
 
+    @runningVar.setter
+    def runningVar(self, value: Tensor | None) -> None:
+        self.running_var = value
+
     @property
     def numBatchesTracked(self) -> Tensor | None:
         """The same as ``num_batches_tracked``."""
         return self.num_batches_tracked
+
+    @numBatchesTracked.setter
+    def numBatchesTracked(self, value: Tensor | None) -> None:
+        self.num_batches_tracked = value
 
 
 class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
@@ -405,18 +436,18 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         runningMean and runningVar as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Tensor | None
-        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
-        initially ones. None when affine=False.
+        The learnable vector γ of size C, ones at first. Shape (numFeatures), the parameters' element
+        type, initially ones. None when affine=False.
     bias : Tensor | None
-        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
-        initially zeros. None when affine=False.
+        The learnable vector β of size C, zeros at first. Shape (numFeatures), the parameters' element
+        type, initially zeros. None when affine=False.
     running_mean : Tensor | None
         The running mean of each channel, zeros at first; the documents write runningMean. Shape
-        (features), the parameters' element type but float32 at least, initially zeros. None when
+        (numFeatures), the parameters' element type but float32 at least, initially zeros. None when
         trackRunningStats=False.
     running_var : Tensor | None
         The running (unbiased) variance of each channel, ones at first; the documents write runningVar.
-        Shape (features), the parameters' element type but float32 at least, initially ones. None when
+        Shape (numFeatures), the parameters' element type but float32 at least, initially ones. None when
         trackRunningStats=False.
     num_batches_tracked : Tensor | None
         Number of batches seen in training. Shape (), the parameters' element type but float32 at least,
@@ -435,11 +466,15 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         none. The element type of the parameters is not floating-point. The input is neither a tensor nor
         a NumPy array.
     RuntimeError
-        The number of features is negative. The input does not have one of the accepted numbers of
-        dimensions. The feature axis of the input has another length than the module has features. The
-        input is not floating-point. The element type of the input does not go with that of the
-        parameters. Statistics of the batch are needed and there is one value per feature. The input lives
-        on another device than the module.
+        The number of features is negative. Running statistics, weight or bias have another length than
+        the input has features. Running statistics, weight or bias are not floating-point. Running
+        statistics, or their counter, that are to be updated cannot be written. One of the running
+        statistics is missing, or both are in evaluation. The input cannot be shared, as what is sparse or
+        of another kind of device, or wants gradients of its own library. The input does not have one of
+        the accepted numbers of dimensions. The feature axis of the input has another length than the
+        module has features. The input is not floating-point. The element type of the input does not go
+        with that of the parameters. Statistics of the batch are needed and there is one value per
+        feature. The input lives on another device than the module.
 
     Notes
     -----
@@ -448,25 +483,27 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
       × x̂ + momentum × x_t, where x̂ is the estimated statistic and x_t is the new observed value.
     * Because the Batch Normalization is done over the C dimension, computing statistics on (N, H, W)
       slices, it's common terminology to call this Spatial Batch Normalization.
-    * num_batches_tracked: The counter has the element type of the parameters, in bfloat16 too, where it
-      sticks at 256. Here: It has that type, but never less than float32.
-    * running_mean, running_var: Running statistics have the element type of the parameters, float16 and
-      bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
-    * momentum: The document says that it can be None; the type is Double, so it cannot. Here: None gives
-      the cumulative average that the document promises.
-    * affine=false: weight and bias are undefined tensors, on which most operations throw. Here: They are
-      None, as the document says of the other missing tensors.
-    * hasBias: Is true whatever affine is. Here: Is whether there is a bias.
-    * modules, namedModules, apply(fn): modules leaves out the module itself and ignores recurse,
-      namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say; modules
-      leaves out the module itself.
-    * empty batch: Counts as a batch. Here: Updates nothing.
-    * failing step: A step that raises has counted its batch already. Here: A call that raises has changed
-      nothing.
-    * complex parameters: ParamType may be complex; then every call throws. Here: There are no complex
-      element types.
-    * wording: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the last
-      parameter. Here: Corrected.
+    * num_batches_tracked. In storch: The counter has the element type of the parameters, in bfloat16 too,
+      where it sticks at 256. Here: It has that type, but never less than float32.
+    * running_mean, running_var. In storch: Running statistics have the element type of the parameters,
+      float16 and bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
+    * momentum. In storch: The document says that it can be None; the type is Double, so it cannot. Here:
+      None gives the cumulative average that the document promises.
+    * affine=false. In storch: weight and bias are undefined tensors, on which most operations throw.
+      Here: They are None, as the document says of the other missing tensors.
+    * assignment. In storch: weight and bias are values, which cannot be assigned to. Here: A tensor of
+      the same shape can take their place, and becomes a parameter that shares its memory; so can None.
+    * hasBias. In storch: Is true whatever affine is. Here: Is whether there is a bias.
+    * modules, namedModules, apply(fn). In storch: modules leaves out the module itself and ignores
+      recurse, namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say;
+      modules leaves out the module itself.
+    * empty batch. In storch: Counts as a batch. Here: Updates nothing.
+    * failing step. In storch: A step that raises has counted its batch already. Here: A call that raises
+      has changed nothing.
+    * complex parameters. In storch: ParamType may be complex; then every call throws. Here: There are no
+      complex element types.
+    * wording. In storch: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the
+      last parameter. Here: Corrected.
     * Tensor[ParamType] => Tensor[ParamType] is left out: Scala's type of functions; in Python every
       callable is one, and TensorModule has its andThen and compose.
     * Object is left out: A class of the JVM.
@@ -580,25 +617,45 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         """The same as ``numFeatures``."""
         return self.numFeatures
 
+    @num_features.setter
+    def num_features(self, value: int) -> None:
+        self.numFeatures = value
+
     @property
     def track_running_stats(self) -> bool:
         """The same as ``trackRunningStats``."""
         return self.trackRunningStats
+
+    @track_running_stats.setter
+    def track_running_stats(self, value: bool) -> None:
+        self.trackRunningStats = value
 
     @property
     def runningMean(self) -> Tensor | None:
         """The same as ``running_mean``."""
         return self.running_mean
 
+    @runningMean.setter
+    def runningMean(self, value: Tensor | None) -> None:
+        self.running_mean = value
+
     @property
     def runningVar(self) -> Tensor | None:
         """The same as ``running_var``."""
         return self.running_var
 
+    @runningVar.setter
+    def runningVar(self, value: Tensor | None) -> None:
+        self.running_var = value
+
     @property
     def numBatchesTracked(self) -> Tensor | None:
         """The same as ``num_batches_tracked``."""
         return self.num_batches_tracked
+
+    @numBatchesTracked.setter
+    def numBatchesTracked(self, value: Tensor | None) -> None:
+        self.num_batches_tracked = value
 
 
 class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
@@ -672,18 +729,18 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         runningMean and runningVar as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Tensor | None
-        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
-        initially ones. None when affine=False.
+        The learnable vector γ of size C, ones at first. Shape (numFeatures), the parameters' element
+        type, initially ones. None when affine=False.
     bias : Tensor | None
-        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
-        initially zeros. None when affine=False.
+        The learnable vector β of size C, zeros at first. Shape (numFeatures), the parameters' element
+        type, initially zeros. None when affine=False.
     running_mean : Tensor | None
         The running mean of each channel, zeros at first; the documents write runningMean. Shape
-        (features), the parameters' element type but float32 at least, initially zeros. None when
+        (numFeatures), the parameters' element type but float32 at least, initially zeros. None when
         trackRunningStats=False.
     running_var : Tensor | None
         The running (unbiased) variance of each channel, ones at first; the documents write runningVar.
-        Shape (features), the parameters' element type but float32 at least, initially ones. None when
+        Shape (numFeatures), the parameters' element type but float32 at least, initially ones. None when
         trackRunningStats=False.
     num_batches_tracked : Tensor | None
         Number of batches seen in training. Shape (), the parameters' element type but float32 at least,
@@ -702,11 +759,15 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         none. The element type of the parameters is not floating-point. The input is neither a tensor nor
         a NumPy array.
     RuntimeError
-        The number of features is negative. The input does not have one of the accepted numbers of
-        dimensions. The feature axis of the input has another length than the module has features. The
-        input is not floating-point. The element type of the input does not go with that of the
-        parameters. Statistics of the batch are needed and there is one value per feature. The input lives
-        on another device than the module.
+        The number of features is negative. Running statistics, weight or bias have another length than
+        the input has features. Running statistics, weight or bias are not floating-point. Running
+        statistics, or their counter, that are to be updated cannot be written. One of the running
+        statistics is missing, or both are in evaluation. The input cannot be shared, as what is sparse or
+        of another kind of device, or wants gradients of its own library. The input does not have one of
+        the accepted numbers of dimensions. The feature axis of the input has another length than the
+        module has features. The input is not floating-point. The element type of the input does not go
+        with that of the parameters. Statistics of the batch are needed and there is one value per
+        feature. The input lives on another device than the module.
 
     Notes
     -----
@@ -716,25 +777,27 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     * Because the Batch Normalization is done over the C dimension, computing statistics on (N, D, H, W)
       slices, it's common terminology to call this Volumetric Batch Normalization or Spatio-temporal Batch
       Normalization.
-    * num_batches_tracked: The counter has the element type of the parameters, in bfloat16 too, where it
-      sticks at 256. Here: It has that type, but never less than float32.
-    * running_mean, running_var: Running statistics have the element type of the parameters, float16 and
-      bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
-    * momentum: The document says that it can be None; the type is Double, so it cannot. Here: None gives
-      the cumulative average that the document promises.
-    * affine=false: weight and bias are undefined tensors, on which most operations throw. Here: They are
-      None, as the document says of the other missing tensors.
-    * hasBias: Is true whatever affine is. Here: Is whether there is a bias.
-    * modules, namedModules, apply(fn): modules leaves out the module itself and ignores recurse,
-      namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say; modules
-      leaves out the module itself.
-    * empty batch: Counts as a batch. Here: Updates nothing.
-    * failing step: A step that raises has counted its batch already. Here: A call that raises has changed
-      nothing.
-    * complex parameters: ParamType may be complex; then every call throws. Here: There are no complex
-      element types.
-    * wording: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the last
-      parameter. Here: Corrected.
+    * num_batches_tracked. In storch: The counter has the element type of the parameters, in bfloat16 too,
+      where it sticks at 256. Here: It has that type, but never less than float32.
+    * running_mean, running_var. In storch: Running statistics have the element type of the parameters,
+      float16 and bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
+    * momentum. In storch: The document says that it can be None; the type is Double, so it cannot. Here:
+      None gives the cumulative average that the document promises.
+    * affine=false. In storch: weight and bias are undefined tensors, on which most operations throw.
+      Here: They are None, as the document says of the other missing tensors.
+    * assignment. In storch: weight and bias are values, which cannot be assigned to. Here: A tensor of
+      the same shape can take their place, and becomes a parameter that shares its memory; so can None.
+    * hasBias. In storch: Is true whatever affine is. Here: Is whether there is a bias.
+    * modules, namedModules, apply(fn). In storch: modules leaves out the module itself and ignores
+      recurse, namedModules is always empty, apply(fn) never calls fn. Here: They do what their names say;
+      modules leaves out the module itself.
+    * empty batch. In storch: Counts as a batch. Here: Updates nothing.
+    * failing step. In storch: A step that raises has counted its batch already. Here: A call that raises
+      has changed nothing.
+    * complex parameters. In storch: ParamType may be complex; then every call throws. Here: There are no
+      complex element types.
+    * wording. In storch: "runningVean", "Default: True" beside "true", a stray "Args:", Shape within the
+      last parameter. Here: Corrected.
     * Tensor[ParamType] => Tensor[ParamType] is left out: Scala's type of functions; in Python every
       callable is one, and TensorModule has its andThen and compose.
     * Object is left out: A class of the JVM.
@@ -848,22 +911,42 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
         """The same as ``numFeatures``."""
         return self.numFeatures
 
+    @num_features.setter
+    def num_features(self, value: int) -> None:
+        self.numFeatures = value
+
     @property
     def track_running_stats(self) -> bool:
         """The same as ``trackRunningStats``."""
         return self.trackRunningStats
+
+    @track_running_stats.setter
+    def track_running_stats(self, value: bool) -> None:
+        self.trackRunningStats = value
 
     @property
     def runningMean(self) -> Tensor | None:
         """The same as ``running_mean``."""
         return self.running_mean
 
+    @runningMean.setter
+    def runningMean(self, value: Tensor | None) -> None:
+        self.running_mean = value
+
     @property
     def runningVar(self) -> Tensor | None:
         """The same as ``running_var``."""
         return self.running_var
 
+    @runningVar.setter
+    def runningVar(self, value: Tensor | None) -> None:
+        self.running_var = value
+
     @property
     def numBatchesTracked(self) -> Tensor | None:
         """The same as ``num_batches_tracked``."""
         return self.num_batches_tracked
+
+    @numBatchesTracked.setter
+    def numBatchesTracked(self, value: Tensor | None) -> None:
+        self.num_batches_tracked = value

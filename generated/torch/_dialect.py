@@ -15,9 +15,11 @@ DIALECT = Dialect(
         counter_dtype="int64",
         statistics_dtype="at_least_float32",
         parameters="parameters",
+        assigned="shape",
         gradients=True,
         containers=False,
         integer_dtype="int64",
+        dtype_names="exact",
         state_dict="detached",
         load="copy",
     ),
@@ -85,6 +87,10 @@ DIALECT = Dialect(
             RuntimeError,
             "mixed dtype (CPU): expect parameter to have scalar type of Float",
         ),
+        "read_only": Message(
+            ValueError,
+            "{argument} cannot be updated in place: it is {found}",
+        ),
         "statistics_missing": Message(
             RuntimeError,
             "{name} must be defined in evaluation mode",
@@ -92,6 +98,10 @@ DIALECT = Dialect(
         "input_type": Message(
             AttributeError,
             "'{type}' object has no attribute 'dim'",
+        ),
+        "input_memory": Message(
+            ValueError,
+            "the input cannot be taken as it is",
         ),
         "rank": Message(
             ValueError,
@@ -120,6 +130,11 @@ DIALECT = Dialect(
         "epsilon_negative": Message(
             ValueError,
             "batch_norm eps must be non-negative, but got {epsilon}",
+        ),
+        "statistics_gradient": Message(
+            RuntimeError,
+            "The function 'native_batch_norm' is not differentiable with respect to argument "
+            "'{argument}'. This input cannot have requires_grad True.",
         ),
         "device_mixed": Message(
             RuntimeError,
@@ -150,6 +165,10 @@ DIALECT = Dialect(
             RuntimeError,
             'While copying the parameter named "{key}", expected torch.Tensor or Tensor-like object '
             "from checkpoint but received <class '{type}'>",
+        ),
+        "state_mapping": Message(
+            TypeError,
+            "Expected state_dict to be dict-like, got <class '{type}'>.",
         ),
         "assign": Message(
             TypeError,

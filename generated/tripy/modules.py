@@ -29,6 +29,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine",),
+        optional=False,
     ),
     State(
         name="bias",
@@ -38,6 +39,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine", "shifted"),
+        optional=False,
     ),
     State(
         name="running_mean",
@@ -47,6 +49,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("track",),
+        optional=False,
     ),
     State(
         name="running_var",
@@ -56,6 +59,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("track",),
+        optional=False,
     ),
 )
 
@@ -96,22 +100,23 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     Attributes
     ----------
     num_features : int
-        The number of feature channels in the input tensor (the size of the second dimension).
+        The number of feature channels in the input tensor (the size of the second dimension). Cannot be
+        assigned to.
     dtype : dtype
-        The data type used to perform the operation.
+        The data type used to perform the operation. Cannot be assigned to.
     eps : float
         ε value added to the denominator to prevent division by zero during normalization.
     weight : Parameter
-        The γ parameter of shape [num_features]. Shape (features), the parameters' element type, initially
-        arange.
+        The γ parameter of shape [num_features]. Shape (num_features), the parameters' element type,
+        initially arange.
     bias : Parameter
-        The β parameter of shape [num_features]. Shape (features), the parameters' element type, initially
-        arange.
+        The β parameter of shape [num_features]. Shape (num_features), the parameters' element type,
+        initially arange.
     running_mean : Parameter
-        The running mean for the feature channels of shape [num_features]. Shape (features), the
+        The running mean for the feature channels of shape [num_features]. Shape (num_features), the
         parameters' element type, initially arange.
     running_var : Parameter
-        The running variance for the feature channels of shape [num_features]. Shape (features), the
+        The running variance for the feature channels of shape [num_features]. Shape (num_features), the
         parameters' element type, initially arange.
 
     State
@@ -124,36 +129,42 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     TripyException
         The number of features is not an integer. The number of features is negative. The epsilon is not a
         real number. What is given as an element type is none. The element type of the parameters is not
-        floating-point. The input is neither a tensor nor a NumPy array. The input does not have one of
-        the accepted numbers of dimensions. The feature axis of the input has another length than the
-        module has features. The input is not floating-point. The element type of the input does not go
-        with that of the parameters. The input lives on another device than the module.
+        floating-point. Running statistics, weight or bias have another length than the input has
+        features. The input is neither a tensor nor a NumPy array. The input cannot be shared, as what is
+        sparse or of another kind of device, or wants gradients of its own library. The input does not
+        have one of the accepted numbers of dimensions. The feature axis of the input has another length
+        than the module has features. The input is not floating-point. The element type of the input does
+        not go with that of the parameters. The input lives on another device than the module.
 
     Notes
     -----
     * The attribute ``dtype`` is the data type used to perform the operation.
-    * loc: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the tensor really
-      lives: cpu:0, unless it was moved.
-    * dtype: The attribute is documented and never set, so that repr, == and hash raise. Here: It is set.
-    * float64: Has no float64, but int4, int8 and float8. Here: float64 is there as in the other dialects;
-      4- and 8-bit types are not.
-    * rank: An input of rank 1 is accepted and comes back with rank 2, against the document's "same
-      shape"; rank and channels are checked late or by broadcasting. Here: Refused at the call, with the
-      class and the shape.
-    * accuracy: Computes in the element type of the parameters. Here: Computes in float32 at least.
-    * assignment: Assigning a list to a parameter removes it from the state dict. Here: Refused.
-    * shape in messages: Shapes print as tuples, one problem is told at a time. Here: Every problem is
-      told at once, shapes as lists.
-    * num_features and eps: A negative num_features gives parameters of negative size; an eps that is an
-      int is refused, 1 as well. Here: A negative num_features is refused, and any real eps is taken.
-    * tensors in lists and dicts: Those in lists and dicts are parameters too. Here: Only lists and dicts
-      of modules are looked into.
-    * incompatible state dict: Loading stops at the first tensor that does not fit, with those before it
-      loaded. Here: Nothing is loaded unless everything fits.
-    * modules: Print a line weight=[2] for each parameter; the document does not show it. Here: Print as
-      in the later document, nvtripy's.
-    * wording: "wieight and bias"; "typically the second dimension", though it is always the second. Here:
-      The first is corrected.
+    * loc. In tripy: Documents print loc=gpu:0, where TensorRT evaluates. Here: loc says where the tensor
+      really lives: cpu:0, unless it was moved.
+    * dtype. In tripy: The attribute is documented and never set, so that repr, == and hash raise. Here:
+      It is set, and cannot be assigned to, like num_features.
+    * float64. In tripy: Has no float64, but int4, int8 and float8. Here: float64 is there as in the other
+      dialects; 4- and 8-bit types are not.
+    * rank. In tripy: An input of rank 1 is accepted and comes back with rank 2, against the document's
+      "same shape"; rank and channels are checked late or by broadcasting. Here: Refused at the call, with
+      the class and the shape.
+    * accuracy. In tripy: Computes in the element type of the parameters. Here: Computes in float32 at
+      least.
+    * assignment. In tripy: Assigning a list, or a tensor that is no Parameter, removes it from the state
+      dict. Here: A list is refused; a tensor becomes a Parameter that shares its memory.
+    * shape in messages. In tripy: Shapes print as tuples, one problem is told at a time. Here: Every
+      problem is told at once, shapes as lists.
+    * num_features and eps. In tripy: A negative num_features gives parameters of negative size; an eps
+      that is an int is refused, 1 as well. Here: A negative num_features is refused, and any real eps is
+      taken.
+    * tensors in lists and dicts. In tripy: Those in lists and dicts are parameters too. Here: Only lists
+      and dicts of modules are looked into.
+    * incompatible state dict. In tripy: Loading stops at the first tensor that does not fit, with those
+      before it loaded. Here: Nothing is loaded unless everything fits.
+    * modules. In tripy: Print a line weight=[2] for each parameter; the document does not show it. Here:
+      Print as in the later document, nvtripy's.
+    * wording. In tripy: "wieight and bias"; "typically the second dimension", though it is always the
+      second. Here: The first is corrected.
 
     References
     ----------
@@ -191,6 +202,7 @@ class BatchNorm(_batch_norm.BatchNorm, Module):
     _accepts = ("N C ...",)
     _names = _BATCH_NORM_NAMES
     _state = _BATCH_NORM_STATE
+    _constants = ("num_features", "dtype")
 
     num_features: int
     dtype: DType

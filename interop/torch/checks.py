@@ -23,7 +23,7 @@ def check(x: Tensor, vectors: Mapping[str, Tensor | None], training: bool, rate:
         found = type(x).__name__
         SPOKEN.fail("input_type", "input", "a torch tensor", found, type=found)
     if x.layout is not torch.strided or not (x.is_cpu or x.is_cuda):
-        SPOKEN.fail("input", "input", f"a strided tensor on {one_of(DEVICES)}", f"{x.layout} on {x.device.type}")
+        SPOKEN.fail("input_memory", "input", f"a strided tensor on {one_of(DEVICES)}", f"{x.layout} on {x.device.type}")
     shape: tuple[int, ...] = x.shape
     if len(shape) < 2 or x.dtype not in DTYPES or (training and shape[1] == x.numel() > 0):
         check_input(SPOKEN, tuple(shape), str(x.dtype).removeprefix("torch."), training)
@@ -56,4 +56,4 @@ def _check_statistics(mean: Tensor | None, variance: Tensor | None, training: bo
             if not training or mean is not variance:
                 SPOKEN.fail("statistics_missing", name, "running statistics", "None")
         elif one.requires_grad and torch.is_grad_enabled():
-            SPOKEN.fail("requires_grad", name, "a tensor without gradient", "one that requires grad")
+            SPOKEN.fail("statistics_gradient", name, "a tensor without gradient", "one that requires grad")

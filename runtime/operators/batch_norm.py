@@ -238,7 +238,7 @@ class BatchNorm(Module):
         canonical = next(name for name, one in zip(Vectors._fields, state, strict=True) if one is tensor)
         sizes = {"expected": shape[0], "found": tensor.size}
         if tensor.array.shape == shape:
-            speaker.fail("vector_dtype", canonical, one_of(list(FLOATING)), tensor._dtype)
+            speaker.fail("vector_dtype", canonical, one_of(list(FLOATING)), tensor._dtype, dtype=tensor._dtype)
         speaker.fail("vector_shape", canonical, f"shape {shape}", f"shape {tensor.shape}", **sizes)
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from .. import autograd
 from ..arrays import Unusable, source
-from ..dtypes import FLOATING, DTypeLike, at_least_float32
-from ..errors import one_of
+from ..dtypes import FLOATING, HALF, DTypeLike, at_least_float32
+from ..errors import listed, one_of
 from ..module import Module
 from ..tensor import ArrayT, Tensor
 
@@ -29,20 +29,21 @@ class Linear(Module):
 
     def compute(self, x: ArrayT) -> ArrayT:
         """``x @ weight.T + bias``."""
-        width = self._get("in_features")
+        speaker, width = self._speaker(), self._get("in_features")
         try:
             given = source(x)
         except Unusable as error:
-            self._speaker().fail("input_memory", "input", error.expected, error.found)
-        if given is None or not given.shape or given.shape[-1] != width:
-            found = type(x).__name__ if given is None else f"shape {given.shape}"
-            raise ValueError(f"{type(self).__name__}: {self._names['input']}: expected (..., {width}), found {found}")
-        if given.dtype not in FLOATING:
-            self._speaker().fail("input_float", "input", one_of(list(FLOATING)), given.dtype, dtype=given.dtype)
+            speaker.fail("input_memory", "input", error.expected, error.found)
+        if given is None:
+            speaker.fail_type("input_type", "input", "a tensor or a NumPy array", x)
+        self._check_dtype(given.dtype)
+        if given.shape[-1:] != (width,):
+            fields = {"expected": width, "found": given.shape[-1] if given.shape else 0, "shape": listed(given.shape)}
+            speaker.fail("width", "input", f"(..., {width})", f"shape {given.shape}", **fields)
         wide, weight, shift = at_least_float32(given.dtype), self._get("weight"), self._get("shift")
         for one in (weight, shift):
             if one is not None and one.device != given.device:
-                self._speaker().fail("device_mixed", "input", one.device, given.device)
+                speaker.fail("device_mixed", "input", one.device, given.device)
         y: Any = Tensor(given.array).numpy().astype(wide) @ weight.numpy().astype(wide).T
         if shift is not None:
             y += shift.numpy().astype(wide)
@@ -52,11 +53,20 @@ class Linear(Module):
         return cast(ArrayT, result)
 
     def _check_size(self, canonical: str, size: object) -> None:
-        where = f"{type(self).__name__}: {self._names[canonical]}"
+        speaker = self._speaker()
         if not isinstance(size, (int, np.integer)) or isinstance(size, bool):
-            raise TypeError(f"{where}: expected int, found {type(size).__name__}")
+            speaker.fail_type("size_type", canonical, "int", size)
         if size < 0:
-            raise ValueError(f"{where}: expected zero or more, found {size}")
+            speaker.fail("size_negative", canonical, "zero or more", str(size))
+
+    def _check_dtype(self, dtype: str) -> None:
+        speaker, own, rule = self._speaker(), self._get("dtype").name, self._dialect.rules.input_dtype
+        if dtype not in FLOATING:
+            speaker.fail("operand_float", "input", one_of(list(FLOATING)), dtype, dtype=dtype)
+        halves = HALF if rule == "parameter_or_half" and own == "float32" else ()
+        if rule != "any" and dtype not in (own, *halves):
+            given = self._tensor_type.dtype_type(dtype)
+            speaker.fail("operand_dtype", "input", one_of([own, *halves]), dtype, dtype=repr(given))
 
 
 def _backward(x: Tensor, weight: Tensor) -> autograd.Back:

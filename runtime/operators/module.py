@@ -12,7 +12,7 @@ import numpy as np
 
 from .. import autograd, foreign
 from ..arrays import unwritable
-from ..dtypes import FLOATING, DType, DTypeLike
+from ..dtypes import DType, DTypeLike
 from ..errors import listed
 from ..gradients import NoGrad
 from ..module import Module, ModuleT, State
@@ -136,9 +136,8 @@ def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> I
     that is not one of ours: older files have none.
     """
     if not isinstance(state, Mapping):
-        found = type(state).__name__
-        who, argument = type(module).__name__, module._spelled("load_state_dict", "state")
-        raise TypeError(f"{who}: {argument}: expected a mapping of names to tensors, found {found}")
+        found, argument = type(state).__name__, module._spelled("load_state_dict", "state")
+        module._fail("state_mapping", argument, "a mapping of names to tensors", found, type=found)
     homes = {f"{path}.{name}" if path else name: (one, name) for path, one in _paths(module) for name, _ in _own(one)}
     counters = {key for key, (one, name) in homes.items() if _counts(one, name)}
     optional = set() if isinstance(state, StateDict) else counters
@@ -305,7 +304,7 @@ def _destination(
     element = None if dtype is None else module._element(dtype)
     if device is None:
         return None, element
-    if isinstance(device, str) and device not in FLOATING:
+    if isinstance(device, str) and module._tensor_type.dtype_type.named(device) is None:
         return module._place(device), element
     return None, module._element(device)
 

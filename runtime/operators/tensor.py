@@ -9,9 +9,9 @@ from typing import cast
 
 import numpy as np
 
-from ..dtypes import DType, DTypeLike
+from ..dtypes import DTypeLike
 from ..gradients import NoGrad
-from ..tensor import Shape, TensorT
+from ..tensor import Shape, Tensor, TensorT
 
 _random = np.random.default_rng()
 
@@ -25,12 +25,12 @@ def tensor(
 
 def zeros(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None, requires_grad: bool) -> TensorT:
     """A tensor of zeros."""
-    return _learning(kind(np.zeros(_shape(shape), _numpy(dtype))), requires_grad)
+    return _learning(kind(np.zeros(_shape(shape), _numpy(kind, dtype))), requires_grad)
 
 
 def ones(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None, requires_grad: bool) -> TensorT:
     """A tensor of ones."""
-    return _learning(kind(np.ones(_shape(shape), _numpy(dtype))), requires_grad)
+    return _learning(kind(np.ones(_shape(shape), _numpy(kind, dtype))), requires_grad)
 
 
 def arange(
@@ -38,7 +38,7 @@ def arange(
 ) -> TensorT:
     """A tensor whose values count up from zero, in the order of memory."""
     sizes = _shape(shape)
-    return _learning(kind(np.arange(math.prod(sizes)).astype(_numpy(dtype)).reshape(sizes)), requires_grad)
+    return _learning(kind(np.arange(math.prod(sizes)).astype(_numpy(kind, dtype)).reshape(sizes)), requires_grad)
 
 
 def iota(kind: type[TensorT], shape: Shape | Sequence[Shape], dim: int, dtype: DTypeLike | None) -> TensorT:
@@ -46,12 +46,12 @@ def iota(kind: type[TensorT], shape: Shape | Sequence[Shape], dim: int, dtype: D
     sizes = _shape(shape)
     if not -len(sizes) <= dim < len(sizes):
         raise ValueError(f"iota: dim: expected {-len(sizes)} to {len(sizes) - 1}, found {dim}")
-    return kind(np.indices(sizes, dtype=np.int64)[dim].astype(_numpy(dtype)))
+    return kind(np.indices(sizes, dtype=np.int64)[dim].astype(_numpy(kind, dtype)))
 
 
 def randn(kind: type[TensorT], shape: Shape | Sequence[Shape], dtype: DTypeLike | None, requires_grad: bool) -> TensorT:
     """A tensor of draws from the standard normal distribution."""
-    return _learning(kind(_random.standard_normal(_shape(shape)).astype(_numpy(dtype))), requires_grad)
+    return _learning(kind(_random.standard_normal(_shape(shape)).astype(_numpy(kind, dtype))), requires_grad)
 
 
 def _learning(made: TensorT, requires_grad: bool) -> TensorT:
@@ -69,8 +69,8 @@ def no_grad() -> NoGrad:
     return NoGrad()
 
 
-def _numpy(dtype: DTypeLike | None) -> np.dtype[np.generic]:
-    return DType.of("float32" if dtype is None else dtype).numpy
+def _numpy(kind: type[Tensor], dtype: DTypeLike | None) -> np.dtype[np.generic]:
+    return kind.dtype_type.of("float32" if dtype is None else dtype).numpy
 
 
 def _shape(shape: Shape | Sequence[Shape]) -> tuple[int, ...]:

@@ -33,6 +33,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine",),
+        optional=True,
     ),
     State(
         name="bias",
@@ -42,6 +43,7 @@ _BATCH_NORM_STATE = (
         kind="parameter",
         dtype="parameter",
         when=("affine", "shifted"),
+        optional=True,
     ),
     State(
         name="running_mean",
@@ -51,6 +53,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
     State(
         name="running_var",
@@ -60,6 +63,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="at_least_float32",
         when=("track",),
+        optional=True,
     ),
     State(
         name="num_batches_tracked",
@@ -69,6 +73,7 @@ _BATCH_NORM_STATE = (
         kind="buffer",
         dtype="int64",
         when=("track",),
+        optional=True,
     ),
 )
 
@@ -145,17 +150,18 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
         running_mean and running_var as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Parameter | None
-        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
-        initially ones. None when affine=False.
+        The learnable vector γ of size C, ones at first. Shape (num_features), the parameters' element
+        type, initially ones. None when affine=False.
     bias : Parameter | None
-        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
-        initially zeros. None when affine=False or bias=False.
+        The learnable vector β of size C, zeros at first. Shape (num_features), the parameters' element
+        type, initially zeros. None when affine=False or bias=False.
     running_mean : Tensor | None
-        The running mean of each channel, zeros at first. Shape (features), the parameters' element type
-        but float32 at least, initially zeros. None when track_running_stats=False.
+        The running mean of each channel, zeros at first. Shape (num_features), the parameters' element
+        type but float32 at least, initially zeros. None when track_running_stats=False.
     running_var : Tensor | None
-        The running unbiased variance of each channel, ones at first. Shape (features), the parameters'
-        element type but float32 at least, initially ones. None when track_running_stats=False.
+        The running unbiased variance of each channel, ones at first. Shape (num_features), the
+        parameters' element type but float32 at least, initially ones. None when
+        track_running_stats=False.
     num_batches_tracked : Tensor | None
         Number of batches seen in training. Shape (), int64, initially zero. None when
         track_running_stats=False.
@@ -174,16 +180,18 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
     RuntimeError
         The number of features is negative. The element type of the parameters is not floating-point.
         Running statistics, weight or bias have another length than the input has features. Running
-        statistics, weight or bias are not floating-point, or statistics that are to be updated cannot be
-        written. One of the running statistics is missing, or both are in evaluation. The feature axis of
-        the input has another length than the module has features. The element type of the input does not
-        go with that of the parameters. The input lives on another device than the module.
-    AttributeError
-        The input is neither a tensor nor a NumPy array.
+        statistics, weight or bias are not floating-point. One of the running statistics is missing, or
+        both are in evaluation. The feature axis of the input has another length than the module has
+        features. The element type of the input does not go with that of the parameters. Running
+        statistics want gradients. The input lives on another device than the module.
     ValueError
+        Running statistics, or their counter, that are to be updated cannot be written. The input cannot
+        be shared, as what is sparse or of another kind of device, or wants gradients of its own library.
         The input does not have one of the accepted numbers of dimensions. Statistics of the batch are
         needed and there is one value per feature. The epsilon is zero or negative in training. The
         epsilon is negative in evaluation.
+    AttributeError
+        The input is neither a tensor nor a NumPy array.
     NotImplementedError
         The input is not floating-point.
 
@@ -195,59 +203,63 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNorm):
       value.
     * Because the Batch Normalization is done over the C dimension, computing statistics on (N, L) slices,
       it's common terminology to call this Temporal Batch Normalization.
-    * element types of nn.functional.batch_norm: Refuses an input of float64 beside float32 vectors, and
-      vectors of float64 beside a float32 input. Here: Takes any floating-point types together; the output
-      has the input's.
-    * empty batch: Is counted by num_batches_tracked, so that with momentum=None the next average comes
-      out too small. Here: Updates nothing and is not counted.
-    * failing step: A training step that raises, for one value per channel, has counted its batch already.
-      Here: A call that raises has changed nothing.
-    * accuracy at a large mean: y is x * a + c in the input's precision: where the mean is 1e4 times the
-      deviation, float32 is off by 1e-3, and a constant channel does not give the bias exactly. Here: The
-      mean is subtracted first, in float64 or as two float32 numbers; a constant channel gives the bias
-      exactly.
-    * channels_last: Statistics of channels_last and (N, C) inputs on the CPU are float32 sums: at a mean
-      of 1e5 outputs are off by 5, and they depend on the number of threads. Here: Every layout gives the
-      same accuracy, and the same bits for any number of threads.
-    * long channels: Float32 sums stand still: the running variance of 2^26 values of one channel is off
-      by 11 %. Here: Sums are float64 or compensated, counts have 64 bits.
-    * device: Batch norm on a GPU runs in cuDNN; there are many kinds of device. Here: There are cpu and
-      cuda, and the kernels are numba's.
-    * 16-bit parameters: running_mean and running_var have the element type of the parameters, float16 and
-      bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
-    * dtype: Takes a torch.dtype and no text; complex parameters can be made, though not used. Here: Takes
-      the name of an element type and a NumPy dtype as well; there are no complex ones.
-    * eps: What is no number is found out by the first call. Here: It is found out by the constructor.
-    * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
-      with the input; with track_running_stats=False the message names weight instead of running_mean.
-      Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and whatever else
-      speaks DLPack are taken, and come back as what they were.
-    * mixed element types: The message is "expect parameter to have scalar type of Float" where the
-      parameters are not float32 Here: The message is the one for float32 parameters.
-    * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
-      names torch.nn.Buffer. Here: Any tensor can be; the message is the one for a parameter.
-    * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
-      tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a tuple, a state dict
-      prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two lists.
-    * grad_fn: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>. Here:
-      Prints as what was done, grad_fn=<batch_norm>.
-    * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
-      named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking, copy and
-      memory_format. Here: These are left out, and recurse of named_parameters and named_buffers is
-      keyword-only, so that a prefix is not taken for it.
-    * add_module, register_parameter: Refuse names that are taken, and register_parameter refuses what is
-      no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that shares its
-      memory.
-    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device and more.
-      Here: They take dtype and requires_grad, and tensor takes device.
-    * load_state_dict: An entry that does not fit is refused after those that fit have been copied; a
-      tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied, and
-      shapes must be equal.
-    * _NormBase: Stands between _BatchNorm and Module. Here: _BatchNorm extends Module.
-    * wording: BatchNorm2d and BatchNorm3d say of num_features "C from an expected input of size (N, C, H,
-      W)"; a full stop parts "always uses batch statistics. in both training and eval modes". Here: All
-      say what BatchNorm1d says; the sentence is one.
+    * element types of nn.functional.batch_norm. In PyTorch: Refuses an input of float64 beside float32
+      vectors, and vectors of float64 beside a float32 input. Here: Takes any floating-point types
+      together; the output has the input's.
+    * empty batch. In PyTorch: Is counted by num_batches_tracked, so that with momentum=None the next
+      average comes out too small. Here: Updates nothing and is not counted.
+    * failing step. In PyTorch: A training step that raises, for one value per channel, has counted its
+      batch already. Here: A call that raises has changed nothing.
+    * accuracy at a large mean. In PyTorch: y is x * a + c in the input's precision: where the mean is 1e4
+      times the deviation, float32 is off by 1e-3, and a constant channel does not give the bias exactly.
+      Here: The mean is subtracted first, in float64 or as two float32 numbers; a constant channel gives
+      the bias exactly.
+    * channels_last. In PyTorch: Statistics of channels_last and (N, C) inputs on the CPU are float32
+      sums: at a mean of 1e5 outputs are off by 5, and they depend on the number of threads. Here: Every
+      layout gives the same accuracy, and the same bits for any number of threads.
+    * long channels. In PyTorch: Float32 sums stand still: the running variance of 2^26 values of one
+      channel is off by 11 %. Here: Sums are float64 or compensated, counts have 64 bits.
+    * device. In PyTorch: Batch norm on a GPU runs in cuDNN; there are many kinds of device. Here: There
+      are cpu and cuda, and the kernels are numba's.
+    * 16-bit parameters. In PyTorch: running_mean and running_var have the element type of the parameters,
+      float16 and bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
+    * dtype. In PyTorch: Takes a torch.dtype and no text; complex parameters can be made, though not used.
+      Here: Takes the whole name of an element type and a NumPy dtype as well, but no short name such as
+      "float"; there are no complex ones.
+    * eps. In PyTorch: What is no number is found out by the first call. Here: It is found out by the
+      constructor.
+    * num_features. In PyTorch: With affine=False and track_running_stats=False it is neither checked nor
+      compared with the input; with track_running_stats=False the message names weight instead of
+      running_mean. Here: It is always checked and compared; the message names running_mean.
+    * input. In PyTorch: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and
+      whatever else speaks DLPack are taken, and come back as what they were.
+    * mixed element types. In PyTorch: The message is "expect parameter to have scalar type of Float"
+      where the parameters are not float32 Here: The message is the one for float32 parameters.
+    * weight. In PyTorch: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer
+      the message names torch.nn.Buffer. Here: Any tensor can be, and becomes a Parameter that shares its
+      memory; the message is the one for a parameter.
+    * shapes and state dicts. In PyTorch: A shape prints as torch.Size([2, 3]), a state dict as
+      OrderedDict, an empty tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a
+      tuple, a state dict prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two
+      lists.
+    * grad_fn. In PyTorch: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>.
+      Here: Prints as what was done, grad_fn=<batch_norm>.
+    * further arguments. In PyTorch: state_dict takes destination, prefix and keep_vars, load_state_dict
+      assign, the named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking,
+      copy and memory_format. Here: These are left out, and recurse of named_parameters and named_buffers
+      is keyword-only, so that a prefix is not taken for it.
+    * add_module, register_parameter. In PyTorch: Refuse names that are taken, and register_parameter
+      refuses what is no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that
+      shares its memory.
+    * further arguments of functions. In PyTorch: randn, zeros, ones and tensor take out, layout, device
+      and more. Here: They take dtype and requires_grad, and tensor takes device.
+    * load_state_dict. In PyTorch: An entry that does not fit is refused after those that fit have been
+      copied; a tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied,
+      and shapes must be equal.
+    * _NormBase. In PyTorch: Stands between _BatchNorm and Module. Here: _BatchNorm extends Module.
+    * wording. In PyTorch: BatchNorm2d and BatchNorm3d say of num_features "C from an expected input of
+      size (N, C, H, W)"; a full stop parts "always uses batch statistics. in both training and eval
+      modes". Here: All say what BatchNorm1d says; the sentence is one.
     * hooks is left out: Modules have no hooks here.
 
     References
@@ -403,17 +415,18 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
         running_mean and running_var as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Parameter | None
-        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
-        initially ones. None when affine=False.
+        The learnable vector γ of size C, ones at first. Shape (num_features), the parameters' element
+        type, initially ones. None when affine=False.
     bias : Parameter | None
-        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
-        initially zeros. None when affine=False or bias=False.
+        The learnable vector β of size C, zeros at first. Shape (num_features), the parameters' element
+        type, initially zeros. None when affine=False or bias=False.
     running_mean : Tensor | None
-        The running mean of each channel, zeros at first. Shape (features), the parameters' element type
-        but float32 at least, initially zeros. None when track_running_stats=False.
+        The running mean of each channel, zeros at first. Shape (num_features), the parameters' element
+        type but float32 at least, initially zeros. None when track_running_stats=False.
     running_var : Tensor | None
-        The running unbiased variance of each channel, ones at first. Shape (features), the parameters'
-        element type but float32 at least, initially ones. None when track_running_stats=False.
+        The running unbiased variance of each channel, ones at first. Shape (num_features), the
+        parameters' element type but float32 at least, initially ones. None when
+        track_running_stats=False.
     num_batches_tracked : Tensor | None
         Number of batches seen in training. Shape (), int64, initially zero. None when
         track_running_stats=False.
@@ -432,16 +445,18 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
     RuntimeError
         The number of features is negative. The element type of the parameters is not floating-point.
         Running statistics, weight or bias have another length than the input has features. Running
-        statistics, weight or bias are not floating-point, or statistics that are to be updated cannot be
-        written. One of the running statistics is missing, or both are in evaluation. The feature axis of
-        the input has another length than the module has features. The element type of the input does not
-        go with that of the parameters. The input lives on another device than the module.
-    AttributeError
-        The input is neither a tensor nor a NumPy array.
+        statistics, weight or bias are not floating-point. One of the running statistics is missing, or
+        both are in evaluation. The feature axis of the input has another length than the module has
+        features. The element type of the input does not go with that of the parameters. Running
+        statistics want gradients. The input lives on another device than the module.
     ValueError
+        Running statistics, or their counter, that are to be updated cannot be written. The input cannot
+        be shared, as what is sparse or of another kind of device, or wants gradients of its own library.
         The input does not have one of the accepted numbers of dimensions. Statistics of the batch are
         needed and there is one value per feature. The epsilon is zero or negative in training. The
         epsilon is negative in evaluation.
+    AttributeError
+        The input is neither a tensor nor a NumPy array.
     NotImplementedError
         The input is not floating-point.
 
@@ -453,59 +468,63 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNorm):
       value.
     * Because the Batch Normalization is done over the C dimension, computing statistics on (N, H, W)
       slices, it's common terminology to call this Spatial Batch Normalization.
-    * element types of nn.functional.batch_norm: Refuses an input of float64 beside float32 vectors, and
-      vectors of float64 beside a float32 input. Here: Takes any floating-point types together; the output
-      has the input's.
-    * empty batch: Is counted by num_batches_tracked, so that with momentum=None the next average comes
-      out too small. Here: Updates nothing and is not counted.
-    * failing step: A training step that raises, for one value per channel, has counted its batch already.
-      Here: A call that raises has changed nothing.
-    * accuracy at a large mean: y is x * a + c in the input's precision: where the mean is 1e4 times the
-      deviation, float32 is off by 1e-3, and a constant channel does not give the bias exactly. Here: The
-      mean is subtracted first, in float64 or as two float32 numbers; a constant channel gives the bias
-      exactly.
-    * channels_last: Statistics of channels_last and (N, C) inputs on the CPU are float32 sums: at a mean
-      of 1e5 outputs are off by 5, and they depend on the number of threads. Here: Every layout gives the
-      same accuracy, and the same bits for any number of threads.
-    * long channels: Float32 sums stand still: the running variance of 2^26 values of one channel is off
-      by 11 %. Here: Sums are float64 or compensated, counts have 64 bits.
-    * device: Batch norm on a GPU runs in cuDNN; there are many kinds of device. Here: There are cpu and
-      cuda, and the kernels are numba's.
-    * 16-bit parameters: running_mean and running_var have the element type of the parameters, float16 and
-      bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
-    * dtype: Takes a torch.dtype and no text; complex parameters can be made, though not used. Here: Takes
-      the name of an element type and a NumPy dtype as well; there are no complex ones.
-    * eps: What is no number is found out by the first call. Here: It is found out by the constructor.
-    * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
-      with the input; with track_running_stats=False the message names weight instead of running_mean.
-      Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and whatever else
-      speaks DLPack are taken, and come back as what they were.
-    * mixed element types: The message is "expect parameter to have scalar type of Float" where the
-      parameters are not float32 Here: The message is the one for float32 parameters.
-    * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
-      names torch.nn.Buffer. Here: Any tensor can be; the message is the one for a parameter.
-    * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
-      tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a tuple, a state dict
-      prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two lists.
-    * grad_fn: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>. Here:
-      Prints as what was done, grad_fn=<batch_norm>.
-    * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
-      named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking, copy and
-      memory_format. Here: These are left out, and recurse of named_parameters and named_buffers is
-      keyword-only, so that a prefix is not taken for it.
-    * add_module, register_parameter: Refuse names that are taken, and register_parameter refuses what is
-      no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that shares its
-      memory.
-    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device and more.
-      Here: They take dtype and requires_grad, and tensor takes device.
-    * load_state_dict: An entry that does not fit is refused after those that fit have been copied; a
-      tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied, and
-      shapes must be equal.
-    * _NormBase: Stands between _BatchNorm and Module. Here: _BatchNorm extends Module.
-    * wording: BatchNorm2d and BatchNorm3d say of num_features "C from an expected input of size (N, C, H,
-      W)"; a full stop parts "always uses batch statistics. in both training and eval modes". Here: All
-      say what BatchNorm1d says; the sentence is one.
+    * element types of nn.functional.batch_norm. In PyTorch: Refuses an input of float64 beside float32
+      vectors, and vectors of float64 beside a float32 input. Here: Takes any floating-point types
+      together; the output has the input's.
+    * empty batch. In PyTorch: Is counted by num_batches_tracked, so that with momentum=None the next
+      average comes out too small. Here: Updates nothing and is not counted.
+    * failing step. In PyTorch: A training step that raises, for one value per channel, has counted its
+      batch already. Here: A call that raises has changed nothing.
+    * accuracy at a large mean. In PyTorch: y is x * a + c in the input's precision: where the mean is 1e4
+      times the deviation, float32 is off by 1e-3, and a constant channel does not give the bias exactly.
+      Here: The mean is subtracted first, in float64 or as two float32 numbers; a constant channel gives
+      the bias exactly.
+    * channels_last. In PyTorch: Statistics of channels_last and (N, C) inputs on the CPU are float32
+      sums: at a mean of 1e5 outputs are off by 5, and they depend on the number of threads. Here: Every
+      layout gives the same accuracy, and the same bits for any number of threads.
+    * long channels. In PyTorch: Float32 sums stand still: the running variance of 2^26 values of one
+      channel is off by 11 %. Here: Sums are float64 or compensated, counts have 64 bits.
+    * device. In PyTorch: Batch norm on a GPU runs in cuDNN; there are many kinds of device. Here: There
+      are cpu and cuda, and the kernels are numba's.
+    * 16-bit parameters. In PyTorch: running_mean and running_var have the element type of the parameters,
+      float16 and bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
+    * dtype. In PyTorch: Takes a torch.dtype and no text; complex parameters can be made, though not used.
+      Here: Takes the whole name of an element type and a NumPy dtype as well, but no short name such as
+      "float"; there are no complex ones.
+    * eps. In PyTorch: What is no number is found out by the first call. Here: It is found out by the
+      constructor.
+    * num_features. In PyTorch: With affine=False and track_running_stats=False it is neither checked nor
+      compared with the input; with track_running_stats=False the message names weight instead of
+      running_mean. Here: It is always checked and compared; the message names running_mean.
+    * input. In PyTorch: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and
+      whatever else speaks DLPack are taken, and come back as what they were.
+    * mixed element types. In PyTorch: The message is "expect parameter to have scalar type of Float"
+      where the parameters are not float32 Here: The message is the one for float32 parameters.
+    * weight. In PyTorch: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer
+      the message names torch.nn.Buffer. Here: Any tensor can be, and becomes a Parameter that shares its
+      memory; the message is the one for a parameter.
+    * shapes and state dicts. In PyTorch: A shape prints as torch.Size([2, 3]), a state dict as
+      OrderedDict, an empty tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a
+      tuple, a state dict prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two
+      lists.
+    * grad_fn. In PyTorch: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>.
+      Here: Prints as what was done, grad_fn=<batch_norm>.
+    * further arguments. In PyTorch: state_dict takes destination, prefix and keep_vars, load_state_dict
+      assign, the named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking,
+      copy and memory_format. Here: These are left out, and recurse of named_parameters and named_buffers
+      is keyword-only, so that a prefix is not taken for it.
+    * add_module, register_parameter. In PyTorch: Refuse names that are taken, and register_parameter
+      refuses what is no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that
+      shares its memory.
+    * further arguments of functions. In PyTorch: randn, zeros, ones and tensor take out, layout, device
+      and more. Here: They take dtype and requires_grad, and tensor takes device.
+    * load_state_dict. In PyTorch: An entry that does not fit is refused after those that fit have been
+      copied; a tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied,
+      and shapes must be equal.
+    * _NormBase. In PyTorch: Stands between _BatchNorm and Module. Here: _BatchNorm extends Module.
+    * wording. In PyTorch: BatchNorm2d and BatchNorm3d say of num_features "C from an expected input of
+      size (N, C, H, W)"; a full stop parts "always uses batch statistics. in both training and eval
+      modes". Here: All say what BatchNorm1d says; the sentence is one.
     * hooks is left out: Modules have no hooks here.
 
     References
@@ -660,17 +679,18 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
         running_mean and running_var as None. When these buffers are None, this module always uses batch
         statistics, in both training and eval modes.
     weight : Parameter | None
-        The learnable vector γ of size C, ones at first. Shape (features), the parameters' element type,
-        initially ones. None when affine=False.
+        The learnable vector γ of size C, ones at first. Shape (num_features), the parameters' element
+        type, initially ones. None when affine=False.
     bias : Parameter | None
-        The learnable vector β of size C, zeros at first. Shape (features), the parameters' element type,
-        initially zeros. None when affine=False or bias=False.
+        The learnable vector β of size C, zeros at first. Shape (num_features), the parameters' element
+        type, initially zeros. None when affine=False or bias=False.
     running_mean : Tensor | None
-        The running mean of each channel, zeros at first. Shape (features), the parameters' element type
-        but float32 at least, initially zeros. None when track_running_stats=False.
+        The running mean of each channel, zeros at first. Shape (num_features), the parameters' element
+        type but float32 at least, initially zeros. None when track_running_stats=False.
     running_var : Tensor | None
-        The running unbiased variance of each channel, ones at first. Shape (features), the parameters'
-        element type but float32 at least, initially ones. None when track_running_stats=False.
+        The running unbiased variance of each channel, ones at first. Shape (num_features), the
+        parameters' element type but float32 at least, initially ones. None when
+        track_running_stats=False.
     num_batches_tracked : Tensor | None
         Number of batches seen in training. Shape (), int64, initially zero. None when
         track_running_stats=False.
@@ -689,16 +709,18 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     RuntimeError
         The number of features is negative. The element type of the parameters is not floating-point.
         Running statistics, weight or bias have another length than the input has features. Running
-        statistics, weight or bias are not floating-point, or statistics that are to be updated cannot be
-        written. One of the running statistics is missing, or both are in evaluation. The feature axis of
-        the input has another length than the module has features. The element type of the input does not
-        go with that of the parameters. The input lives on another device than the module.
-    AttributeError
-        The input is neither a tensor nor a NumPy array.
+        statistics, weight or bias are not floating-point. One of the running statistics is missing, or
+        both are in evaluation. The feature axis of the input has another length than the module has
+        features. The element type of the input does not go with that of the parameters. Running
+        statistics want gradients. The input lives on another device than the module.
     ValueError
+        Running statistics, or their counter, that are to be updated cannot be written. The input cannot
+        be shared, as what is sparse or of another kind of device, or wants gradients of its own library.
         The input does not have one of the accepted numbers of dimensions. Statistics of the batch are
         needed and there is one value per feature. The epsilon is zero or negative in training. The
         epsilon is negative in evaluation.
+    AttributeError
+        The input is neither a tensor nor a NumPy array.
     NotImplementedError
         The input is not floating-point.
 
@@ -711,59 +733,63 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNorm):
     * Because the Batch Normalization is done over the C dimension, computing statistics on (N, D, H, W)
       slices, it's common terminology to call this Volumetric Batch Normalization or Spatio-temporal Batch
       Normalization.
-    * element types of nn.functional.batch_norm: Refuses an input of float64 beside float32 vectors, and
-      vectors of float64 beside a float32 input. Here: Takes any floating-point types together; the output
-      has the input's.
-    * empty batch: Is counted by num_batches_tracked, so that with momentum=None the next average comes
-      out too small. Here: Updates nothing and is not counted.
-    * failing step: A training step that raises, for one value per channel, has counted its batch already.
-      Here: A call that raises has changed nothing.
-    * accuracy at a large mean: y is x * a + c in the input's precision: where the mean is 1e4 times the
-      deviation, float32 is off by 1e-3, and a constant channel does not give the bias exactly. Here: The
-      mean is subtracted first, in float64 or as two float32 numbers; a constant channel gives the bias
-      exactly.
-    * channels_last: Statistics of channels_last and (N, C) inputs on the CPU are float32 sums: at a mean
-      of 1e5 outputs are off by 5, and they depend on the number of threads. Here: Every layout gives the
-      same accuracy, and the same bits for any number of threads.
-    * long channels: Float32 sums stand still: the running variance of 2^26 values of one channel is off
-      by 11 %. Here: Sums are float64 or compensated, counts have 64 bits.
-    * device: Batch norm on a GPU runs in cuDNN; there are many kinds of device. Here: There are cpu and
-      cuda, and the kernels are numba's.
-    * 16-bit parameters: running_mean and running_var have the element type of the parameters, float16 and
-      bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
-    * dtype: Takes a torch.dtype and no text; complex parameters can be made, though not used. Here: Takes
-      the name of an element type and a NumPy dtype as well; there are no complex ones.
-    * eps: What is no number is found out by the first call. Here: It is found out by the constructor.
-    * num_features: With affine=False and track_running_stats=False it is neither checked nor compared
-      with the input; with track_running_stats=False the message names weight instead of running_mean.
-      Here: It is always checked and compared; the message names running_mean.
-    * input: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and whatever else
-      speaks DLPack are taken, and come back as what they were.
-    * mixed element types: The message is "expect parameter to have scalar type of Float" where the
-      parameters are not float32 Here: The message is the one for float32 parameters.
-    * weight: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer the message
-      names torch.nn.Buffer. Here: Any tensor can be; the message is the one for a parameter.
-    * shapes and state dicts: A shape prints as torch.Size([2, 3]), a state dict as OrderedDict, an empty
-      tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a tuple, a state dict
-      prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two lists.
-    * grad_fn: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>. Here:
-      Prints as what was done, grad_fn=<batch_norm>.
-    * further arguments: state_dict takes destination, prefix and keep_vars, load_state_dict assign, the
-      named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking, copy and
-      memory_format. Here: These are left out, and recurse of named_parameters and named_buffers is
-      keyword-only, so that a prefix is not taken for it.
-    * add_module, register_parameter: Refuse names that are taken, and register_parameter refuses what is
-      no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that shares its
-      memory.
-    * further arguments of functions: randn, zeros, ones and tensor take out, layout, device and more.
-      Here: They take dtype and requires_grad, and tensor takes device.
-    * load_state_dict: An entry that does not fit is refused after those that fit have been copied; a
-      tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied, and
-      shapes must be equal.
-    * _NormBase: Stands between _BatchNorm and Module. Here: _BatchNorm extends Module.
-    * wording: BatchNorm2d and BatchNorm3d say of num_features "C from an expected input of size (N, C, H,
-      W)"; a full stop parts "always uses batch statistics. in both training and eval modes". Here: All
-      say what BatchNorm1d says; the sentence is one.
+    * element types of nn.functional.batch_norm. In PyTorch: Refuses an input of float64 beside float32
+      vectors, and vectors of float64 beside a float32 input. Here: Takes any floating-point types
+      together; the output has the input's.
+    * empty batch. In PyTorch: Is counted by num_batches_tracked, so that with momentum=None the next
+      average comes out too small. Here: Updates nothing and is not counted.
+    * failing step. In PyTorch: A training step that raises, for one value per channel, has counted its
+      batch already. Here: A call that raises has changed nothing.
+    * accuracy at a large mean. In PyTorch: y is x * a + c in the input's precision: where the mean is 1e4
+      times the deviation, float32 is off by 1e-3, and a constant channel does not give the bias exactly.
+      Here: The mean is subtracted first, in float64 or as two float32 numbers; a constant channel gives
+      the bias exactly.
+    * channels_last. In PyTorch: Statistics of channels_last and (N, C) inputs on the CPU are float32
+      sums: at a mean of 1e5 outputs are off by 5, and they depend on the number of threads. Here: Every
+      layout gives the same accuracy, and the same bits for any number of threads.
+    * long channels. In PyTorch: Float32 sums stand still: the running variance of 2^26 values of one
+      channel is off by 11 %. Here: Sums are float64 or compensated, counts have 64 bits.
+    * device. In PyTorch: Batch norm on a GPU runs in cuDNN; there are many kinds of device. Here: There
+      are cpu and cuda, and the kernels are numba's.
+    * 16-bit parameters. In PyTorch: running_mean and running_var have the element type of the parameters,
+      float16 and bfloat16 too. Here: They are float32 at least: 16-bit sums of small updates stand still.
+    * dtype. In PyTorch: Takes a torch.dtype and no text; complex parameters can be made, though not used.
+      Here: Takes the whole name of an element type and a NumPy dtype as well, but no short name such as
+      "float"; there are no complex ones.
+    * eps. In PyTorch: What is no number is found out by the first call. Here: It is found out by the
+      constructor.
+    * num_features. In PyTorch: With affine=False and track_running_stats=False it is neither checked nor
+      compared with the input; with track_running_stats=False the message names weight instead of
+      running_mean. Here: It is always checked and compared; the message names running_mean.
+    * input. In PyTorch: NumPy arrays are refused. Here: Arrays of NumPy, the real torch, CuPy, JAX and
+      whatever else speaks DLPack are taken, and come back as what they were.
+    * mixed element types. In PyTorch: The message is "expect parameter to have scalar type of Float"
+      where the parameters are not float32 Here: The message is the one for float32 parameters.
+    * weight. In PyTorch: A tensor that is no Parameter cannot be assigned to weight or bias; for a buffer
+      the message names torch.nn.Buffer. Here: Any tensor can be, and becomes a Parameter that shares its
+      memory; the message is the one for a parameter.
+    * shapes and state dicts. In PyTorch: A shape prints as torch.Size([2, 3]), a state dict as
+      OrderedDict, an empty tensor with its size; loading returns _IncompatibleKeys. Here: A shape is a
+      tuple, a state dict prints as a dict; loading returns IncompatibleKeys, equal to a tuple of two
+      lists.
+    * grad_fn. In PyTorch: Prints as the class of a node and a number, grad_fn=<NativeBatchNormBackward0>.
+      Here: Prints as what was done, grad_fn=<batch_norm>.
+    * further arguments. In PyTorch: state_dict takes destination, prefix and keep_vars, load_state_dict
+      assign, the named_ methods prefix and remove_duplicate, register_buffer persistent, to non_blocking,
+      copy and memory_format. Here: These are left out, and recurse of named_parameters and named_buffers
+      is keyword-only, so that a prefix is not taken for it.
+    * add_module, register_parameter. In PyTorch: Refuse names that are taken, and register_parameter
+      refuses what is no Parameter. Here: Refuse names that are taken; a tensor becomes a Parameter that
+      shares its memory.
+    * further arguments of functions. In PyTorch: randn, zeros, ones and tensor take out, layout, device
+      and more. Here: They take dtype and requires_grad, and tensor takes device.
+    * load_state_dict. In PyTorch: An entry that does not fit is refused after those that fit have been
+      copied; a tensor of shape (1,) fits a scalar. Here: Everything is checked before anything is copied,
+      and shapes must be equal.
+    * _NormBase. In PyTorch: Stands between _BatchNorm and Module. Here: _BatchNorm extends Module.
+    * wording. In PyTorch: BatchNorm2d and BatchNorm3d say of num_features "C from an expected input of
+      size (N, C, H, W)"; a full stop parts "always uses batch statistics. in both training and eval
+      modes". Here: All say what BatchNorm1d says; the sentence is one.
     * hooks is left out: Modules have no hooks here.
 
     References
