@@ -494,7 +494,7 @@ class TestState:
     def test_a_tensor_that_is_assigned_to_a_parameter_becomes_one(self, cls):
         bn, fresh = cls(2), cls(2)
         load, names = (getattr(fresh, "loadStateDict", None) or fresh.load_state_dict), state_names(bn)
-        plain = bn.tensor_type([3.0, 4.0])
+        plain = bn._tensor_type([3.0, 4.0])
         bn.weight = plain
         assert type(bn.weight) is cls.parameter_type
         assert np.shares_memory(bn.weight.numpy(), plain.numpy())

@@ -137,7 +137,7 @@ def load_state_dict(module: Module, state: Mapping[str, Any], strict: bool) -> I
     """
     if not isinstance(state, Mapping):
         found, argument = type(state).__name__, module._spelled("load_state_dict", "state")
-        module._fail("state_mapping", argument, "a mapping of names to tensors", found, type=found)
+        module._speaker().fail_spelled("state_mapping", argument, "a mapping of names to tensors", found, type=found)
     homes = {f"{path}.{name}" if path else name: (one, name) for path, one in _paths(module) for name, _ in _own(one)}
     counters = {key for key, (one, name) in homes.items() if _counts(one, name)}
     optional = set() if isinstance(state, StateDict) else counters
