@@ -344,6 +344,26 @@ class TestState:
         assert bn.running_mean.item() == 5.0
         assert bn.running_var.item() == 2.0
 
+    def test_evaluation_does_not_look_at_the_counter(self):
+        bn, x = torch.nn.BatchNorm1d(3, momentum=None), np.eye(3, dtype=np.float32)
+        expected = bn.eval()(x)
+        bn.num_batches_tracked.copy_(torch.tensor(np.array(-1)))
+        np.testing.assert_array_equal(bn(x), expected)
+
+    def test_a_counter_that_no_average_is_over_is_refused(self):
+        bn = torch.nn.BatchNorm1d(3, momentum=None)
+        bn.num_batches_tracked.copy_(torch.tensor(np.array(-1)))
+        with pytest.raises(ValueError, match=r"BatchNorm1d: num_batches_tracked: expected a number of batches .* -1"):
+            bn(np.eye(3, dtype=np.float32))
+        assert (bn.running_mean.tolist(), int(bn.num_batches_tracked)) == ([0, 0, 0], -1)
+
+    @pytest.mark.parametrize("kind", [torch.nn.BatchNorm1d, lucid.nn.BatchNorm1d])
+    def test_without_a_counter_there_is_no_average(self, kind):
+        bn = kind(3, momentum=None)
+        bn.num_batches_tracked = None
+        bn(np.eye(3, dtype=np.float32))
+        assert (bn.running_mean.tolist(), bn.running_var.tolist()) == ([0, 0, 0], [1, 1, 1])
+
     def test_a_load_that_cannot_be_converted_has_changed_nothing(self):
         bn = torch.nn.BatchNorm1d(3)
         bad = {"weight": np.full(3, 9.0), "running_var": np.array(["a", "b", "c"]), "bias": np.full(3, 1j)}

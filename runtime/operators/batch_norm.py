@@ -118,7 +118,7 @@ class BatchNorm(Module):
         ready = self._prepared(
             device, array.shape, array.strides, array.dtype, dtype, features, axis, epsilon, own, batch, training
         )
-        rate = _cumulative(count) if update_rate is None else update_rate
+        rate = self._cumulative(counted) if update_rate is None else update_rate
         state = scale, shift, mean, variance
         if ready is not None and (mean is None) == (variance is None):
             vectors = [None if one is None else one.array for one in (*state, counted)]
@@ -236,6 +236,15 @@ class BatchNorm(Module):
             if found is not None:
                 self._fail("read_only", self._names[canonical], "memory that can be written", found)
 
+    def _cumulative(self, counted: Tensor | None) -> float:
+        """The weight of a batch that makes the running statistics plain averages; none where nothing is counted."""
+        if counted is None:
+            return 0.0
+        batches = 1.0 + float(counted)
+        if not batches:
+            self._fail("count", self._names["count"], "a number of batches seen, to average over them", "-1")
+        return 1.0 / batches
+
     def _refuse_vector(self, state: Vectors, tensor: Tensor, shape: tuple[int], device: str) -> NoReturn:
         if tensor.device != device:
             self._refuse("device_mixed", tensor.device, device)
@@ -248,11 +257,6 @@ class BatchNorm(Module):
     @classmethod
     def _refuse(cls, condition: str, expected: str, found: str, **fields: object) -> NoReturn:
         cls._fail(condition, cls._names["input"], expected, found, **fields)
-
-
-def _cumulative(count: Tensor | None) -> float:
-    """The weight of a batch that makes the running statistics plain averages of all batches."""
-    return 1.0 if count is None else 1.0 / (1.0 + float(count))
 
 
 @cache
