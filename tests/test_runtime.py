@@ -344,6 +344,17 @@ class TestState:
         assert bn.running_mean.item() == 5.0
         assert bn.running_var.item() == 2.0
 
+    @pytest.mark.parametrize("name", ["affine", "bias", "track_running_stats"])
+    def test_a_switch_without_a_truth_value_is_refused_by_name(self, name):
+        with pytest.raises(ValueError, match=f"BatchNorm1d: {name}: expected True or False, found ndarray"):
+            torch.nn.BatchNorm1d(3, **{name: np.ones(2)})
+
+    @pytest.mark.parametrize("features", [2**62, 2**70, -(2**70), 10**5000], ids=int.bit_length)
+    def test_more_features_than_addresses_are_refused_by_name(self, features):
+        found = rf"num_features: expected a number of at most \d+, found one of {features.bit_length()} bits"
+        with pytest.raises(ValueError, match=f"BatchNorm1d: {found}"):
+            torch.nn.BatchNorm1d(features, affine=False, track_running_stats=False)
+
     def test_evaluation_does_not_look_at_the_counter(self):
         bn, x = torch.nn.BatchNorm1d(3, momentum=None), np.eye(3, dtype=np.float32)
         expected = bn.eval()(x)

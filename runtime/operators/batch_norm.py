@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from operator import attrgetter
-from typing import Any, ClassVar, NoReturn, cast
+from typing import Any, ClassVar, NoReturn, SupportsFloat, cast
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from ..errors import Speaker, listed, one_of
 from ..module import Module
 from ..tensor import Array, ArrayT, Tensor
 from .batch_norm_gradients import Vectors, inverted, record, record_nothing
+
+_MOST_FEATURES = sys.maxsize // 8  # of which a vector of float64 has an address for each byte
 
 
 class BatchNorm(Module):
@@ -56,6 +59,8 @@ class BatchNorm(Module):
         self._check_features(features)
         self._check_epsilon(epsilon)
         self._check_update_rate(update_rate)
+        for name, switch in ("affine", affine), ("shift", shifted), ("track", track):
+            self._check_switch(name, switch)
         element = self._element(dtype)
         self._set(
             features=int(features),
@@ -162,6 +167,9 @@ class BatchNorm(Module):
         argument = self._names["features"]
         if not isinstance(features, (int, np.integer)) or isinstance(features, bool):
             self._fail("features_type", argument, "int", found, type=found)
+        if abs(int(features)) > _MOST_FEATURES:  # and may be too long to print
+            found = f"one of {int(features).bit_length()} bits"
+            self._fail("features_range", argument, f"a number of at most {_MOST_FEATURES}", found)
         if features < 0:
             self._fail("features_negative", argument, "zero or more", str(features), features=features)
 
@@ -170,11 +178,24 @@ class BatchNorm(Module):
         if nan or not isinstance(epsilon, numbers.Real) or isinstance(epsilon, bool):
             found, argument = "nan" if nan else type(epsilon).__name__, self._names["epsilon"]
             self._fail("epsilon_type", argument, "float", found, type=found)
+        self._check_range("epsilon", epsilon)
 
     def _check_update_rate(self, rate: object) -> None:
         if rate is not None and (not isinstance(rate, numbers.Real) or isinstance(rate, bool)):
             found, argument = type(rate).__name__, self._names["update_rate"]
             self._fail("update_rate_type", argument, "float or None", found, type=found)
+        if rate is not None:
+            self._check_range("update_rate", rate)
+
+    def _check_range(self, canonical: str, number: SupportsFloat) -> None:
+        if not _in_range(number):
+            self._fail(f"{canonical}_range", self._names[canonical], *_beyond(number))
+
+    def _check_switch(self, canonical: str, value: object) -> None:
+        try:
+            bool(value)
+        except (TypeError, ValueError):  # of an array of several elements, which is neither
+            self._fail("switch", self._names[canonical], "True or False", type(value).__name__)
 
     @classmethod
     def _check_call(
@@ -259,6 +280,20 @@ class BatchNorm(Module):
         cls._fail(condition, cls._names["input"], expected, found, **fields)
 
 
+def _in_range(number: SupportsFloat) -> bool:
+    """Whether a number is one as a float, too."""
+    try:
+        float(number)
+    except OverflowError:
+        return False
+    return True
+
+
+def _beyond(number: object) -> tuple[str, str]:
+    """What was expected of a number that is too large for a float, and what was found: it may be too long to print."""
+    return "a number in the range of float", f"{type(number).__name__} beyond it"
+
+
 @cache
 def _ranks(accepts: tuple[str, ...]) -> tuple[tuple[int, float], ...]:
     """The least and the most dimensions of each accepted shape."""
@@ -323,8 +358,8 @@ def _ordinary(
         and x.dtype in FLOATING
         and (x.array.size != shape[1] if training else mean is not None)
         and (mean is None) == (variance is None)
-        and isinstance(update_rate, (float, int))
-        and isinstance(epsilon, (float, int))
+        and isinstance(update_rate, float)
+        and isinstance(epsilon, float)
         and epsilon > 0
     )
 
@@ -343,12 +378,15 @@ def check_input(speaker: Speaker, shape: tuple[int, ...], dtype: str, training: 
 
 def check_numbers(speaker: Speaker, update_rate: object, epsilon: float, training: bool) -> None:
     """The numbers of the function."""
-    if not isinstance(update_rate, numbers.Real):
+    if not isinstance(update_rate, numbers.Real) or isinstance(update_rate, bool):
         found = type(update_rate).__name__
         speaker.fail("update_rate_type", "update_rate", "float", found, type=found)
-    if not isinstance(epsilon, numbers.Real):
+    if not isinstance(epsilon, numbers.Real) or isinstance(epsilon, bool):
         found = type(epsilon).__name__
         speaker.fail("epsilon_type", "epsilon", "float", found, type=found)
+    for name, number in ("update_rate", update_rate), ("epsilon", epsilon):
+        if not _in_range(number):
+            speaker.fail(f"{name}_range", name, *_beyond(number))
     if speaker.dialect.rules.epsilon == "positive" and not (epsilon > 0 or (epsilon == 0 and not training)):
         condition, wanted = ("epsilon", "more than zero") if training else ("epsilon_negative", "zero or more")
         speaker.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)
