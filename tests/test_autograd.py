@@ -254,7 +254,7 @@ class TestTape:
         np.testing.assert_array_equal(x.grad.numpy(), before)
         assert z.grad is None
 
-    @pytest.mark.parametrize("start", [np.ones((4, 3)) * 1j, "s", {}, [[1.0], [2.0, 3.0]]])
+    @pytest.mark.parametrize("start", [np.ones((4, 3)) * 1j, "s", {}, [[1.0], [2.0, 3.0]], np.ma.ones((4, 3))])
     def test_a_start_that_is_no_tensor_is_refused_by_name(self, start):
         y = torch.nn.BatchNorm1d(3)(torch.randn(4, 3))
         found = f"{type(start).__name__}, of which none can be made"

@@ -46,6 +46,11 @@ class TestTensor:
         assert np.shares_memory(np.from_dlpack(tensor), array)
         assert np.shares_memory(torch.Tensor(tensor).numpy(), array)
 
+    @pytest.mark.parametrize("data", [np.ma.masked_array([1.0, 2.0], [0, 1]), np.ma.masked])
+    def test_a_masked_array_is_refused(self, data):
+        with pytest.raises(TypeError, match="Tensor: data: expected an array, and its mask apart, found Masked"):
+            torch.tensor(data)
+
     def test_takes_any_dlpack_producer(self):
         class Producer:
             array = np.arange(3.0)
@@ -354,6 +359,21 @@ class TestState:
         found = rf"num_features: expected a number of at most \d+, found one of {features.bit_length()} bits"
         with pytest.raises(ValueError, match=f"BatchNorm1d: {found}"):
             torch.nn.BatchNorm1d(features, affine=False, track_running_stats=False)
+
+    @pytest.mark.parametrize("kind", [torch.nn.BatchNorm1d, lucid.nn.BatchNorm1d])
+    def test_a_masked_array_is_not_loaded(self, kind):
+        bn = kind(3)
+        with pytest.raises(RuntimeError, match=r"weight.*MaskedArray"):
+            bn.load_state_dict({**bn.state_dict(), "weight": np.ma.masked_array(np.zeros(3), [0, 1, 0])})
+        assert bn.weight.tolist() == [1, 1, 1]
+
+    @pytest.mark.parametrize("name", ["running_mean", "running_var", "weight", "bias"])
+    @pytest.mark.parametrize("value", [np.ma.masked_array(np.ones(3, np.float32), [0, 1, 0]), np.ones(3) * 1j])
+    def test_a_vector_of_the_function_that_is_no_array_is_refused_by_name(self, name, value):
+        vectors = {"running_mean": np.zeros(3), "running_var": np.ones(3), name: value}
+        found = f"{name}: expected a tensor, found {type(value).__name__}"
+        with pytest.raises(TypeError, match=f"batch_norm: {found}"):
+            torch.nn.functional.batch_norm(np.eye(3, dtype=np.float32), **vectors)
 
     def test_evaluation_does_not_look_at_the_counter(self):
         bn, x = torch.nn.BatchNorm1d(3, momentum=None), np.eye(3, dtype=np.float32)

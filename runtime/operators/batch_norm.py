@@ -396,7 +396,11 @@ def _checked_vector(speaker: Speaker, x: Source, name: str, value: Array | None,
     """A vector of the function as a tensor, of the right length, floating-point and writeable if it is updated."""
     if value is None:
         return None
-    tensor = value if isinstance(value, Tensor) else Tensor(value)
+    try:
+        tensor = value if isinstance(value, Tensor) else Tensor(value)
+    except TypeError as error:
+        found = f"{type(value).__name__}, of which none can be made ({error})"
+        raise TypeError(f"{speaker.who}: {speaker.names.get(name, name)}: expected a tensor, found {found}") from None
     array, dtype, length = tensor.array, tensor._dtype, x.array.shape[1]
     if array.shape != (length,):
         sizes = {"expected": length, "found": tensor.size}
