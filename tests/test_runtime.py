@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import re
 import struct
 import threading
 import zipfile
@@ -359,6 +360,21 @@ class TestState:
         found = rf"num_features: expected a number of at most \d+, found one of {features.bit_length()} bits"
         with pytest.raises(ValueError, match=f"BatchNorm1d: {found}"):
             torch.nn.BatchNorm1d(features, affine=False, track_running_stats=False)
+
+    @pytest.mark.parametrize("kind", [torch.nn.BatchNorm1d, lucid.nn.BatchNorm1d])
+    @pytest.mark.parametrize("count", [np.array(np.nan), np.array(-np.inf), np.uint64(2**63), np.float32(2**63)])
+    def test_a_counter_beyond_its_integers_is_not_loaded(self, kind, count):
+        bn = kind(3)
+        found = rf"state_range: key num_batches_tracked, expected values of int64, found {count.item()}"
+        with pytest.raises(RuntimeError, match=re.escape(found)):
+            bn.load_state_dict({**bn.state_dict(), "weight": torch.zeros(3), "num_batches_tracked": count})
+        assert (int(bn.num_batches_tracked), bn.weight.tolist()) == (0, [1, 1, 1])
+
+    @pytest.mark.parametrize("count", [np.array(7.0), np.uint64(2**63 - 1), np.array(-1, np.int8)])
+    def test_a_counter_of_another_type_is_loaded(self, count):
+        bn = torch.nn.BatchNorm1d(3)
+        bn.load_state_dict({**bn.state_dict(), "num_batches_tracked": count})
+        assert int(bn.num_batches_tracked) == int(count)
 
     @pytest.mark.parametrize("kind", [torch.nn.BatchNorm1d, lucid.nn.BatchNorm1d])
     def test_a_masked_array_is_not_loaded(self, kind):
