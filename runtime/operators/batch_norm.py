@@ -399,8 +399,8 @@ def _checked_vector(speaker: Speaker, x: Source, name: str, value: Array | None,
     try:
         tensor = value if isinstance(value, Tensor) else Tensor(value)
     except TypeError as error:
-        found = f"{type(value).__name__}, of which none can be made ({error})"
-        raise TypeError(f"{speaker.who}: {speaker.names.get(name, name)}: expected a tensor, found {found}") from None
+        given = f"{type(value).__name__}, of which none can be made ({error})"
+        raise TypeError(f"{speaker.who}: {speaker.names.get(name, name)}: expected a tensor, found {given}") from None
     array, dtype, length = tensor.array, tensor._dtype, x.array.shape[1]
     if array.shape != (length,):
         sizes = {"expected": length, "found": tensor.size}
