@@ -125,7 +125,10 @@ class Caller:
         """A finite number that is not too small."""
         if not isinstance(value, (numbers.Real, np.floating)) or isinstance(value, bool):
             self.fail(argument, "a number", type(value).__name__, TypeError)
-        number = float(value)
+        try:
+            number = float(value)
+        except OverflowError:
+            self.fail(argument, "a number in the range of float", f"{type(value).__name__} beyond it")
         if not math.isfinite(number) or number < least or (above and number == least):
             self.fail(argument, f"a number {'above' if above else 'of at least'} {least:g}", f"{value!r}")
         return number

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar, cast
 
 import numpy as np
 
-from . import gradients
+from . import foreign, gradients
 from .gradients import NoGrad
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ class Variable:
             ``backward`` has let go what this one needs. No ``grad`` has changed.
         ValueError
             ``gradient`` has another shape or is on another device.
+        TypeError
+            No tensor can be made of ``gradient``.
         """
         start = _start(cast("Tensor", self), "backward", gradient)
         keep = create_graph if retain_graph is None else retain_graph
@@ -153,7 +155,7 @@ def grad(
 
     Raises
     ------
-    RuntimeError, ValueError
+    RuntimeError, ValueError, TypeError
         As for ``Tensor.backward``; or no gradient is wanted of an input.
     """
     inputs = [inputs] if isinstance(inputs, Variable) else inputs
@@ -213,7 +215,13 @@ def _start(result: Tensor, who: str, gradient: object) -> Tensor:
             wanted = f"one of shape {result.shape}, for only a single number needs none"
             raise RuntimeError(f"{who}: gradient: expected {wanted}, found None")
         gradient = np.ones(result.shape, result.dtype.numpy)
-    start: Any = gradient if isinstance(gradient, Variable) else result.plain(gradient, device=result.device)
+    start: Any = gradient
+    if not isinstance(gradient, Variable):
+        try:
+            start = result.plain(gradient, device=result.device)
+        except (*foreign.CANNOT, ValueError) as error:
+            found = f"{type(gradient).__name__}, of which none can be made ({error})"
+            raise TypeError(f"{who}: gradient: expected a tensor of shape {result.shape}, found {found}") from None
     if start.shape != result.shape:
         raise ValueError(f"{who}: gradient: expected shape {result.shape}, found shape {start.shape}")
     if start.device != result.device:

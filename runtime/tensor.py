@@ -47,7 +47,7 @@ class Tensor(NDArrayOperatorsMixin, Variable):
     Raises
     ------
     TypeError
-        The data are not numbers.
+        The data are not numbers, or are masked.
     ValueError, RuntimeError
         There is no such device, or it does not work here.
     """
@@ -366,7 +366,9 @@ def _array(data: object, integers: str) -> tuple[Any, str]:
 
 
 def _numeric(array: npt.NDArray[Any], data: object) -> npt.NDArray[Any]:
-    """The array, if it is one of real numbers; bfloat16 is none to NumPy."""
+    """The array, if it is one of real numbers; bfloat16 is none to NumPy, and a mask would be lost."""
+    if isinstance(data, np.ma.MaskedArray):
+        raise TypeError(f"Tensor: data: expected an array, and its mask apart, found {type(data).__name__}")
     if array.dtype.kind not in REAL and array.dtype.name != "bfloat16":
         raise TypeError(f"Tensor: data: expected real numbers, found {type(data).__name__} of {array.dtype.name}")
     return array

@@ -254,6 +254,13 @@ class TestTape:
         np.testing.assert_array_equal(x.grad.numpy(), before)
         assert z.grad is None
 
+    @pytest.mark.parametrize("start", [np.ones((4, 3)) * 1j, "s", {}, [[1.0], [2.0, 3.0]], np.ma.ones((4, 3))])
+    def test_a_start_that_is_no_tensor_is_refused_by_name(self, start):
+        y = torch.nn.BatchNorm1d(3)(torch.randn(4, 3))
+        found = f"{type(start).__name__}, of which none can be made"
+        with pytest.raises(TypeError, match=rf"backward: gradient: expected a tensor of shape \(4, 3\), found {found}"):
+            y.backward(start)
+
     def test_wrong_starts_are_refused(self):
         x = torch.tensor([1.0, 2.0], requires_grad=True)
         with pytest.raises(RuntimeError, match=r"gradient: expected one of shape \(2,\).*found None"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import threading
 import weakref
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -188,6 +189,29 @@ def test_what_is_no_number_may_be_assigned_but_not_used(name, value):
 def test_an_epsilon_that_is_an_array_is_refused_by_name(value):
     with pytest.raises(TypeError, match=f"BatchNorm1d: eps: expected float, found {type(value).__name__}"):
         torch.nn.BatchNorm1d(3, eps=value)
+
+
+@pytest.mark.parametrize("name", ["eps", "momentum"])
+@pytest.mark.parametrize(
+    "value", [10**400, 10**5000, -(10**5000), Fraction(10**400)], ids=["large", "long", "negative", "fraction"]
+)
+def test_a_number_beyond_those_of_float_is_refused_by_name(name, value):
+    found, x = f"{name}: expected a number in the range of float, found {type(value).__name__} beyond", np.eye(3)
+    with pytest.raises(ValueError, match=f"BatchNorm1d: {found}"):
+        torch.nn.BatchNorm1d(3, **{name: value})
+    bn = torch.nn.BatchNorm1d(3, dtype="float64")
+    setattr(bn, name, value)
+    with pytest.raises(ValueError, match=f"BatchNorm1d: {found}"):
+        bn(x)
+    assert int(bn.num_batches_tracked) == 0
+    with pytest.raises(ValueError, match=f"batch_norm: {found}"):
+        torch.nn.functional.batch_norm(x, np.zeros(3), np.ones(3), training=True, **{name: value})
+
+
+@pytest.mark.parametrize("name", ["eps", "momentum"])
+def test_a_truth_value_is_no_number_to_the_function(name):
+    with pytest.raises(TypeError, match=f"batch_norm: {name}: expected float, found bool"):
+        torch.nn.functional.batch_norm(np.eye(3), np.zeros(3), np.ones(3), training=True, **{name: True})
 
 
 @pytest.mark.parametrize("value", [None, "1e-5", 1j, np.ones(2)])

@@ -441,6 +441,7 @@ class TestErrors:
         [
             ({"x": "text"}, "x: expected an array, found str", TypeError),
             ({"x": [1.0]}, "x: expected an array, found list", TypeError),
+            ({"epsilon": 10**400}, "epsilon: expected a number in the range of float, found int beyond it", ValueError),
             ({"x": np.ma.masked_array(X)}, "x: expected an array, and its mask apart", TypeError),
             ({"x": X.astype(np.int32)}, "x: expected float16 or .*, found elements of int32", TypeError),
             ({"x": X.astype(np.complex64)}, "x: expected real numbers, found elements of complex64", TypeError),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+import re
 import struct
 import threading
 import zipfile
@@ -49,6 +50,11 @@ class TestTensor:
         assert np.shares_memory(np.asarray(tensor), array)
         assert np.shares_memory(np.from_dlpack(tensor), array)
         assert np.shares_memory(torch.Tensor(tensor).numpy(), array)
+
+    @pytest.mark.parametrize("data", [np.ma.masked_array([1.0, 2.0], [0, 1]), np.ma.masked])
+    def test_a_masked_array_is_refused(self, data):
+        with pytest.raises(TypeError, match="Tensor: data: expected an array, and its mask apart, found Masked"):
+            torch.tensor(data)
 
     def test_takes_any_dlpack_producer(self):
         class Producer:
@@ -376,6 +382,67 @@ class TestState:
         assert bn.running_mean.item() == 5.0
         assert bn.running_var.item() == 2.0
 
+    @pytest.mark.parametrize("name", ["affine", "bias", "track_running_stats"])
+    def test_a_switch_without_a_truth_value_is_refused_by_name(self, name):
+        with pytest.raises(ValueError, match=f"BatchNorm1d: {name}: expected True or False, found ndarray"):
+            torch.nn.BatchNorm1d(3, **{name: np.ones(2)})
+
+    @pytest.mark.parametrize("features", [2**62, 2**70, -(2**70), 10**5000], ids=int.bit_length)
+    def test_more_features_than_addresses_are_refused_by_name(self, features):
+        found = rf"num_features: expected a number of at most \d+, found one of {features.bit_length()} bits"
+        with pytest.raises(ValueError, match=f"BatchNorm1d: {found}"):
+            torch.nn.BatchNorm1d(features, affine=False, track_running_stats=False)
+
+    @pytest.mark.parametrize("kind", [torch.nn.BatchNorm1d, lucid.nn.BatchNorm1d])
+    @pytest.mark.parametrize("count", [np.array(np.nan), np.array(-np.inf), np.uint64(2**63), np.float32(2**63)])
+    def test_a_counter_beyond_its_integers_is_not_loaded(self, kind, count):
+        bn = kind(3)
+        found = rf"state_range: key num_batches_tracked, expected values of int64, found {count.item()}"
+        with pytest.raises(RuntimeError, match=re.escape(found)):
+            bn.load_state_dict({**bn.state_dict(), "weight": torch.zeros(3), "num_batches_tracked": count})
+        assert (int(bn.num_batches_tracked), bn.weight.tolist()) == (0, [1, 1, 1])
+
+    @pytest.mark.parametrize("count", [np.array(7.0), np.uint64(2**63 - 1), np.array(-1, np.int8)])
+    def test_a_counter_of_another_type_is_loaded(self, count):
+        bn = torch.nn.BatchNorm1d(3)
+        bn.load_state_dict({**bn.state_dict(), "num_batches_tracked": count})
+        assert int(bn.num_batches_tracked) == int(count)
+
+    @pytest.mark.parametrize("kind", [torch.nn.BatchNorm1d, lucid.nn.BatchNorm1d])
+    def test_a_masked_array_is_not_loaded(self, kind):
+        bn = kind(3)
+        with pytest.raises(RuntimeError, match=r"weight.*MaskedArray"):
+            bn.load_state_dict({**bn.state_dict(), "weight": np.ma.masked_array(np.zeros(3), [0, 1, 0])})
+        assert bn.weight.tolist() == [1, 1, 1]
+
+    @pytest.mark.parametrize("name", ["running_mean", "running_var", "weight", "bias"])
+    @pytest.mark.parametrize("value", [np.ma.masked_array(np.ones(3, np.float32), [0, 1, 0]), np.ones(3) * 1j])
+    def test_a_vector_of_the_function_that_is_no_array_is_refused_by_name(self, name, value):
+        vectors = {"running_mean": np.zeros(3), "running_var": np.ones(3), name: value}
+        found = f"{name}: expected a tensor, found {type(value).__name__}"
+        with pytest.raises(TypeError, match=f"batch_norm: {found}"):
+            torch.nn.functional.batch_norm(np.eye(3, dtype=np.float32), **vectors)
+
+    def test_evaluation_does_not_look_at_the_counter(self):
+        bn, x = torch.nn.BatchNorm1d(3, momentum=None), np.eye(3, dtype=np.float32)
+        expected = bn.eval()(x)
+        bn.num_batches_tracked.copy_(torch.tensor(np.array(-1)))
+        np.testing.assert_array_equal(bn(x), expected)
+
+    def test_a_counter_that_no_average_is_over_is_refused(self):
+        bn = torch.nn.BatchNorm1d(3, momentum=None)
+        bn.num_batches_tracked.copy_(torch.tensor(np.array(-1)))
+        with pytest.raises(ValueError, match=r"BatchNorm1d: num_batches_tracked: expected a number of batches .* -1"):
+            bn(np.eye(3, dtype=np.float32))
+        assert (bn.running_mean.tolist(), int(bn.num_batches_tracked)) == ([0, 0, 0], -1)
+
+    @pytest.mark.parametrize("kind", [torch.nn.BatchNorm1d, lucid.nn.BatchNorm1d])
+    def test_without_a_counter_there_is_no_average(self, kind):
+        bn = kind(3, momentum=None)
+        bn.num_batches_tracked = None
+        bn(np.eye(3, dtype=np.float32))
+        assert (bn.running_mean.tolist(), bn.running_var.tolist()) == ([0, 0, 0], [1, 1, 1])
+
     def test_a_load_that_cannot_be_converted_has_changed_nothing(self):
         bn = torch.nn.BatchNorm1d(3)
         bad = {"weight": np.full(3, 9.0), "running_var": np.array(["a", "b", "c"]), "bias": np.full(3, 1j)}
@@ -496,7 +563,7 @@ class TestState:
         load, names = (getattr(fresh, "loadStateDict", None) or fresh.load_state_dict), state_names(bn)
         plain = bn._tensor_type([3.0, 4.0])
         bn.weight = plain
-        assert type(bn.weight) is cls.parameter_type
+        assert type(bn.weight) is cls._parameter_type
         assert np.shares_memory(bn.weight.numpy(), plain.numpy())
         assert bn.weight.requires_grad == bn.bias.requires_grad
         assert state_names(bn) == names

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from collections.abc import Sequence
 from functools import cache, lru_cache
 from operator import attrgetter
-from typing import Any, ClassVar, NoReturn, cast
+from typing import Any, ClassVar, NoReturn, SupportsFloat, cast
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from ..errors import Speaker, listed, one_of
 from ..module import Module
 from ..tensor import Array, ArrayT, Tensor
 from .batch_norm_gradients import Vectors, inverted, record, record_nothing
+
+_MOST_FEATURES = sys.maxsize // 8  # of which a vector of float64 has an address for each byte
 
 
 class BatchNorm(Module):
@@ -56,6 +59,8 @@ class BatchNorm(Module):
         self._check_features(features)
         self._check_epsilon(epsilon)
         self._check_update_rate(update_rate)
+        for name, switch in ("affine", affine), ("shift", shifted), ("track", track):
+            self._check_switch(name, switch)
         element = self._element(dtype)
         self._set(
             features=int(features),
@@ -117,7 +122,7 @@ class BatchNorm(Module):
         ready = self._prepared(
             device, array.shape, array.strides, array.dtype, dtype, features, axis, epsilon, own, batch, training
         )
-        rate = _cumulative(count) if update_rate is None else update_rate
+        rate = self._cumulative(counted) if update_rate is None else update_rate
         state = scale, shift, mean, variance
         if ready is not None and (mean is None) == (variance is None):
             vectors = [None if one is None else one.array for one in (*state, counted)]
@@ -159,6 +164,9 @@ class BatchNorm(Module):
     def _check_features(self, features: object) -> None:
         if not isinstance(features, (int, np.integer)) or isinstance(features, bool):
             self._speaker().fail_type("features_type", "features", "int", features)
+        if abs(int(features)) > _MOST_FEATURES:  # and may be too long to print
+            found = f"one of {int(features).bit_length()} bits"
+            self._speaker().fail("number_range", "features", f"a number of at most {_MOST_FEATURES}", found)
         if features < 0:
             self._speaker().fail("features_negative", "features", "zero or more", str(features), features=features)
 
@@ -167,10 +175,19 @@ class BatchNorm(Module):
             self._speaker().fail_type("epsilon_type", "epsilon", "float", epsilon)
         if epsilon != epsilon:
             self._speaker().fail("epsilon_type", "epsilon", "float", "nan", type="nan")
+        _check_range(self._speaker(), "epsilon", epsilon)
 
     def _check_update_rate(self, rate: object) -> None:
         if rate is not None and (not isinstance(rate, numbers.Real) or isinstance(rate, bool)):
             self._speaker().fail_type("update_rate_type", "update_rate", "float or None", rate)
+        if rate is not None:
+            _check_range(self._speaker(), "update_rate", rate)
+
+    def _check_switch(self, canonical: str, value: object) -> None:
+        try:
+            bool(value)
+        except (TypeError, ValueError):  # of an array of several elements, which is neither
+            self._speaker().fail_type("switch", canonical, "True or False", value)
 
     @classmethod
     def _check_call(
@@ -231,6 +248,15 @@ class BatchNorm(Module):
             if found is not None:
                 self._speaker().fail("read_only", canonical, "memory that can be written", found)
 
+    def _cumulative(self, counted: Tensor | None) -> float:
+        """The weight of a batch that makes the running statistics plain averages; none where nothing is counted."""
+        if counted is None:
+            return 0.0
+        batches = 1.0 + float(counted)
+        if not batches:
+            self._speaker().fail("count", "count", "a number of batches seen, to average over them", "-1")
+        return 1.0 / batches
+
     def _refuse_vector(self, state: Vectors, tensor: Tensor, shape: tuple[int], device: str) -> NoReturn:
         speaker = self._speaker()
         if tensor.device != device:
@@ -242,9 +268,13 @@ class BatchNorm(Module):
         speaker.fail("vector_shape", canonical, f"shape {shape}", f"shape {tensor.shape}", **sizes)
 
 
-def _cumulative(count: Tensor | None) -> float:
-    """The weight of a batch that makes the running statistics plain averages of all batches."""
-    return 1.0 if count is None else 1.0 / (1.0 + float(count))
+def _check_range(speaker: Speaker, canonical: str, number: SupportsFloat) -> None:
+    """A number must be one as a float, too; it may be too long to print."""
+    try:
+        float(number)
+    except OverflowError:
+        wanted, found = "a number in the range of float", f"{type(number).__name__} beyond it"
+        speaker.fail("number_range", canonical, wanted, found)
 
 
 @cache
@@ -310,8 +340,8 @@ def _ordinary(
         and x.dtype in FLOATING
         and (x.array.size != shape[1] if training else mean is not None)
         and (mean is None) == (variance is None)
-        and isinstance(update_rate, (float, int))
-        and isinstance(epsilon, (float, int))
+        and isinstance(update_rate, float)
+        and isinstance(epsilon, float)
         and epsilon > 0
     )
 
@@ -330,10 +360,12 @@ def check_input(speaker: Speaker, shape: tuple[int, ...], dtype: str, training: 
 
 def check_numbers(speaker: Speaker, update_rate: object, epsilon: float, training: bool) -> None:
     """The numbers of the function."""
-    if not isinstance(update_rate, numbers.Real):
+    if not isinstance(update_rate, numbers.Real) or isinstance(update_rate, bool):
         speaker.fail_type("update_rate_type", "update_rate", "float", update_rate)
-    if not isinstance(epsilon, numbers.Real):
+    if not isinstance(epsilon, numbers.Real) or isinstance(epsilon, bool):
         speaker.fail_type("epsilon_type", "epsilon", "float", epsilon)
+    _check_range(speaker, "update_rate", update_rate)
+    _check_range(speaker, "epsilon", epsilon)
     if speaker.dialect.rules.epsilon == "positive" and not (epsilon > 0 or (epsilon == 0 and not training)):
         condition, wanted = ("epsilon", "more than zero") if training else ("epsilon_negative", "zero or more")
         speaker.fail(condition, "epsilon", wanted, repr(epsilon), epsilon=epsilon)
@@ -343,7 +375,11 @@ def _checked_vector(speaker: Speaker, x: Source, name: str, value: Array | None,
     """A vector of the function as a tensor, of the right length, floating-point and writeable if it is updated."""
     if value is None:
         return None
-    tensor = value if isinstance(value, Tensor) else Tensor(value)
+    try:
+        tensor = value if isinstance(value, Tensor) else Tensor(value)
+    except TypeError as error:
+        given = f"{type(value).__name__}, of which none can be made ({error})"
+        raise TypeError(f"{speaker.who}: {speaker.names.get(name, name)}: expected a tensor, found {given}") from None
     array, dtype, length = tensor.array, tensor._dtype, x.array.shape[1]
     if array.shape != (length,):
         sizes = {"expected": length, "found": tensor.size}

@@ -197,10 +197,23 @@ def _checked(module: Module, key: str, current: Tensor, value: Any, problems: di
     if tensor.shape != current.shape:
         text = _words(module, "state_shape", key=key, expected=listed(current.shape), found=listed(tensor.shape))
         problems.setdefault("state_shape", []).append(text)
+    elif (unfit := _beyond(module, current, tensor)) is not None:
+        text = _words(module, "state_range", key=key, expected=f"values of {current.dtype.name}", found=unfit)
+        problems.setdefault("state_range", []).append(text)
     elif "state_dtype" in messages and tensor.dtype != current.dtype:
         text = _words(module, "state_dtype", key=key, expected=repr(current.dtype), found=repr(tensor.dtype))
         problems.setdefault("state_dtype", []).append(text)
     return tensor
+
+
+def _beyond(module: Module, current: Tensor, tensor: Tensor) -> str | None:
+    """A value, NaN among them, that the integers it would be copied into do not hold."""
+    kind = current.dtype.numpy
+    if module._dialect.rules.load == "replace" or kind.kind not in "iu" or tensor.dtype == current.dtype:
+        return None
+    least, values = np.iinfo(kind), tensor.numpy()
+    ends = (values.min().item(), values.max().item()) if values.size else ()  # of Python, which compare exactly
+    return next((str(one) for one in ends if not least.min <= one <= least.max), None)
 
 
 def _words(module: Module, condition: str, **fields: str) -> str:
