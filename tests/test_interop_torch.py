@@ -160,6 +160,60 @@ def test_third_derivatives(training):
     assert torch.autograd.gradgradcheck(gradient, (x, weight))
 
 
+def with_a_tangent(module, x, given="x"):
+    from torch.autograd import forward_ad
+
+    with forward_ad.dual_level():
+        if given == "x":
+            return module(forward_ad.make_dual(x, x))
+        parameters = {given: forward_ad.make_dual(getattr(module, given), torch.ones(3))}
+        return torch.func.functional_call(module, parameters, (x,))
+
+
+def with_a_tangent_in_a_mode(module, x):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Mode(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            return function(*args, **(kwargs or {}))
+
+    with Mode():
+        return with_a_tangent(module, x)
+
+
+FORWARD = {
+    "input": with_a_tangent,
+    "weight": partial(with_a_tangent, given="weight"),
+    "bias": partial(with_a_tangent, given="bias"),
+    "no_grad": torch.no_grad()(with_a_tangent),
+    "mode": with_a_tangent_in_a_mode,
+    "linearize": lambda module, x: torch.func.linearize(module, x),
+    "jvp": lambda module, x: torch.func.jvp(module, (x,), (x,)),
+    "jacobian": partial(torch.autograd.functional.jacobian, strategy="forward-mode", vectorize=True),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*get_attr Node:UserWarning", "ignore:.*:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("way", FORWARD)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_forward_mode_derivatives_are_refused_before_anything_changes(way, training, frozen):
+    module = ours.BatchNorm1d(3).train(training).requires_grad_(not frozen)
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises(NotImplementedError, match="batch_norm: expected tensors without forward-mode derivatives"):
+        FORWARD[way](module, random((4, 3)))
+    for name, one in module.state_dict().items():  # linearize calls once without derivatives
+        assert way == "linearize" or torch.equal(one, before[name]), name
+
+
+def test_a_call_beside_forward_mode_derivatives_is_as_ever():
+    from torch.autograd import forward_ad
+
+    module, x = ours.BatchNorm1d(3).eval(), random((4, 3))
+    with forward_ad.dual_level():
+        assert torch.equal(module(x), module(x.clone()))
+
+
 def test_only_what_is_wanted_is_differentiated():
     x, weight = random((5, 3)), random(3).requires_grad_()
     ours.batch_norm(x, None, None, weight, None, True).sum().backward()
