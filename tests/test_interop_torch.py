@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import io
+import itertools
 import os
 import pickle
 import subprocess
@@ -126,7 +127,54 @@ def test_random_calls_have_the_gradients_of_the_formula(seed):
     for one, expected in zip(found, oracle(x, weight, bias, 1e-5, dy), strict=True):
         scale = max(1.0, float(expected.detach().abs().max()))
         close(one / scale, expected / scale, 2e-6 if dtype is torch.float32 else 1e-8)
-    assert y.stride() == x.stride()
+    assert y.stride() == functional.batch_norm(x, None, None, training=True).stride()
+
+
+AMBIGUOUS = ((2, 1, 4, 5), (2, 3, 4, 1), (2, 3, 1, 1), (1, 3, 4, 5), (1, 3, 2, 1, 4), (2, 1, 3, 4, 2))
+
+
+def laid_out(shape):
+    """In every order of axes: dense, with gaps in the last axis and in the first, and with a copied axis."""
+    for order in itertools.permutations(range(len(shape))):
+        sizes, back = [shape[axis] for axis in order], [order.index(axis) for axis in range(len(shape))]
+        yield random(sizes, torch.float64).permute(back)
+        yield random([*sizes[:-1], 2 * sizes[-1]], torch.float64)[..., ::2].permute(back)
+        yield random([2 * sizes[0], *sizes[1:]], torch.float64)[::2].permute(back)
+        yield random([1, *sizes[1:]], torch.float64).expand(sizes).permute(back)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 5), (2, 3, 4, 5), (2, 3, 2, 4, 3), *AMBIGUOUS])
+def test_outputs_and_gradients_are_laid_out_as_torchs(shape, training):
+    theirs, mine = (module.train(training) for module in pair(shape, torch.float64))
+    for x in laid_out(shape):
+        with torch.no_grad():
+            expected, found = theirs(x), mine(x)
+        assert found.stride() == expected.stride(), x.stride()
+        close(found, expected, 1e-9)
+        x = x.detach().requires_grad_()
+        expected, found = theirs(x), mine(x)
+        assert found.stride() == expected.stride(), x.stride()
+        dy = torch.empty_like(expected).copy_(random(shape, torch.float64, 1))
+        wanted, gradient = (torch.autograd.grad(y, x, dy)[0] for y in (expected, found))
+        assert gradient.stride() == wanted.stride(), x.stride()
+        close(gradient, wanted, 1e-8)
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # torch.compile's own
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_compiled_outputs_are_laid_out_as_torchs(dynamic):
+    torch.compiler.reset()
+    theirs, mine = pair((4, 3, 5, 6))
+    compiled = torch.compile(mine, backend="aot_eager", dynamic=dynamic, fullgraph=True)
+    for axes in (0, 1, 2, 3), (0, 3, 1, 2), (0, 1, 3, 2), (1, 0, 2, 3):
+        x = random([(4, 3, 5, 6)[axis] for axis in axes]).permute(*np.argsort(axes)).requires_grad_()
+        expected, found = theirs(x), compiled(x)
+        assert found.stride() == expected.stride()
+        close(found, expected, 3e-6)
+        wanted, gradient = (torch.autograd.grad(y.pow(3).sum(), x)[0] for y in (expected, found))
+        assert gradient.stride() == wanted.stride()
+        close(gradient / 10, wanted / 10, 1e-5)
 
 
 def arguments(training, affine=True, shape=(4, 3, 5)):

@@ -48,7 +48,7 @@ def batch_norm(
     Returns
     -------
     Tensor
-        Of the shape, element type, device and memory format of ``input``.
+        Of the shape, element type and device of ``input``; channels_last if ``input`` is, and else contiguous.
 
     Raises
     ------
