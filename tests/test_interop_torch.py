@@ -679,6 +679,21 @@ def test_a_state_that_cannot_be_written_is_refused_before_any_of_it_changes(name
         assert torch.equal(one, before[key]), key
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+def test_one_statistic_of_two_is_refused_in_torchs_words(name, training):
+    theirs, mine = (module.train(training) for module in pair((4, 3)))
+    told = []
+    for module in (theirs, mine):
+        setattr(module, name, None)
+        with pytest.raises((ValueError, RuntimeError)) as one:
+            module(random((4, 3)))
+        told.append(one)
+    assert told[1].type is told[0].type
+    if training:  # in evaluation torch tells the argument, ours the vector
+        assert str(told[1].value).startswith(str(told[0].value))
+
+
 def test_an_array_is_no_vector():
     with pytest.raises(AttributeError, match="weight: expected a torch tensor, found ndarray"):
         ours.batch_norm(torch.zeros(2, 3), None, None, np.ones(3), training=True)
@@ -784,6 +799,45 @@ def test_what_cannot_be_replaced_is_refused_with_the_reason(why):
         ours.replace_batch_norms(model, strict=False)
     assert type(model[0]) is ours.BatchNorm2d
     assert type(model[1][0]) is kept
+
+
+class Same(torch.nn.Module):
+    def forward(self, weight):
+        return weight
+
+
+def parametrized(module):
+    torch.nn.utils.parametrize.register_parametrization(module, "weight", Same())
+
+
+def wrapped(module):
+    module.forward = partial(type(module).forward, module)
+
+
+class Mine(ours.BatchNorm1d):
+    pass
+
+
+def subclassed(module):
+    module.__class__ = Mine
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [(parametrized, "it is parametrized"), (wrapped, "has a forward of its own"), (subclassed, "a subclass of ours")],
+)
+def test_what_cannot_be_restored_is_refused_with_the_reason(change, why):
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Sequential(torch.nn.BatchNorm1d(3)))
+    ours.replace_batch_norms(model)
+    change(model[1][0])
+    with pytest.raises(TypeError, match=rf"restore_batch_norms: cannot restore .*\n    1\.0: .*{why}"):
+        ours.restore_batch_norms(model)
+    assert type(model[0]) is ours.BatchNorm2d
+    with pytest.warns(UserWarning, match=why) as told:
+        ours.restore_batch_norms(model, strict=False)
+    assert told[0].filename == __file__
+    assert type(model[0]) is torch.nn.BatchNorm2d
+    assert isinstance(model[1][0], ours.BatchNorm1d)
 
 
 # -------------------------------------------------------------------------------------------------------- small calls
