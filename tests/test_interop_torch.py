@@ -894,6 +894,20 @@ print(ours.batch_norm(x, None, None, training=True).round().tolist())
     assert done.stdout == "[[-1.0], [1.0]]\n"
 
 
+def test_the_backend_is_imported_with_the_layer():
+    """A process forked while another thread imports it would wait for the import's lock forever."""
+    code = """
+import sys
+from normspec.interop import torch as ours
+before = set(sys.modules)
+import torch
+ours.BatchNorm1d(3)(torch.ones(2, 3))
+print(sorted(name for name in set(sys.modules) - before if name.startswith("normspec")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_a_counter_on_a_gpu_is_left_to_the_kernel(monkeypatch):
     from types import SimpleNamespace
 

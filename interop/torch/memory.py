@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from normspec.runtime import kernels
+from normspec.runtime.kernels import cpu as _cpu  # noqa: F401  # a fork while a thread imports it would never get it
 from normspec.runtime.kernels.strides import Shape, memory_order
 
 REAL = (torch.float32, torch.float64)  # element types of vectors that kernels take
