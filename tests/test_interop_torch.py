@@ -218,14 +218,19 @@ def with_a_tangent(module, x, given="x"):
         return torch.func.functional_call(module, parameters, (x,))
 
 
-def with_a_tangent_in_a_mode(module, x):
+def passing():
+    """A mode over torch that changes nothing."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
     class Mode(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, args=(), kwargs=None):
             return function(*args, **(kwargs or {}))
 
-    with Mode():
+    return Mode()
+
+
+def with_a_tangent_in_a_mode(module, x):
+    with passing():
         return with_a_tangent(module, x)
 
 
@@ -252,6 +257,31 @@ def test_forward_mode_derivatives_are_refused_before_anything_changes(way, train
         FORWARD[way](module, random((4, 3)))
     for name, one in module.state_dict().items():  # linearize calls once without derivatives
         assert way == "linearize" or torch.equal(one, before[name]), name
+
+
+def twice_in_a_mode(module, x):
+    with passing():
+        return twice(module, x)
+
+
+def twice(module, x):
+    (gradient,) = torch.autograd.grad(module(x).pow(3).sum(), x, create_graph=True)
+    return torch.autograd.grad(gradient.pow(2).sum(), x)
+
+
+NOT_THERE = {
+    "batched": lambda module, x: torch.autograd.grad(module(x), x, torch.ones(2, 4, 3), is_grads_batched=True),
+    "vectorized": partial(torch.autograd.functional.jacobian, vectorize=True),
+    "traced": lambda module, x: twice(torch.jit.trace(module, x, check_trace=False), x),
+    "mode": twice_in_a_mode,
+}
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*:DeprecationWarning")
+@pytest.mark.parametrize("way", NOT_THERE)
+def test_what_is_documented_as_missing_is_refused(way):
+    with pytest.raises(RuntimeError, match=r"Batching rule not implemented|no autograd formula was registered"):
+        NOT_THERE[way](ours.BatchNorm1d(3), random((4, 3)).requires_grad_())
 
 
 def test_a_call_beside_forward_mode_derivatives_is_as_ever():
@@ -642,6 +672,7 @@ MISTAKES = {
     "integer weight": ((torch.zeros(2, 3), None, None, torch.ones(3, dtype=torch.int64)), {"training": True}),
     "array": ((np.zeros((2, 3)), None, None), {"training": True}),
     "sparse": ((torch.zeros(2, 3).to_sparse(), None, None), {"training": True}),
+    "mkldnn": ((torch.zeros(2, 3).to_mkldnn(), None, None), {"training": True}),
     "meta": ((torch.zeros(2, 3, device="meta"), None, None), {"training": True}),
     "devices": ((torch.zeros(2, 3), None, None, torch.zeros(3, device="meta")), {"training": True}),
     "learned statistics": (
