@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import io
+import itertools
 import os
 import pickle
 import subprocess
@@ -79,7 +80,7 @@ def test_a_module_does_what_torchs_does(shape, dtype, last):
         xs = [random(shape, dtype, step, last).requires_grad_() for _ in range(2)]
         found, expected = mine(xs[0]), theirs(xs[1])
         close(found, expected, ROUNDING[dtype])
-        assert (found.dtype, found.stride()) == (dtype, xs[0].stride())
+        assert (found.dtype, found.stride()) == (dtype, expected.stride())
         dy = random(shape, dtype, 100 + step, last)
         found.backward(dy)
         expected.backward(dy)
@@ -126,7 +127,54 @@ def test_random_calls_have_the_gradients_of_the_formula(seed):
     for one, expected in zip(found, oracle(x, weight, bias, 1e-5, dy), strict=True):
         scale = max(1.0, float(expected.detach().abs().max()))
         close(one / scale, expected / scale, 2e-6 if dtype is torch.float32 else 1e-8)
-    assert y.stride() == x.stride()
+    assert y.stride() == functional.batch_norm(x, None, None, training=True).stride()
+
+
+AMBIGUOUS = ((2, 1, 4, 5), (2, 3, 4, 1), (2, 3, 1, 1), (1, 3, 4, 5), (1, 3, 2, 1, 4), (2, 1, 3, 4, 2))
+
+
+def laid_out(shape):
+    """In every order of axes: dense, with gaps in the last axis and in the first, and with a copied axis."""
+    for order in itertools.permutations(range(len(shape))):
+        sizes, back = [shape[axis] for axis in order], [order.index(axis) for axis in range(len(shape))]
+        yield random(sizes, torch.float64).permute(back)
+        yield random([*sizes[:-1], 2 * sizes[-1]], torch.float64)[..., ::2].permute(back)
+        yield random([2 * sizes[0], *sizes[1:]], torch.float64)[::2].permute(back)
+        yield random([1, *sizes[1:]], torch.float64).expand(sizes).permute(back)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(4, 3), (4, 3, 5), (2, 3, 4, 5), (2, 3, 2, 4, 3), *AMBIGUOUS])
+def test_outputs_and_gradients_are_laid_out_as_torchs(shape, training):
+    theirs, mine = (module.train(training) for module in pair(shape, torch.float64))
+    for x in laid_out(shape):
+        with torch.no_grad():
+            expected, found = theirs(x), mine(x)
+        assert found.stride() == expected.stride(), x.stride()
+        close(found, expected, 1e-9)
+        x = x.detach().requires_grad_()
+        expected, found = theirs(x), mine(x)
+        assert found.stride() == expected.stride(), x.stride()
+        dy = torch.empty_like(expected).copy_(random(shape, torch.float64, 1))
+        wanted, gradient = (torch.autograd.grad(y, x, dy)[0] for y in (expected, found))
+        assert gradient.stride() == wanted.stride(), x.stride()
+        close(gradient, wanted, 1e-8)
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")  # torch.compile's own
+@pytest.mark.parametrize("dynamic", [True, False])
+def test_compiled_outputs_are_laid_out_as_torchs(dynamic):
+    torch.compiler.reset()
+    theirs, mine = pair((4, 3, 5, 6))
+    compiled = torch.compile(mine, backend="aot_eager", dynamic=dynamic, fullgraph=True)
+    for axes in (0, 1, 2, 3), (0, 3, 1, 2), (0, 1, 3, 2), (1, 0, 2, 3):
+        x = random([(4, 3, 5, 6)[axis] for axis in axes]).permute(*np.argsort(axes)).requires_grad_()
+        expected, found = theirs(x), compiled(x)
+        assert found.stride() == expected.stride()
+        close(found, expected, 3e-6)
+        wanted, gradient = (torch.autograd.grad(y.pow(3).sum(), x)[0] for y in (expected, found))
+        assert gradient.stride() == wanted.stride()
+        close(gradient / 10, wanted / 10, 1e-5)
 
 
 def arguments(training, affine=True, shape=(4, 3, 5)):
@@ -158,6 +206,90 @@ def test_third_derivatives(training):
         return torch.autograd.grad(function(x, weight).pow(3).sum(), (x, weight), create_graph=True)
 
     assert torch.autograd.gradgradcheck(gradient, (x, weight))
+
+
+def with_a_tangent(module, x, given="x"):
+    from torch.autograd import forward_ad
+
+    with forward_ad.dual_level():
+        if given == "x":
+            return module(forward_ad.make_dual(x, x))
+        parameters = {given: forward_ad.make_dual(getattr(module, given), torch.ones(3))}
+        return torch.func.functional_call(module, parameters, (x,))
+
+
+def passing():
+    """A mode over torch that changes nothing."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Mode(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            return function(*args, **(kwargs or {}))
+
+    return Mode()
+
+
+def with_a_tangent_in_a_mode(module, x):
+    with passing():
+        return with_a_tangent(module, x)
+
+
+FORWARD = {
+    "input": with_a_tangent,
+    "weight": partial(with_a_tangent, given="weight"),
+    "bias": partial(with_a_tangent, given="bias"),
+    "no_grad": torch.no_grad()(with_a_tangent),
+    "mode": with_a_tangent_in_a_mode,
+    "linearize": lambda module, x: torch.func.linearize(module, x),
+    "jvp": lambda module, x: torch.func.jvp(module, (x,), (x,)),
+    "jacobian": partial(torch.autograd.functional.jacobian, strategy="forward-mode", vectorize=True),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*get_attr Node:UserWarning", "ignore:.*:DeprecationWarning")  # torch's own
+@pytest.mark.parametrize("way", FORWARD)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_forward_mode_derivatives_are_refused_before_anything_changes(way, training, frozen):
+    module = ours.BatchNorm1d(3).train(training).requires_grad_(not frozen)
+    before = copy.deepcopy(module.state_dict())
+    with pytest.raises(NotImplementedError, match="batch_norm: expected tensors without forward-mode derivatives"):
+        FORWARD[way](module, random((4, 3)))
+    for name, one in module.state_dict().items():  # linearize calls once without derivatives
+        assert way == "linearize" or torch.equal(one, before[name]), name
+
+
+def twice_in_a_mode(module, x):
+    with passing():
+        return twice(module, x)
+
+
+def twice(module, x):
+    (gradient,) = torch.autograd.grad(module(x).pow(3).sum(), x, create_graph=True)
+    return torch.autograd.grad(gradient.pow(2).sum(), x)
+
+
+NOT_THERE = {
+    "batched": lambda module, x: torch.autograd.grad(module(x), x, torch.ones(2, 4, 3), is_grads_batched=True),
+    "vectorized": partial(torch.autograd.functional.jacobian, vectorize=True),
+    "traced": lambda module, x: twice(torch.jit.trace(module, x, check_trace=False), x),
+    "mode": twice_in_a_mode,
+}
+
+
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*:DeprecationWarning")
+@pytest.mark.parametrize("way", NOT_THERE)
+def test_what_is_documented_as_missing_is_refused(way):
+    with pytest.raises(RuntimeError, match=r"Batching rule not implemented|no autograd formula was registered"):
+        NOT_THERE[way](ours.BatchNorm1d(3), random((4, 3)).requires_grad_())
+
+
+def test_a_call_beside_forward_mode_derivatives_is_as_ever():
+    from torch.autograd import forward_ad
+
+    module, x = ours.BatchNorm1d(3).eval(), random((4, 3))
+    with forward_ad.dual_level():
+        assert torch.equal(module(x), module(x.clone()))
 
 
 def test_only_what_is_wanted_is_differentiated():
@@ -540,6 +672,7 @@ MISTAKES = {
     "integer weight": ((torch.zeros(2, 3), None, None, torch.ones(3, dtype=torch.int64)), {"training": True}),
     "array": ((np.zeros((2, 3)), None, None), {"training": True}),
     "sparse": ((torch.zeros(2, 3).to_sparse(), None, None), {"training": True}),
+    "mkldnn": ((torch.zeros(2, 3).to_mkldnn(), None, None), {"training": True}),
     "meta": ((torch.zeros(2, 3, device="meta"), None, None), {"training": True}),
     "devices": ((torch.zeros(2, 3), None, None, torch.zeros(3, device="meta")), {"training": True}),
     "learned statistics": (
@@ -575,6 +708,21 @@ def test_a_state_that_cannot_be_written_is_refused_before_any_of_it_changes(name
         module(random((4, 3)))
     for key, one in module.state_dict().items():
         assert torch.equal(one, before[key]), key
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("name", ["running_mean", "running_var"])
+def test_one_statistic_of_two_is_refused_in_torchs_words(name, training):
+    theirs, mine = (module.train(training) for module in pair((4, 3)))
+    told = []
+    for module in (theirs, mine):
+        setattr(module, name, None)
+        with pytest.raises((ValueError, RuntimeError)) as one:
+            module(random((4, 3)))
+        told.append(one)
+    assert told[1].type is told[0].type
+    if training:  # in evaluation torch tells the argument, ours the vector
+        assert str(told[1].value).startswith(str(told[0].value))
 
 
 def test_an_array_is_no_vector():
@@ -684,6 +832,45 @@ def test_what_cannot_be_replaced_is_refused_with_the_reason(why):
     assert type(model[1][0]) is kept
 
 
+class Same(torch.nn.Module):
+    def forward(self, weight):
+        return weight
+
+
+def parametrized(module):
+    torch.nn.utils.parametrize.register_parametrization(module, "weight", Same())
+
+
+def wrapped(module):
+    module.forward = partial(type(module).forward, module)
+
+
+class Mine(ours.BatchNorm1d):
+    pass
+
+
+def subclassed(module):
+    module.__class__ = Mine
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [(parametrized, "it is parametrized"), (wrapped, "has a forward of its own"), (subclassed, "a subclass of ours")],
+)
+def test_what_cannot_be_restored_is_refused_with_the_reason(change, why):
+    model = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Sequential(torch.nn.BatchNorm1d(3)))
+    ours.replace_batch_norms(model)
+    change(model[1][0])
+    with pytest.raises(TypeError, match=rf"restore_batch_norms: cannot restore .*\n    1\.0: .*{why}"):
+        ours.restore_batch_norms(model)
+    assert type(model[0]) is ours.BatchNorm2d
+    with pytest.warns(UserWarning, match=why) as told:
+        ours.restore_batch_norms(model, strict=False)
+    assert told[0].filename == __file__
+    assert type(model[0]) is torch.nn.BatchNorm2d
+    assert isinstance(model[1][0], ours.BatchNorm1d)
+
+
 # -------------------------------------------------------------------------------------------------------- small calls
 
 
@@ -736,6 +923,20 @@ print(ours.batch_norm(x, None, None, training=True).round().tolist())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[[-1.0], [1.0]]\n"
+
+
+def test_the_backend_is_imported_with_the_layer():
+    """A process forked while another thread imports it would wait for the import's lock forever."""
+    code = """
+import sys
+from normspec.interop import torch as ours
+before = set(sys.modules)
+import torch
+ours.BatchNorm1d(3)(torch.ones(2, 3))
+print(sorted(name for name in set(sys.modules) - before if name.startswith("normspec")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_a_counter_on_a_gpu_is_left_to_the_kernel(monkeypatch):

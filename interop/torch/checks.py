@@ -51,9 +51,15 @@ def _refuse_vector(x: Tensor, name: str, vector: Tensor) -> NoReturn:
 
 
 def _check_statistics(mean: Tensor | None, variance: Tensor | None, training: bool) -> None:
+    if training and (mean is None) != (variance is None):
+        missing = "running_mean" if mean is None else "running_var"
+        raise ValueError(
+            "running_mean and running_var must either both be None or neither be None\n"
+            f"batch_norm: {missing}: expected both running statistics or neither, found None"
+        )
     for name, one in ("mean", mean), ("variance", variance):
         if one is None:
-            if not training or mean is not variance:
+            if not training:
                 SPOKEN.fail("statistics_missing", name, "running statistics", "None")
         elif one.requires_grad and torch.is_grad_enabled():
             SPOKEN.fail("statistics_gradient", name, "a tensor without gradient", "one that requires grad")

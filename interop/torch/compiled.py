@@ -64,9 +64,9 @@ def _vectors(x: Tensor, count: int) -> list[Tensor]:
     return [x.new_empty(x.shape[1], dtype=torch.float64) for _ in range(count)]
 
 
-train.register_fake(lambda x, *_: (torch.empty_like(x), *_vectors(x, 3)))
-evaluate.register_fake(lambda x, *_: torch.empty_like(x))
-backward.register_fake(lambda dy, x, *_: (torch.empty_like(x), *_vectors(x, 2)))
+train.register_fake(lambda x, *_: (memory.like(x), *_vectors(x, 3)))
+evaluate.register_fake(lambda x, *_: memory.like(x))
+backward.register_fake(lambda dy, x, *_: (memory.gradient_like(x), *_vectors(x, 2)))
 
 
 def _keep(ctx: Any, x: Tensor, weight: Any, bias: Any, mean: Tensor, invstd: Tensor, training: bool) -> None:

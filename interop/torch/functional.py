@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from . import compiled, memory
 from .checks import check
@@ -47,7 +48,7 @@ def batch_norm(
     Returns
     -------
     Tensor
-        Of the shape, element type, device and memory format of ``input``.
+        Of the shape, element type and device of ``input``; channels_last if ``input`` is, and else contiguous.
 
     Raises
     ------
@@ -73,6 +74,8 @@ def tracked(
     check(input, vectors, training, momentum, eps)
     if not input.numel():  # there is nothing to compute, but there are gradients, which are zero
         return _affine(input, weight, bias)
+    if getattr(forward_ad, "_current_level", 0) >= 0:  # a torch without this name is asked in every call
+        _refuse_tangents(input, weight, bias)
     if _recorded():
         y = compiled.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
         if count is not None:
@@ -84,6 +87,12 @@ def tracked(
     if training:
         return memory.train(*learned, running_mean, running_var, momentum, eps, count, kept=False)[0]
     return memory.normalize(input, running_mean, running_var, weight, bias, eps)
+
+
+def _refuse_tangents(*learned: Tensor | None) -> None:
+    """Forward-mode derivatives would be lost in kernels, and where nothing requires grad, torch would not tell."""
+    if any(one is not None and forward_ad.unpack_dual(one).tangent is not None for one in learned):
+        raise NotImplementedError("batch_norm: expected tensors without forward-mode derivatives, found a dual tensor")
 
 
 def _recorded() -> bool:

@@ -1,4 +1,4 @@
-"""Kernels on the memory of torch's tensors; what they write is allocated by torch, in the layout of the input."""
+"""Kernels on the memory of torch's tensors; what they write is allocated by torch, laid out as by its batch norm."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from normspec.runtime import kernels
+from normspec.runtime.kernels import cpu as _cpu  # noqa: F401  # a fork while a thread imports it would never get it
 from normspec.runtime.kernels.strides import Shape, memory_order
 
 REAL = (torch.float32, torch.float64)  # element types of vectors that kernels take
@@ -32,7 +33,7 @@ def train(
     kept: bool = True,
 ) -> tuple[Tensor, Any, Any]:
     """Output, and if they are kept mean and inverse standard deviation; moves the statistics and counts the batch."""
-    y = torch.empty_like(x)
+    y = like(x)
     ready, vectors = _prepared(x, True), (weight, bias, running_mean, running_var, tracked)
     if ready is not None and (arrays := _vectors(vectors)) is not None:
         room = ready.train_into(_array(y), _array(x), arrays, epsilon, rate, True)
@@ -75,7 +76,7 @@ def normalize(
     x: Tensor, mean: Tensor, variance: Tensor, weight: Tensor | None, bias: Tensor | None, epsilon: float
 ) -> Tensor:
     """The output by given statistics."""
-    y = torch.empty_like(x)
+    y = like(x)
     ready, vectors = _prepared(x, False), (weight, bias, mean, variance, None)
     if (
         ready is not None
@@ -93,13 +94,44 @@ def backward(
     dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, invstd: Tensor, batch: bool, needed: bool
 ) -> tuple[Tensor | None, Tensor, Tensor]:
     """Gradients of input (if it is needed), weight and bias."""
-    dx = torch.empty_like(x) if needed else None
+    dx = gradient_like(x) if needed else None
     order = _order(x.shape, x.stride() if dx is None else dx.stride())
     target = None if dx is None else _target(dx, order)
     dweight, dbias = _backend(x).backward(
         _source(x, order), _source(dy, order), target, _array(mean), _array(invstd), _given(weight), batch
     )
     return dx, _tensor(dweight), _tensor(dbias)
+
+
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
+
+
+def like(x: Tensor) -> Tensor:
+    """Memory for an output: as torch's batch norm lays it out, in channels_last if the input is and else contiguous."""
+    if x.is_contiguous():
+        return torch.empty_like(x, memory_format=torch.contiguous_format)
+    last = LAST.get(x.ndim)
+    if last is not None and x.is_contiguous(memory_format=last):
+        return torch.empty_like(x, memory_format=last)
+    return gradient_like(x)
+
+
+def gradient_like(x: Tensor) -> Tensor:
+    """Memory for an input's gradient. Sizes of 1 make memory formats ambiguous, and torch decides another way here."""
+    last = _channels_last(x.shape, x.stride())
+    return torch.empty_like(x, memory_format=LAST[x.ndim] if last else torch.contiguous_format)
+
+
+def _channels_last(shape: Shape, strides: Shape) -> bool:
+    """Whether channels come last in the order of strides, with gaps or without: torch's ``suggest_memory_format``."""
+    if len(shape) not in LAST or strides[1] == 0:
+        return False
+    least = 0
+    for axis in (1, *range(len(shape) - 1, 1, -1), 0):
+        if strides[axis] < least or (axis == 0 and strides[1] == least):
+            return False
+        least = strides[axis] * max(shape[axis], 1)
+    return True
 
 
 class Order(NamedTuple):
@@ -123,9 +155,9 @@ def _prepared(x: Tensor, batch: bool) -> kernels.HostPrepared | None:
 
 @functools.lru_cache(maxsize=1024)
 def _planned(shape: Shape, strides: Shape, dtype: torch.dtype, batch: bool) -> kernels.HostPrepared | None:
-    """The same by the facts that it depends on; outputs are ``torch.empty_like`` inputs."""
+    """The same by the facts that it depends on."""
     x = torch.empty_strided(shape, strides, dtype=dtype, device="cpu")
-    y = torch.empty_like(x)
+    y = like(x)
     order = _order(y.shape, y.stride())
     views = [one if order.axes is None else one.permute(order.axes) for one in (x, y)]
     try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
@@ -41,7 +41,7 @@ class _Ours(_BatchNorm):
             variance if moving else None,
             _own(self._parameters, self, "weight"),
             _own(self._parameters, self, "bias"),
-            self.training or mean is None,
+            self.training or (mean is None and variance is None),
             rate,
             self.eps,
             count if counted else None,
@@ -92,25 +92,56 @@ def replace_batch_norms(model: ModelT, strict: bool = True) -> ModelT:
     TypeError
         Some modules cannot be replaced; each is named with the reason, and nothing was changed.
     """
-    refused = {name: why for name, one in model.named_modules() if (why := _why_not(one))}
+    return _exchange("replace", model, OURS, _why_not, strict)
+
+
+def restore_batch_norms(model: ModelT, strict: bool = True) -> ModelT:
+    """Undo ``replace_batch_norms``: let torch compute again, with the weights and statistics as they are now.
+
+    Parameters
+    ----------
+    model : nn.Module
+        A model that has batch norms of ours in it, or is one.
+    strict : bool, default True
+        Whether to raise, rather than warn, if one of ours cannot be restored.
+
+    Returns
+    -------
+    nn.Module
+        The model itself.
+
+    Raises
+    ------
+    TypeError
+        Some modules cannot be restored; each is named with the reason, and nothing was changed.
+    """
+    return _exchange("restore", model, THEIRS, _why_not_back, strict)
+
+
+def _exchange(
+    verb: str, model: ModelT, classes: Mapping[type, type], why_not: Callable[[nn.Module], str | None], strict: bool
+) -> ModelT:
+    refused = {name: why for name, one in model.named_modules() if (why := why_not(one))}
     if refused:
         told = "".join(f"\n    {name or 'the model itself'}: {why}" for name, why in refused.items())
         if strict:
-            raise TypeError(f"replace_batch_norms: cannot replace (strict=False leaves them as they are):{told}")
-        warnings.warn(f"replace_batch_norms: left as they are:{told}", stacklevel=2)
-    return _exchange(model, OURS)
-
-
-def restore_batch_norms(model: ModelT) -> ModelT:
-    """Undo ``replace_batch_norms``: let torch compute again, with the weights and statistics as they are now."""
-    return _exchange(model, THEIRS)
-
-
-def _exchange(model: ModelT, classes: Mapping[type, type]) -> ModelT:
+            raise TypeError(f"{verb}_batch_norms: cannot {verb} (strict=False leaves them as they are):{told}")
+        warnings.warn(f"{verb}_batch_norms: left as they are:{told}", stacklevel=3)
     for one in model.modules():
         if type(one) in classes and "forward" not in vars(one):
             one.__class__ = classes[type(one)]
     return model
+
+
+def _why_not_back(module: nn.Module) -> str | None:
+    """Why a module of ours cannot be torch's again; None for all others."""
+    name = type(module).__name__
+    if type(module) in THEIRS:
+        return f"{name} has a forward of its own" if "forward" in vars(module) else None
+    if not isinstance(module, _Ours):
+        return None
+    parametrized = torch.nn.utils.parametrize.is_parametrized(module)
+    return f"{name}: {'it is parametrized' if parametrized else 'it is a subclass of ours'}"
 
 
 def _why_not(module: nn.Module) -> str | None:
