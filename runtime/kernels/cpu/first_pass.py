@@ -4,9 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from normspec.runtime.kernels import statistics as formulas
 from normspec.runtime.kernels.cpu.jit import helper, inlined
-from normspec.runtime.kernels.cpu.simd import LINE, keep, load, loads, size_of, splat, stores, total, zeros
+from normspec.runtime.kernels.cpu.simd import (
+    LINE,
+    count_of,
+    keep,
+    load,
+    loads,
+    partial,
+    size_of,
+    splat,
+    stores,
+    total,
+    zeros,
+)
 from normspec.runtime.kernels.cpu.tables import EIGHT, Table, entry, gather, number, numbers, put, puts, spread
 from normspec.runtime.kernels.cpu.tiles import (
     AHEAD,
@@ -24,6 +38,7 @@ from normspec.runtime.kernels.cpu.tiles import (
 
 BLOCK = 4096  # values of a feature that are summed before they are merged
 GROWTH = 32  # times as many as there were before
+FIRST = 64  # values of a run whose mean the first block is measured from
 ROWS = 4  # that are summed at once, if it is of one array: of two, the processor loses track of so many
 
 merge = helper()(formulas.merge)
@@ -39,9 +54,20 @@ def pair(x: Place, dy: Any, at: int, dtype: Any, center: Any, first: int, last: 
 
 
 @inlined
+def last_pair(x: Place, dy: Any, count: int, rest: int, dtype: Any, center: Any) -> Any:
+    """The last of so many, fewer than lanes: with those before them, if there are any, for a mask costs more."""
+    lanes = count_of(center)
+    if count < lanes:
+        return pair(x, dy, 0, dtype, center, 0, rest)
+    deviation, factor = pair(x, dy, (count - lanes) * size_of(dtype), dtype, center, 0, lanes)
+    return keep(deviation, lanes - rest, lanes), keep(factor, lanes - rest, lanes)
+
+
+@inlined
 def sum_columns(x: Place, dy: Any, rows: int, i: int, dtype: Any, columns: Table, first: int, last: int) -> None:
     """Add to the sums of as many columns as lanes."""
-    at, (start, stream), nothing, lanes = i * size_of(dtype), columns, zeros(dtype, 1.0), LINE // size_of(dtype)
+    at, (start, stream), nothing = i * size_of(dtype), columns, partial(dtype)
+    lanes = count_of(nothing)
     center = loads(start, 8 * i, 1.0, nothing, 0, lanes)
     sums = loads(start + stream, 8 * i, 1.0, nothing, 0, lanes)
     products = loads(start + 2 * stream, 8 * i, 1.0, nothing, 0, lanes)
@@ -57,7 +83,7 @@ def sum_columns(x: Place, dy: Any, rows: int, i: int, dtype: Any, columns: Table
 @inlined
 def sum_rows(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: Table) -> None:
     """Of all columns."""
-    lanes = LINE // size_of(dtype)
+    lanes = count_of(partial(dtype))
     whole = width // lanes * lanes
     for i in range(0, whole, lanes):
         sum_columns(x, dy, rows, i, dtype, columns, 0, lanes)
@@ -100,20 +126,26 @@ def add_across(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int,
 def sum_along(x: Place, dy: Any, dtype: Any, count: int, center: float, ahead: int) -> tuple[float, float]:
     """Of a run of a feature; values so many bytes ahead are asked for."""
     if packed(x, dtype) and packed(dy, dtype):
-        size, lanes = size_of(dtype), LINE // size_of(dtype)
-        a = b = aa = bb = zeros(dtype, 1.0)
-        middle = splat(center, a)
-        whole = count // (2 * lanes) * 2 * lanes
-        for i in range(0, whole, 2 * lanes):
-            for start in (i * size, i * size + LINE):
-                ask(x, start + ahead, 0)
-                ask(dy, start + ahead, 0)
+        size, a = size_of(dtype), partial(dtype)
+        lanes, b, aa, bb = count_of(a), a, a, a
+        middle, line = splat(center, a), LINE // size
+        step = max(2 * lanes, line)
+        whole = count // step * step
+        for i in range(0, whole, step):
+            for j in range(i, i + step, line):
+                ask(x, j * size + ahead, 0)
+                ask(dy, j * size + ahead, 0)
+            for j in range(i, i + step, 2 * lanes):
+                deviation, factor = pair(x, dy, j * size, dtype, middle, 0, lanes)
+                a, aa = a + factor, aa + deviation * factor
+                deviation, factor = pair(x, dy, (j + lanes) * size, dtype, middle, 0, lanes)
+                b, bb = b + factor, bb + deviation * factor
+        for i in range(whole, count - lanes + 1, lanes):
             deviation, factor = pair(x, dy, i * size, dtype, middle, 0, lanes)
             a, aa = a + factor, aa + deviation * factor
-            deviation, factor = pair(x, dy, i * size + LINE, dtype, middle, 0, lanes)
-            b, bb = b + factor, bb + deviation * factor
-        for i in range(whole, count, lanes):
-            deviation, factor = pair(x, dy, i * size, dtype, middle, 0, min(count - i, lanes))
+        rest = count % lanes
+        if rest:
+            deviation, factor = last_pair(x, dy, count, rest, dtype, middle)
             a, aa = a + factor, aa + deviation * factor
         return total(a + b), total(aa + bb)
     sums = products = 0.0
@@ -143,6 +175,17 @@ def add_along(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int, 
             put(products, i, number(products, i) + found[1])
 
 
+@helper()
+def approach(x: Place, dtype: Any, cut: Cut, tile: Tile, center: int) -> None:
+    """Move what a tile's first runs are measured from to about their mean, for it may be an outlier."""
+    row, count = run_of(x, tile[0], tile[2], cut), min(values_before(1, cut), FIRST)
+    for i in range(tile[3] - tile[2]):
+        before = number(center, i)
+        moved = before + sum_along(corner(row, 0, i), None, dtype, count, before, 0)[0] / count
+        if np.isfinite(moved):
+            put(center, i, moved)
+
+
 @inlined
 def add_tile(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int, sums: Table, columns: Table) -> None:
     """Either of them."""
@@ -157,7 +200,8 @@ def measure(x: Place, dtype: Any, cut: Cut, tile: Tile, found: Table, vectors: T
     """Mean less origin, and M2, of each feature of a tile in that tile.
 
     A block is measured from the mean of those before it: its sum of squares then exceeds its M2 by no more than
-    merging adds again, and nothing cancels. The first, measured from the origin, is short, for that may be an outlier.
+    merging adds again, and nothing cancels. The first is measured from the origin, which may be an outlier: it is
+    short, or measured from the mean of some values.
     """
     row, last_row, first, last = tile
     mean, m2 = entry(found, 0, 0), entry(found, 1, 0)
@@ -178,6 +222,8 @@ def measure(x: Place, dtype: Any, cut: Cut, tile: Tile, found: Table, vectors: T
         stop = min(row + max(1, min(BLOCK // cut[1], GROWTH * (row - tile[0]))), last_row)
         for i in range(0, width, EIGHT):
             puts(center, i, width, numbers(origins, i, width) + numbers(mean, i, width))
+        if before == 0 and not cut[2]:
+            approach(x, dtype, cut, tile, center)
         add_tile(x, None, dtype, cut, (row, stop, first, last), center, (sums, vectors[1]), columns)
         count = values_before(stop, cut) - start - before
         for i in range(0, width, EIGHT):

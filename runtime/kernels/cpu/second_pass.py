@@ -17,7 +17,6 @@ from normspec.runtime.kernels.cpu.tiles import (
     Tile,
     ask,
     corner,
-    followed,
     joined,
     moved,
     packed,
@@ -25,7 +24,6 @@ from normspec.runtime.kernels.cpu.tiles import (
     values_before,
 )
 
-SEVERAL = 128  # values in a run of which whole lines are written, if the next run is as well
 SMALLEST, GREATEST = 2.0**-126, 2.0**100  # numbers of a feature that float32 normalizes with
 
 
@@ -63,12 +61,18 @@ def aligned(y: int, dtype: Any) -> int:
 
 
 @inlined
+def output(x: Place, dy: Any, at: int, dtype: Any, numbers: Any, first: int, last: int) -> Any:
+    """As many values as lanes, or some of them."""
+    upper = None
+    if dy is not None:
+        upper = loads(dy[0], at, dtype, numbers[0], first, last)
+    return normalized(loads(x[0], at, dtype, numbers[0], first, last), upper, numbers)
+
+
+@inlined
 def write(x: Place, dy: Any, y: Place, at: int, dtype: Any, numbers: Any, first: int, last: int, past: bool) -> None:
     """As many values as lanes, some of them, or past the cache all."""
-    like, upper = numbers[0], None
-    if dy is not None:
-        upper = loads(dy[0], at, dtype, like, first, last)
-    value = normalized(loads(x[0], at, dtype, like, first, last), upper, numbers)
+    value = output(x, dy, at, dtype, numbers, first, last)
     if past:
         streams(y[0], at, dtype, value)
     else:
@@ -136,33 +140,33 @@ def rescale_across(
 
 @helper()
 def write_packed(x: Place, dy: Any, y: Place, dtype: Any, count: int, past: bool, numbers: Any) -> None:
-    """A run of a feature whose values are side by side."""
-    size, lanes, skip = size_of(dtype), LINE // size_of(dtype), aligned(y[0], dtype)
-    end, begin = skip + count, lanes if skip else 0
-    whole = end // lanes * lanes
-    lower, upper, target = moved(x, -skip * size), moved(dy, -skip * size), moved(y, -skip * size)
-    like = zeros(dtype, numbers[0])
-    same = splat(numbers[0], like), splat(numbers[1], like), splat(numbers[2], like), splat(numbers[3], like)
-    if skip:
-        write(lower, upper, target, 0, dtype, same, skip, min(end, lanes), False)
-    if past and target[0] % LINE == 0:
-        for i in range(begin, whole, lanes):
-            write(lower, upper, target, i * size, dtype, same, 0, lanes, True)
-    else:
-        for i in range(begin, whole, lanes):
-            write(lower, upper, target, i * size, dtype, same, 0, lanes, False)
-    if begin <= whole < end:
-        write(lower, upper, target, whole * size, dtype, same, 0, end - whole, False)
+    """A run of a feature whose values are side by side.
 
-
-@inlined
-def write_over(x: Place, dy: Any, y: Place, dtype: Any, count: int, numbers: Any) -> None:
-    """A run of a line or more, and less than a line of the next, which is written afterwards. Masks cost more."""
+    What is left at its ends is written with what is beside it, for a mask costs more: it is read before it may be
+    overwritten.
+    """
     size, lanes = size_of(dtype), LINE // size_of(dtype)
     like = zeros(dtype, numbers[0])
     same = splat(numbers[0], like), splat(numbers[1], like), splat(numbers[2], like), splat(numbers[3], like)
-    for i in range(0, count, lanes):
-        write(x, dy, y, i * size, dtype, same, 0, lanes, False)
+    if count < lanes:
+        write(x, dy, y, 0, dtype, same, 0, count, False)
+        return
+    end = (count - lanes) * size
+    first, last = output(x, dy, 0, dtype, same, 0, lanes), output(x, dy, end, dtype, same, 0, lanes)
+    if past and y[0] % size == 0:
+        begin = -y[0] % LINE // size
+        whole = begin + (count - begin) // lanes * lanes
+        for i in range(begin, whole, lanes):
+            write(x, dy, y, i * size, dtype, same, 0, lanes, True)
+        if begin:
+            stores(y[0], 0, dtype, first, 0, begin)
+        if whole < count:
+            stores(y[0], end, dtype, last, lanes - count + whole, lanes)
+    else:
+        for i in range(lanes, count - lanes, lanes):
+            write(x, dy, y, i * size, dtype, same, 0, lanes, False)
+        stores(y[0], 0, dtype, first, 0, lanes)
+        stores(y[0], end, dtype, last, 0, lanes)
 
 
 @helper()
@@ -180,8 +184,6 @@ def write_strided(x: Place, dy: Any, y: Place, dtype: Any, count: int, numbers: 
 def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Table) -> None:
     """The same where runs lie anywhere."""
     side_by_side = packed(x, dtype) and packed(dy, dtype) and packed(y, dtype)
-    over = side_by_side and not past and cut[0] * size_of(dtype) >= LINE and cut[0] < SEVERAL
-    over = over and followed(x, y, cut, dtype) and followed(dy, y, cut, dtype)
     for row in range(tile[0], tile[1]):
         count = values_before(row + 1, cut) - values_before(row, cut)
         lower, upper, target = run_of(x, row, tile[2], cut), run_of(dy, row, tile[2], cut), run_of(y, row, tile[2], cut)
@@ -194,8 +196,6 @@ def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile,
             numbers = real(mean, dtype), real(scale, dtype), real(shift, dtype), real(gain, dtype)
             if not ordinary((entry(own, 0, i), own[1]), 1, 3 if dy is None else 4, dtype):
                 write_strided(*places, dtype, count, (mean, scale, shift, gain))
-            elif over and i + 1 < tile[3] - tile[2]:
-                write_over(*places, dtype, count, numbers)
             elif side_by_side:
                 write_packed(*places, dtype, count, past, numbers)
             else:

@@ -1,13 +1,16 @@
 """Numbers in memory and in registers: the instructions that numba lacks, for one number or for many at a time.
 
 ``Lanes`` are as many numbers as a line of the cache holds elements of some dtype: 8 of float64, 16 of float32, 32 of 16
-bits; one to four registers of AVX-512, twice as many of AVX. LLVM's vectors are of any length, and no instruction here
-is of one processor. Without them it depends on LLVM's guesses whether a loop becomes vectors. The numbers are float64
-or float32, which is half the work, and converting 16 bits to float32 is one step where to float64 it is two.
+bits; one to four registers of AVX-512, twice as many of AVX, where lanes to add to are fewer. LLVM's vectors are of any
+length, and no instruction here is of one processor. Without them it depends on LLVM's guesses whether a loop becomes
+vectors. The numbers are float64 or float32, which is half the work, and converting 16 bits to float32 is one step where
+to float64 it is two.
 
 =================================  =====================================================================
 ``load``, ``store``                one element as float64, of any of the four dtypes
 ``zeros``, ``splat``               lanes of zeros, as many as elements of a dtype; and one number in all of them
+``partial``                        lanes of zeros to add elements to, float64: no more than registers are for
+``count_of``                       how many numbers lanes have, a constant
 ``loads``, ``stores``              the elements side by side, from one to another, excluded, to and from lanes; nothing
                                    need be aligned, and what is outside of them is not touched, and read as 0
 ``+``, ``-``, ``*``, ``/``         of lanes, or of lanes and a number; product and sum may become one instruction
@@ -31,14 +34,24 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
-from llvmlite import ir
-from numba import types
+from llvmlite import binding, ir
+from numba import config, types
 from numba.core.cgutils import get_or_insert_function
 from numba.core.typing import signature
 from numba.core.typing.templates import ConcreteTemplate, infer_global
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+
+def wide_registers() -> bool:
+    """Whether numba compiles for AVX-512, with 2 KB of registers; other processors have 512 bytes of them."""
+    told: str | None = config.CPU_FEATURES
+    if told is not None:
+        return "+avx512f" in told.split(",")
+    return bool(binding.get_host_cpu_features().get("avx512f"))
+
+
 LINE = 64  # bytes of a line of the cache
+SUMMED = 32 if wide_registers() else 8  # float64 of lanes to add to, if four of them are to stay in registers
 
 INT16, INT32, INT64 = ir.IntType(16), ir.IntType(32), ir.IntType(64)
 HALF, FLOAT, DOUBLE = ir.HalfType(), ir.FloatType(), ir.DoubleType()
@@ -222,6 +235,19 @@ def zeros(context: Any, dtype: Any, real: Any) -> Any:
     """Lanes of zeros: as many as a line of the cache has elements, of the type of a number."""
     kind = lanes(element(dtype), real)
     return kind(dtype, real), lambda context, builder, *_: ir.Constant(context.get_value_type(kind), None)
+
+
+@instruction
+def partial(context: Any, dtype: Any) -> Any:
+    """Lanes of zeros to add elements to: float64, as many as elements, but no more than registers are for."""
+    kind = Lanes(types.float64, min(8 * LINE // element(dtype).bitwidth, SUMMED))
+    return kind(dtype), lambda context, builder, *_: ir.Constant(context.get_value_type(kind), None)
+
+
+@instruction
+def count_of(context: Any, like: Any) -> Any:
+    """How many lanes, a constant."""
+    return types.intp(like), lambda context, builder, *_: INT64(like.count)
 
 
 @instruction

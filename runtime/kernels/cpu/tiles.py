@@ -100,13 +100,6 @@ def run_of(x: Any, row: int, feature: int, cut: Cut) -> Any:
 
 
 @inlined
-def followed(x: Any, y: Place, cut: Cut, dtype: Any) -> bool:
-    """Whether runs of features follow each other in both, which are not the same memory, or the first is nothing."""
-    step = cut[0] * size_of(dtype)
-    return x is None or (x[0] != y[0] and x[2] == step and y[2] == step)
-
-
-@inlined
 def packed(x: Any, dtype: Any) -> bool:
     """Whether the values of a run are side by side."""
     if x is None:
