@@ -436,6 +436,13 @@ def _kept(case: Case, canonical: str, change: Callable[[Any, str], object]) -> o
     return module(_wide(case))
 
 
+def _without(case: Case, canonical: str) -> Any:
+    """A module that lacks one of its tensors."""
+    module = case.make()
+    setattr(module, next(one.name for one in case.one.state if one.canonical == canonical), None)
+    return module
+
+
 PROVOKE: dict[str, Callable[[Case], object]] = {
     "features_type": lambda case: case.cls(**{cast(str, case.spoken("features")): 2.5}),
     "features_negative": lambda case: case.cls(**{cast(str, case.spoken("features")): -1}),
@@ -451,7 +458,8 @@ PROVOKE: dict[str, Callable[[Case], object]] = {
     "input_memory": lambda case: case.make()(Unshared()),
     "vector_shape": lambda case: _kept(case, "scale", lambda m, name: setattr(getattr(m, name), "array", np.ones(5))),
     "vector_dtype": lambda case: _kept(case, "scale", lambda m, name: setattr(m, name, Tensor(np.ones(3, np.int64)))),
-    "statistics_missing": lambda case: _kept(case, "variance", lambda m, name: setattr(m, name, None)),
+    "statistics_missing": lambda case: _evaluated(case, _without(case, "variance"))(_wide(case)),
+    "statistics_single": lambda case: _without(case, "variance")(_wide(case)),
     "read_only": lambda case: _kept(case, "mean", lambda m, name: getattr(m, name).array.setflags(write=False)),
     "size_type": lambda case: case.cls(**{**case.required, next(iter(case.required)): 2.5}),
     "size_negative": lambda case: case.cls(**{**case.required, next(iter(case.required)): -1}),

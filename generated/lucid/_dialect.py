@@ -103,6 +103,10 @@ DIALECT = Dialect(
             ValueError,
             "batch_norm: {name} is None, but the other running statistic is not",
         ),
+        "statistics_single": Message(
+            ValueError,
+            "batch_norm: {name} is None, but the other running statistic is not",
+        ),
         "input_type": Message(
             TypeError,
             "batch_norm: expected Tensor, got {type}",

@@ -163,9 +163,10 @@ class BatchNorm1d(_batch_norm.BatchNorm, _BatchNormBase):
     ValueError
         The number of features is negative. What is given as an element type is none. The element type of
         the parameters is not floating-point. Running statistics, or their counter, that are to be updated
-        cannot be written. One of the running statistics is missing, or both are in evaluation. The input
-        cannot be shared, as what is sparse or of another kind of device, or wants gradients of its own
-        library. The input does not have one of the accepted numbers of dimensions.
+        cannot be written. A running statistic is missing in evaluation. One of the running statistics is
+        missing in training, and not the other. The input cannot be shared, as what is sparse or of
+        another kind of device, or wants gradients of its own library. The input does not have one of the
+        accepted numbers of dimensions.
     ShapeMismatch
         Running statistics, weight or bias have another length than the input has features. The feature
         axis of the input has another length than the module has features.
@@ -392,9 +393,10 @@ class BatchNorm2d(_batch_norm.BatchNorm, _BatchNormBase):
     ValueError
         The number of features is negative. What is given as an element type is none. The element type of
         the parameters is not floating-point. Running statistics, or their counter, that are to be updated
-        cannot be written. One of the running statistics is missing, or both are in evaluation. The input
-        cannot be shared, as what is sparse or of another kind of device, or wants gradients of its own
-        library. The input does not have one of the accepted numbers of dimensions.
+        cannot be written. A running statistic is missing in evaluation. One of the running statistics is
+        missing in training, and not the other. The input cannot be shared, as what is sparse or of
+        another kind of device, or wants gradients of its own library. The input does not have one of the
+        accepted numbers of dimensions.
     ShapeMismatch
         Running statistics, weight or bias have another length than the input has features. The feature
         axis of the input has another length than the module has features.
@@ -624,9 +626,10 @@ class BatchNorm3d(_batch_norm.BatchNorm, _BatchNormBase):
     ValueError
         The number of features is negative. What is given as an element type is none. The element type of
         the parameters is not floating-point. Running statistics, or their counter, that are to be updated
-        cannot be written. One of the running statistics is missing, or both are in evaluation. The input
-        cannot be shared, as what is sparse or of another kind of device, or wants gradients of its own
-        library. The input does not have one of the accepted numbers of dimensions.
+        cannot be written. A running statistic is missing in evaluation. One of the running statistics is
+        missing in training, and not the other. The input cannot be shared, as what is sparse or of
+        another kind of device, or wants gradients of its own library. The input does not have one of the
+        accepted numbers of dimensions.
     ShapeMismatch
         Running statistics, weight or bias have another length than the input has features. The feature
         axis of the input has another length than the module has features.

@@ -179,13 +179,14 @@ class BatchNorm1d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     RuntimeError
         The number of features is negative. Running statistics, weight or bias have another length than
         the input has features. Running statistics, weight or bias are not floating-point. Running
-        statistics, or their counter, that are to be updated cannot be written. One of the running
-        statistics is missing, or both are in evaluation. The input cannot be shared, as what is sparse or
-        of another kind of device, or wants gradients of its own library. The input does not have one of
-        the accepted numbers of dimensions. The feature axis of the input has another length than the
-        module has features. The input is not floating-point. The element type of the input does not go
-        with that of the parameters. Statistics of the batch are needed and there is one value per
-        feature. The input lives on another device than the module.
+        statistics, or their counter, that are to be updated cannot be written. A running statistic is
+        missing in evaluation. One of the running statistics is missing in training, and not the other.
+        The input cannot be shared, as what is sparse or of another kind of device, or wants gradients of
+        its own library. The input does not have one of the accepted numbers of dimensions. The feature
+        axis of the input has another length than the module has features. The input is not
+        floating-point. The element type of the input does not go with that of the parameters. Statistics
+        of the batch are needed and there is one value per feature. The input lives on another device than
+        the module.
 
     Notes
     -----
@@ -468,13 +469,14 @@ class BatchNorm2d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     RuntimeError
         The number of features is negative. Running statistics, weight or bias have another length than
         the input has features. Running statistics, weight or bias are not floating-point. Running
-        statistics, or their counter, that are to be updated cannot be written. One of the running
-        statistics is missing, or both are in evaluation. The input cannot be shared, as what is sparse or
-        of another kind of device, or wants gradients of its own library. The input does not have one of
-        the accepted numbers of dimensions. The feature axis of the input has another length than the
-        module has features. The input is not floating-point. The element type of the input does not go
-        with that of the parameters. Statistics of the batch are needed and there is one value per
-        feature. The input lives on another device than the module.
+        statistics, or their counter, that are to be updated cannot be written. A running statistic is
+        missing in evaluation. One of the running statistics is missing in training, and not the other.
+        The input cannot be shared, as what is sparse or of another kind of device, or wants gradients of
+        its own library. The input does not have one of the accepted numbers of dimensions. The feature
+        axis of the input has another length than the module has features. The input is not
+        floating-point. The element type of the input does not go with that of the parameters. Statistics
+        of the batch are needed and there is one value per feature. The input lives on another device than
+        the module.
 
     Notes
     -----
@@ -761,13 +763,14 @@ class BatchNorm3d(_batch_norm.BatchNorm, HasParams, HasWeight, TensorModule):
     RuntimeError
         The number of features is negative. Running statistics, weight or bias have another length than
         the input has features. Running statistics, weight or bias are not floating-point. Running
-        statistics, or their counter, that are to be updated cannot be written. One of the running
-        statistics is missing, or both are in evaluation. The input cannot be shared, as what is sparse or
-        of another kind of device, or wants gradients of its own library. The input does not have one of
-        the accepted numbers of dimensions. The feature axis of the input has another length than the
-        module has features. The input is not floating-point. The element type of the input does not go
-        with that of the parameters. Statistics of the batch are needed and there is one value per
-        feature. The input lives on another device than the module.
+        statistics, or their counter, that are to be updated cannot be written. A running statistic is
+        missing in evaluation. One of the running statistics is missing in training, and not the other.
+        The input cannot be shared, as what is sparse or of another kind of device, or wants gradients of
+        its own library. The input does not have one of the accepted numbers of dimensions. The feature
+        axis of the input has another length than the module has features. The input is not
+        floating-point. The element type of the input does not go with that of the parameters. Statistics
+        of the batch are needed and there is one value per feature. The input lives on another device than
+        the module.
 
     Notes
     -----

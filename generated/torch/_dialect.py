@@ -95,6 +95,10 @@ DIALECT = Dialect(
             RuntimeError,
             "{name} must be defined in evaluation mode",
         ),
+        "statistics_single": Message(
+            ValueError,
+            "running_mean and running_var must either both be None or neither be None",
+        ),
         "input_type": Message(
             AttributeError,
             "'{type}' object has no attribute 'dim'",

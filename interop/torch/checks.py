@@ -10,7 +10,7 @@ from torch import Tensor
 
 from normspec.runtime.dtypes import FLOATING
 from normspec.runtime.errors import one_of
-from normspec.runtime.operators.batch_norm import check_input, check_numbers
+from normspec.runtime.operators.batch_norm import check_input, check_numbers, refuse_one
 from normspec.torch.nn.functional import _BATCH_NORM as SPOKEN
 
 DEVICES = ["cpu", "cuda"]
@@ -51,12 +51,8 @@ def _refuse_vector(x: Tensor, name: str, vector: Tensor) -> NoReturn:
 
 
 def _check_statistics(mean: Tensor | None, variance: Tensor | None, training: bool) -> None:
-    if training and (mean is None) != (variance is None):
-        missing = "running_mean" if mean is None else "running_var"
-        raise ValueError(
-            "running_mean and running_var must either both be None or neither be None\n"
-            f"batch_norm: {missing}: expected both running statistics or neither, found None"
-        )
+    if (mean is None) != (variance is None):
+        refuse_one(SPOKEN, mean, training)
     for name, one in ("mean", mean), ("variance", variance):
         if one is None:
             if not training:

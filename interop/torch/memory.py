@@ -17,6 +17,7 @@ from normspec.runtime import kernels
 from normspec.runtime.kernels import cpu as _cpu  # noqa: F401  # a fork while a thread imports it would never get it
 from normspec.runtime.kernels.strides import Shape, memory_order
 
+LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of axes
 REAL = (torch.float32, torch.float64)  # element types of vectors that kernels take
 KEPT = {torch.float32: np.float32, torch.float64: np.float64, torch.int64: np.int64}  # of those and a counter
 
@@ -101,9 +102,6 @@ def backward(
         _source(x, order), _source(dy, order), target, _array(mean), _array(invstd), _given(weight), batch
     )
     return dx, _tensor(dweight), _tensor(dbias)
-
-
-LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def like(x: Tensor) -> Tensor:

@@ -130,7 +130,7 @@ class BatchNorm(Module):
             if y is not None:
                 return y
         state = Vectors(*state)
-        self._check_vectors(state, features, device)
+        self._check_vectors(state, features, device, training)
         if training:
             self._check_written(mean=mean, variance=variance, count=counted)
         if not array.size:
@@ -229,11 +229,10 @@ class BatchNorm(Module):
             expected = "more than one value for each feature, to take statistics of" + why
             speaker.fail("single_value", "input", expected, f"shape {shape}", shape=listed(shape))
 
-    def _check_vectors(self, state: Vectors, features: int, device: str) -> None:
+    def _check_vectors(self, state: Vectors, features: int, device: str, training: bool) -> None:
         """What is kept, which can be assigned to: as many floats as features, on the device of the input."""
         if (state.mean is None) != (state.variance is None):
-            missing = "mean" if state.mean is None else "variance"
-            self._speaker().fail("statistics_missing", missing, "both running statistics or neither", "None")
+            refuse_one(self._speaker(), state.mean, training)
         shape = (features,)
         for tensor in state:
             if tensor is None:
@@ -266,6 +265,15 @@ class BatchNorm(Module):
         if tensor.array.shape == shape:
             speaker.fail("vector_dtype", canonical, one_of(list(FLOATING)), tensor._dtype, dtype=tensor._dtype)
         speaker.fail("vector_shape", canonical, f"shape {shape}", f"shape {tensor.shape}", **sizes)
+
+
+def refuse_one(speaker: Speaker, mean: object, training: bool) -> NoReturn:
+    """One running statistic without the other."""
+    condition, missing = (
+        "statistics_single" if training else "statistics_missing",
+        "mean" if mean is None else "variance",
+    )
+    speaker.fail(condition, missing, "both running statistics or neither", "None")
 
 
 def _check_range(speaker: Speaker, canonical: str, number: SupportsFloat) -> None:
@@ -314,9 +322,10 @@ def batch_norm(
             if y is not None:
                 return y
     check_input(speaker, x.array.shape, x.dtype, training)
-    for name, one in ("mean", mean), ("variance", variance):
-        if one is None and (not training or mean is not variance):
-            speaker.fail("statistics_missing", name, "running statistics", "None")
+    if (mean is None) != (variance is None):
+        refuse_one(speaker, mean, training)
+    if mean is None and not training:
+        speaker.fail("statistics_missing", "mean", "running statistics", "None")
     state = Vectors(
         _checked_vector(speaker, x, "scale", scale, False),
         _checked_vector(speaker, x, "shift", shift, False),

@@ -68,14 +68,15 @@ def batch_norm(
         real number nor None.
     RuntimeError
         Running statistics, weight or bias have another length than the input has features. Running
-        statistics, weight or bias are not floating-point. One of the running statistics is missing, or
-        both are in evaluation. The input lives on another device than the module.
+        statistics, weight or bias are not floating-point. A running statistic is missing in evaluation.
+        The input lives on another device than the module.
     ValueError
-        Running statistics, or their counter, that are to be updated cannot be written. The input cannot
-        be shared, as what is sparse or of another kind of device, or wants gradients of its own library.
-        The input does not have one of the accepted numbers of dimensions. Statistics of the batch are
-        needed and there is one value per feature. The epsilon is zero or negative in training. The
-        epsilon is negative in evaluation.
+        Running statistics, or their counter, that are to be updated cannot be written. One of the running
+        statistics is missing in training, and not the other. The input cannot be shared, as what is
+        sparse or of another kind of device, or wants gradients of its own library. The input does not
+        have one of the accepted numbers of dimensions. Statistics of the batch are needed and there is
+        one value per feature. The epsilon is zero or negative in training. The epsilon is negative in
+        evaluation.
     AttributeError
         The input is neither a tensor nor a NumPy array.
     NotImplementedError
