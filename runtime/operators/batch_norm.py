@@ -269,10 +269,8 @@ class BatchNorm(Module):
 
 def refuse_one(speaker: Speaker, mean: object, training: bool) -> NoReturn:
     """One running statistic without the other."""
-    condition, missing = (
-        "statistics_single" if training else "statistics_missing",
-        "mean" if mean is None else "variance",
-    )
+    condition = "statistics_single" if training else "statistics_missing"
+    missing = "mean" if mean is None else "variance"
     speaker.fail(condition, missing, "both running statistics or neither", "None")
 
 
