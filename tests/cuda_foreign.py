@@ -326,8 +326,8 @@ def on_gpu(monkeypatch):
     def empty(size, *, device, **options):
         return make(torch.zeros(size, **options))
 
-    def empty_like(tensor, real=torch.empty_like):
-        made = real(tensor.as_subclass(torch.Tensor))
+    def empty_like(tensor, real=torch.empty_like, **options):
+        made = real(tensor.as_subclass(torch.Tensor), **options)
         return make(made.fill_(np.nan)) if tensor.is_cuda else made
 
     def as_tensor(array, device="cpu"):
