@@ -75,7 +75,7 @@ def tracked(
     if not input.numel():  # there is nothing to compute, but there are gradients, which are zero
         return _affine(input, weight, bias)
     if getattr(forward_ad, "_current_level", 0) >= 0:  # a torch without this name is asked in every call
-        _refuse_tangents(input, weight, bias)
+        _refuse_tangents(input=input, weight=weight, bias=bias)
     if _recorded():
         y = compiled.batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
         if count is not None:
@@ -89,10 +89,12 @@ def tracked(
     return memory.normalize(input, running_mean, running_var, weight, bias, eps)
 
 
-def _refuse_tangents(*learned: Tensor | None) -> None:
+def _refuse_tangents(**learned: Tensor | None) -> None:
     """Forward-mode derivatives would be lost in kernels, and where nothing requires grad, torch would not tell."""
-    if any(one is not None and forward_ad.unpack_dual(one).tangent is not None for one in learned):
-        raise NotImplementedError("batch_norm: expected tensors without forward-mode derivatives, found a dual tensor")
+    for name, one in learned.items():
+        if one is not None and forward_ad.unpack_dual(one).tangent is not None:
+            wanted = "a tensor without forward-mode derivatives"
+            raise NotImplementedError(f"batch_norm: {name}: expected {wanted}, found a dual tensor")
 
 
 def _recorded() -> bool:
