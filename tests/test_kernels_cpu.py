@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 
 from normspec.runtime.kernels import on
-from normspec.runtime.kernels.cpu import layout, plan, prepared
+from normspec.runtime.kernels.cpu import cut, layout, prepared
 from normspec.runtime.kernels.cpu.jit import helper, kernel
 from normspec.runtime.kernels.cpu.simd import add
 from normspec.runtime.kernels.cpu.threads import ALONE, Crew, Team, job, peek, team, together, wait
+from normspec.runtime.kernels.cpu.tiles import blocks, pieces, plan_of, tile_of
 
 Array = Any
 cpu = on("cpu")
@@ -517,18 +518,31 @@ def test_a_kernel_that_fails_has_moved_nothing(monkeypatch: pytest.MonkeyPatch) 
     assert (running[1] == 1).all()
 
 
+@kernel
+def list_tiles(facts: Any, found: Any) -> None:
+    plan = plan_of(facts)
+    for turn in range(pieces(plan) * blocks(plan)):
+        tile = tile_of(turn, plan)
+        found[turn, 0], found[turn, 1] = tile.row, tile.row_end
+        found[turn, 2], found[turn, 3] = tile.feature, tile.feature_end
+
+
 @pytest.mark.parametrize("packed", [True, False])
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("shape", [*SHAPES.values(), (1, 1, 1), (17, 1025, 1), (1, 3, 2**28), (2**31 + 64, 1, 1)])
 def test_plan_covers_every_value_once(shape: tuple[int, int, int], fused: bool, packed: bool) -> None:
-    outer, features, inner = shape
-    cut = plan(*shape, 4, packed, fused)
-    if cut.rows // cut.row_step > 10000:
-        pytest.skip("too many to list")
-    rows = outer * -(-inner // cut.segment)
-    for ranges, end in (cut.pieces, rows), (cut.blocks, features):
-        assert [start for start, _ in ranges] == [0, *(stop for _, stop in ranges[:-1])]
-        assert ranges[-1][1] == end
+    plan = cut(*shape, 4, packed, fused)
+    assert plan.rows == shape[0] * -(-plan.inner // plan.segment)
+    across = -(-plan.features // plan.feature_step)
+    found = np.zeros((-(-plan.rows // plan.row_step), across, 4), np.int64)
+    list_tiles(np.array(plan), found.reshape(-1, 4))
+    rows, features = found[:, 0, :2], found[0, :, 2:]
+    assert (found == np.concatenate(np.broadcast_arrays(rows[:, None], features[None]), axis=2)).all()
+    for ranges, end in (rows, plan.rows), (features, plan.features):
+        assert ranges[0, 0] == 0
+        assert (ranges[:-1, 1] == ranges[1:, 0]).all()
+        assert (ranges[:, 0] < ranges[:, 1]).all()
+        assert ranges[-1, 1] == end
 
 
 @pytest.mark.parametrize("name", DTYPES)

@@ -17,11 +17,11 @@ from normspec.runtime.kernels.cpu import kernels, tables
 from normspec.runtime.kernels.cpu.cache import Cache
 from normspec.runtime.kernels.cpu.calls import Prepared
 from normspec.runtime.kernels.cpu.simd import LINE
-from normspec.runtime.kernels.cpu.tiles import TURNS
+from normspec.runtime.kernels.cpu.tiles import TURNS, Plan
 
 Array = npt.NDArray[Any]
 Float64s = npt.NDArray[np.float64]
-Steps = tuple[int, int, int]  # in bytes
+Strides = tuple[int, int, int]  # in bytes
 Shape = tuple[int, int, int]
 
 SEGMENT = 8192  # values in the longest run that is summed at once
@@ -42,40 +42,16 @@ PAST = 32 << 20  # bytes of inputs and output, if no cache keeps all of them unt
 STANDING_FOR = {"float16": np.int16, "bfloat16": np.uint16}
 
 
-class Plan(NamedTuple):
-    """How a batch is cut, as kernels take it: a tile is so many rows of so many features, or what is left of them."""
-
-    inner: int
-    segment: int
-    repeat: int  # rows that are taken as one where features lie side by side; 0 if they do not
-    rows: int
-    row_step: int
-    features: int
-    feature_step: int
-    past: bool  # the cache: an output that it does not hold is written to memory only, which need not be read for it
-
-    @property
-    def pieces(self) -> list[tuple[int, int]]:
-        """Ranges of rows."""
-        return [(start, min(start + self.row_step, self.rows)) for start in range(0, self.rows, self.row_step)]
-
-    @property
-    def blocks(self) -> list[tuple[int, int]]:
-        """Ranges of features."""
-        step, end = self.feature_step, self.features
-        return [(start, min(start + step, end)) for start in range(0, end, step)]
-
-
 def even(length: int, most: int) -> int:
     """The step that cuts a length into as few parts of at most so many as it takes, all but the last equally long."""
     return -(-length // -(-length // most))
 
 
 @functools.lru_cache(maxsize=1024)
-def plan(
+def cut(
     outer: int, features: int, inner: int, itemsize: int, packed: bool = True, fused: bool = True, arrays: int = 1
 ) -> Plan:
-    """The tiles of a batch.
+    """Cut a batch into tiles.
 
     ``packed``: each row's features lie side by side. ``fused``: statistics are taken first, of so many ``arrays``, and
     blocks of features alone, if there are enough of them, can be normalized while in the cache; else the order of
@@ -110,7 +86,7 @@ class Layout(NamedTuple):
 
     plan: Plan
     dtype: Any  # a number of the type that stands for their own
-    cut: npt.NDArray[np.int64]  # the plan, and the steps of the arrays
+    strides: tuple[int, ...]  # of x, y and dy
     lines: int  # of a table, which calls that take sums have
     scratch: int  # numbers that a thread needs room for
     threads: int  # that find work
@@ -119,30 +95,30 @@ class Layout(NamedTuple):
     values: int  # of a feature
 
 
-def layout(shape: Shape, dtype: np.dtype[Any], fused: bool, *steps: Steps) -> Layout:
-    """Of two or three arrays with these strides."""
+def layout(shape: Shape, dtype: np.dtype[Any], fused: bool, *strides: Strides) -> Layout:
+    """What is known of two or three arrays with these strides."""
     outer, features, inner = shape
     size = dtype.itemsize
-    packed = all(side_by_side(one, shape, size) for one in steps)
+    packed = all(side_by_side(one, shape, size) for one in strides)
     if inner == 1 and not packed:  # rows and columns change roles: a column with any step is a run with that step
         outer, inner = inner, outer
-        steps = tuple(one[::-1] for one in steps)
-    cut = plan(outer, features, inner, size, packed, fused, max(1, len(steps) - 1))
-    tiles = -(-cut.rows // cut.row_step) * -(-features // cut.feature_step)
-    values = outer * features * inner * (len(steps) if fused else 1)  # that are read
+        strides = tuple(one[::-1] for one in strides)
+    plan = cut(outer, features, inner, size, packed, fused, max(1, len(strides) - 1))
+    pieces, blocks = -(-plan.rows // plan.row_step), -(-features // plan.feature_step)
+    values = outer * features * inner * (len(strides) if fused else 1)  # that are read
     kind: Any = STANDING_FOR.get(dtype.name, dtype.type)
-    table = np.array([*cut, *(step for one in (*steps, (0, 0, 0))[:3] for step in one)])
-    lines = tables.PARTS + 2 * -(-cut.rows // cut.row_step) if fused else 0
-    turns = TURNS // 8 + -(-features // cut.feature_step)
-    width = min(cut.feature_step, features)
+    flat = tuple(stride for one in (*strides, (0, 0, 0))[:3] for stride in one)
+    lines = tables.PARTS + 2 * pieces if fused else 0
+    turns = TURNS // 8 + blocks
+    width = min(plan.feature_step, features)
     scratch = tables.VECTORS * (width if fused else features)
-    scratch += tables.STREAMS * (cut.repeat * width * cut.inner + tables.SPARE) + LINE // 8
-    threads = 1 if values < SOME else tiles
+    scratch += tables.STREAMS * (plan.repeat * width * plan.inner + tables.SPARE) + LINE // 8
+    threads = 1 if values < SOME else pieces * blocks
     woken = 0 if values < FEW else -(-values // MANY)
-    return Layout(cut, kind(0), table, lines, scratch, threads, woken, turns, outer * inner)
+    return Layout(plan, kind(0), flat, lines, scratch, threads, woken, turns, outer * inner)
 
 
-def side_by_side(strides: Steps, shape: tuple[int, int, int], itemsize: int) -> bool:
+def side_by_side(strides: Strides, shape: tuple[int, int, int], itemsize: int) -> bool:
     """Whether the values of a row are packed, and rows that may be taken as one follow each other."""
     outer, features, inner = shape
     row = features * inner * itemsize
@@ -158,11 +134,11 @@ def prepared(
     shape: Shape,
     dtype: np.dtype[Any],
     fused: bool,
-    *steps: Steps,
+    *strides: Strides,
     empty: Callable[[], Array] | None = None,
 ) -> Prepared:
     """Calls on arrays with these strides, to outputs that ``empty`` makes, or to those that are given."""
-    return Prepared(layout(shape, dtype, fused, *steps), empty)
+    return Prepared(layout(shape, dtype, fused, *strides), empty)
 
 
 def batch_statistics(x: Array) -> tuple[Float64s, Float64s]:

@@ -29,14 +29,14 @@ class Prepared:
 
     __slots__ = ("_crew", "_divisors", "_dtype", "_empty", "_facts", "_features", "_lines", "_room", "_scratch")
 
-    def __init__(self, cut: Layout, empty: Callable[[], Array] | None = None) -> None:
-        turns, table = -(-8 * cut.turns // LINE) * LINE // 8, cut.lines * cut.plan.features
-        self._facts = np.array([*cut.cut, *map(id, KNOWN), turns, table, cut.scratch])
-        self._dtype = cut.dtype
-        self._divisors = float(cut.values), max(1.0, cut.values - 1.0)
-        self._crew = cut.threads, cut.woken
-        self._room, self._scratch = turns + table, cut.scratch
-        self._lines, self._features = turns, cut.plan.features
+    def __init__(self, layout: Layout, empty: Callable[[], Array] | None = None) -> None:
+        turns, table = -(-8 * layout.turns // LINE) * LINE // 8, layout.lines * layout.plan.features
+        self._facts = np.array([*layout.plan, *layout.strides, *map(id, KNOWN), turns, table, layout.scratch])
+        self._dtype = layout.dtype
+        self._divisors = float(layout.values), max(1.0, layout.values - 1.0)
+        self._crew = layout.threads, layout.woken
+        self._room, self._scratch = turns + table, layout.scratch
+        self._lines, self._features = turns, layout.plan.features
         self._empty: Any = empty  # for the calls that make outputs
 
     def train(
@@ -78,7 +78,7 @@ class Prepared:
 
     def statistics(self, room: Array) -> tuple[Float64s, Float64s]:
         """Mean and 1 / standard deviation, where ``train_into`` has left them."""
-        return self.line(room, tables.MEAN), self.line(room, tables.INVERSE)
+        return self.line(room, tables.MEAN), self.line(room, tables.INVSTD)
 
     def line(self, room: Array, which: int) -> Float64s:
         """What a kernel has left of each feature."""

@@ -14,7 +14,7 @@ from normspec.runtime.kernels.cpu.tables import (
     DWEIGHT,
     EIGHT,
     GAIN,
-    INVERSE,
+    INVSTD,
     M2,
     MEAN,
     PARTS,
@@ -29,7 +29,7 @@ from normspec.runtime.kernels.cpu.tables import (
     puts,
     read,
 )
-from normspec.runtime.kernels.cpu.tiles import Cut, Place, origin, values_before
+from normspec.runtime.kernels.cpu.tiles import Place, Plan, origin, pieces, values_before
 
 
 @inlined
@@ -48,78 +48,78 @@ def compensate(table: Table, i: int, low: float) -> None:
 
 
 @helper()
-def finish(
-    x: Place, dtype: Any, cut: Cut, first: int, last: int, weight: Vector, bias: Vector, epsilon: float, table: Table
+def finish_training(
+    x: Place, dtype: Any, plan: Plan, first: int, last: int, weight: Vector, bias: Vector, epsilon: float, table: Table
 ) -> None:
     """From what was measured in pieces of rows to all that is known of features, and the numbers to normalize with.
 
     The mean is rounded to float64, and again if the dtype is normalized with float32.
     """
     width, scale = last - first, entry(table, SCALE, first)
-    read(weight, 1.0, first, last - first, scale)
-    read(bias, 0.0, first, last - first, entry(table, SHIFT, first))
-    count, offsets, m2s = values_before(cut[3], cut), entry(table, PARTS, first), entry(table, PARTS + 1, first)
-    for piece in range(1, (cut[3] + cut[4] - 1) // cut[4]):
-        before, stop = values_before(piece * cut[4], cut), values_before(min((piece + 1) * cut[4], cut[3]), cut)
-        other = entry(table, PARTS + 2 * piece, first)
+    read(weight, 1.0, first, width, scale)
+    read(bias, 0.0, first, width, entry(table, SHIFT, first))
+    count, offsets, m2s = values_before(plan.rows, plan), entry(table, PARTS, first), entry(table, PARTS + 1, first)
+    for piece in range(1, pieces(plan)):
+        row = piece * plan.row_step
+        before, stop = values_before(row, plan), values_before(min(row + plan.row_step, plan.rows), plan)
+        other, other_m2s = entry(table, PARTS + 2 * piece, first), entry(table, PARTS + 2 * piece + 1, first)
         for i in range(0, width, EIGHT):
-            own = numbers(other, i, width), numbers(other + table[1], i, width)
-            known = numbers(offsets, i, width), numbers(m2s, i, width)
-            _, offset, squares = merge(before, known[0], known[1], stop - before, own[0], own[1])
+            known, known_m2 = numbers(offsets, i, width), numbers(m2s, i, width)
+            own, own_m2 = numbers(other, i, width), numbers(other_m2s, i, width)
+            _, offset, squares = merge(before, known, known_m2, stop - before, own, own_m2)
             puts(offsets, i, width, offset)
             puts(m2s, i, width, squares)
-    for i in range(last - first):
+    for i in range(width):
         offset, squares = number(offsets, i), number(m2s, i)
         start = origin(x, dtype, first + i)
-        mean, inverse = start + offset, 1.0 / np.sqrt(squares / count + epsilon)
+        mean, invstd = start + offset, 1.0 / np.sqrt(squares / count + epsilon)
         rounded = mean - start
         low = (start - (mean - rounded)) + (offset - rounded) + (mean - taken(mean, dtype))
         put(entry(table, MEAN, first), i, mean)
         put(entry(table, M2, first), i, squares)
-        put(entry(table, INVERSE, first), i, inverse)
-        put(scale, i, number(scale, i) * inverse)
+        put(entry(table, INVSTD, first), i, invstd)
+        put(scale, i, number(scale, i) * invstd)
         compensate(table, first + i, low)
 
 
 @helper()
-def given(
+def prepare_evaluation(
     count: int, dtype: Any, mean: Vector, variance: Vector, weight: Vector, bias: Vector, epsilon: float, table: Table
 ) -> None:
     """The numbers to normalize so many features with by statistics that are given; GAIN has 1 / deviation."""
-    scale, inverse = entry(table, SCALE, 0), entry(table, GAIN, 0)
+    scale, invstd = entry(table, SCALE, 0), entry(table, GAIN, 0)
     read(mean, 0.0, 0, count, entry(table, MEAN, 0))
     read(weight, 1.0, 0, count, scale)
     read(bias, 0.0, 0, count, entry(table, SHIFT, 0))
-    read(variance, 1.0, 0, count, inverse)
+    read(variance, 1.0, 0, count, invstd)
     for i in range(count):
-        put(inverse, i, 1.0 / np.sqrt(number(inverse, i) + epsilon))
-        put(scale, i, number(scale, i) * number(inverse, i))
+        put(invstd, i, 1.0 / np.sqrt(number(invstd, i) + epsilon))
+        put(scale, i, number(scale, i) * number(invstd, i))
         center = number(entry(table, MEAN, 0), i)
         compensate(table, i, center - taken(center, dtype))
 
 
 @helper()
-def conclude(
-    dtype: Any, cut: Cut, first: int, last: int, mean: Vector, inverse: Vector, weight: Vector, table: Table
+def finish_backward(
+    dtype: Any, plan: Plan, first: int, last: int, mean: Vector, invstd: Vector, weight: Vector, table: Table
 ) -> None:
     """From sums in pieces of rows to the gradients of features' weights and biases, and the numbers for that of x."""
     dweight, gain = entry(table, DWEIGHT, first), entry(table, GAIN, first)
     read(mean, 0.0, first, last - first, entry(table, MEAN, first))
-    read(inverse, 1.0, first, last - first, dweight)
+    read(invstd, 1.0, first, last - first, dweight)
     read(weight, 1.0, first, last - first, gain)
-    count, pieces = values_before(cut[3], cut), (cut[3] + cut[4] - 1) // cut[4]
+    count = values_before(plan.rows, plan)
     for i in range(last - first):
         dbias = product = 0.0
-        for piece in range(pieces):
-            own = entry(table, PARTS + 2 * piece, first)
-            dbias += number(own, i)
-            product += number(own + table[1], i)
-        inverted, slope = number(dweight, i), number(gain, i) * number(dweight, i)
-        product *= inverted
+        for piece in range(pieces(plan)):
+            dbias += number(entry(table, PARTS + 2 * piece, first), i)
+            product += number(entry(table, PARTS + 2 * piece + 1, first), i)
+        inverse, slope = number(dweight, i), number(gain, i) * number(dweight, i)
+        product *= inverse
         put(dweight, i, product)
         put(entry(table, DBIAS, first), i, dbias)
         put(gain, i, slope)
-        put(entry(table, SCALE, first), i, -slope * (inverted * product / count))
+        put(entry(table, SCALE, first), i, -slope * (inverse * product / count))
         put(entry(table, SHIFT, first), i, -slope * (dbias / count))
         center = number(entry(table, MEAN, first), i)
         compensate(table, first + i, center - taken(center, dtype))

@@ -21,11 +21,11 @@ from normspec.runtime.kernels.cpu.simd import (
     total,
     zeros,
 )
-from normspec.runtime.kernels.cpu.tables import EIGHT, Table, entry, gather, number, numbers, put, puts, spread
+from normspec.runtime.kernels.cpu.tables import EIGHT, Table, entry, gather, number, numbers, part, put, puts, spread
 from normspec.runtime.kernels.cpu.tiles import (
     AHEAD,
-    Cut,
     Place,
+    Plan,
     Tile,
     ask,
     corner,
@@ -41,16 +41,18 @@ GROWTH = 32  # times as many as there were before
 FIRST = 64  # values of a run whose mean the first block is measured from
 ROWS = 4  # that are summed at once, if it is of one array: of two, the processor loses track of so many
 
+CENTERS, SUMS, PRODUCTS = range(3)  # lines of columns
+
 merge = helper()(formulas.merge)
 
 
 @inlined
 def pair(x: Place, dy: Any, at: int, dtype: Any, center: Any, first: int, last: int) -> Any:
     """Deviations from a center, and what they are multiplied by."""
-    deviation = keep(loads(x[0], at, dtype, center, first, last) - center, first, last)
+    deviation = keep(loads(x.address, at, dtype, center, first, last) - center, first, last)
     if dy is None:
         return deviation, deviation
-    return deviation, loads(dy[0], at, dtype, center, first, last)
+    return deviation, loads(dy.address, at, dtype, center, first, last)
 
 
 @inlined
@@ -65,24 +67,24 @@ def last_pair(x: Place, dy: Any, count: int, rest: int, dtype: Any, center: Any)
 
 @inlined
 def sum_columns(x: Place, dy: Any, rows: int, i: int, dtype: Any, columns: Table, first: int, last: int) -> None:
-    """Add to the sums of as many columns as lanes."""
-    at, (start, stream), nothing = i * size_of(dtype), columns, partial(dtype)
+    """Add values of rows to the sums of as many columns as lanes, or of some of them."""
+    at, nothing = i * size_of(dtype), partial(dtype)
     lanes = count_of(nothing)
-    center = loads(start, 8 * i, 1.0, nothing, 0, lanes)
-    sums = loads(start + stream, 8 * i, 1.0, nothing, 0, lanes)
-    products = loads(start + 2 * stream, 8 * i, 1.0, nothing, 0, lanes)
+    center = loads(entry(columns, CENTERS, i), 0, 1.0, nothing, 0, lanes)
+    sums = loads(entry(columns, SUMS, i), 0, 1.0, nothing, 0, lanes)
+    products = loads(entry(columns, PRODUCTS, i), 0, 1.0, nothing, 0, lanes)
     for row in range(rows):
         ask(x, at, row + AHEAD)
         ask(dy, at, row + AHEAD)
         deviation, factor = pair(corner(x, row, 0), corner(dy, row, 0), at, dtype, center, first, last)
         sums, products = sums + factor, products + deviation * factor
-    stores(start + stream, 8 * i, 1.0, sums, 0, lanes)
-    stores(start + 2 * stream, 8 * i, 1.0, products, 0, lanes)
+    stores(entry(columns, SUMS, i), 0, 1.0, sums, 0, lanes)
+    stores(entry(columns, PRODUCTS, i), 0, 1.0, products, 0, lanes)
 
 
 @inlined
 def sum_rows(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: Table) -> None:
-    """Of all columns."""
+    """Add values of rows to the sums of all columns."""
     lanes = count_of(partial(dtype))
     whole = width // lanes * lanes
     for i in range(0, whole, lanes):
@@ -104,27 +106,28 @@ def sum_across(x: Place, dy: Any, rows: int, width: int, dtype: Any, columns: Ta
 
 
 @helper()
-def add_across(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int, sums: Table, columns: Table) -> None:
-    """Set the sums of a tile's features."""
-    inner, rows, count = cut[0], tile[1] - tile[0], tile[3] - tile[2]
-    together, width, (start, stream) = min(cut[2], rows), count * inner, columns
-    spread(center, count, inner, together, start, 1.0)
+def add_across(x: Place, dy: Any, dtype: Any, plan: Plan, tile: Tile, center: int, sums: Table, columns: Table) -> None:
+    """Set the sums of a tile's features, whose values lie side by side."""
+    inner, rows, count = plan.inner, tile.row_end - tile.row, tile.feature_end - tile.feature
+    together, width = min(plan.repeat, rows), count * inner
+    spread(center, count, inner, together, entry(columns, CENTERS, 0), 1.0)
     for i in range(0, together * width, EIGHT):
-        stores(start + stream, 8 * i, 1.0, zeros(1.0, 1.0), 0, EIGHT)
-        stores(start + 2 * stream, 8 * i, 1.0, zeros(1.0, 1.0), 0, EIGHT)
+        stores(entry(columns, SUMS, i), 0, 1.0, zeros(1.0, 1.0), 0, EIGHT)
+        stores(entry(columns, PRODUCTS, i), 0, 1.0, zeros(1.0, 1.0), 0, EIGHT)
     whole = rows // together
-    lower, upper = joined(corner(x, tile[0], tile[2]), together), joined(corner(dy, tile[0], tile[2]), together)
+    lower = joined(corner(x, tile.row, tile.feature), together)
+    upper = joined(corner(dy, tile.row, tile.feature), together)
     sum_across(lower, upper, whole, together * width, dtype, columns)
     rest = rows - whole * together
     if rest:
         sum_across(corner(lower, whole, 0), corner(upper, whole, 0), 1, rest * width, dtype, columns)
-    gather(start + stream, inner, together, count, sums[0])
-    gather(start + 2 * stream, inner, together, count, sums[0] + sums[1])
+    gather(entry(columns, SUMS, 0), inner, together, count, entry(sums, 0, 0))
+    gather(entry(columns, PRODUCTS, 0), inner, together, count, entry(sums, 1, 0))
 
 
 @helper()
 def sum_along(x: Place, dy: Any, dtype: Any, count: int, center: float, ahead: int) -> tuple[float, float]:
-    """Of a run of a feature; values so many bytes ahead are asked for."""
+    """The sums of a run of a feature; values so many bytes ahead are asked for."""
     if packed(x, dtype) and packed(dy, dtype):
         size, a = size_of(dtype), partial(dtype)
         lanes, b, aa, bb = count_of(a), a, a, a
@@ -150,36 +153,36 @@ def sum_along(x: Place, dy: Any, dtype: Any, count: int, center: float, ahead: i
         return total(a + b), total(aa + bb)
     sums = products = 0.0
     for i in range(count):
-        factor = deviation = load(x[0], i * x[3], dtype) - center
+        factor = deviation = load(x.address, i * x.value_stride, dtype) - center
         if dy is not None:
-            factor = load(dy[0], i * dy[3], dtype)
+            factor = load(dy.address, i * dy.value_stride, dtype)
         sums += factor
         products += deviation * factor
     return sums, products
 
 
 @helper()
-def add_along(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int, sums: Table) -> None:
-    """The same along the runs of features."""
-    features, products = tile[3] - tile[2], sums[0] + sums[1]
+def add_along(x: Place, dy: Any, dtype: Any, plan: Plan, tile: Tile, center: int, sums: Table) -> None:
+    """Set the sums of a tile's features, along their runs."""
+    features, totals, products = tile.feature_end - tile.feature, entry(sums, 0, 0), entry(sums, 1, 0)
     for i in range(features):
-        put(sums[0], i, 0.0)
+        put(totals, i, 0.0)
         put(products, i, 0.0)
-    for row in range(tile[0], tile[1]):
-        count = values_before(row + 1, cut) - values_before(row, cut)
-        lower, upper = run_of(x, row, tile[2], cut), run_of(dy, row, tile[2], cut)
-        ahead = run_of(x, min(row + 1, tile[1] - 1), tile[2], cut)[0] - lower[0]
+    for row in range(tile.row, tile.row_end):
+        count = values_before(row + 1, plan) - values_before(row, plan)
+        lower, upper = run_of(x, row, tile.feature, plan), run_of(dy, row, tile.feature, plan)
+        ahead = run_of(x, min(row + 1, tile.row_end - 1), tile.feature, plan).address - lower.address
         for i in range(features):
             found = sum_along(corner(lower, 0, i), corner(upper, 0, i), dtype, count, number(center, i), ahead)
-            put(sums[0], i, number(sums[0], i) + found[0])
+            put(totals, i, number(totals, i) + found[0])
             put(products, i, number(products, i) + found[1])
 
 
 @helper()
-def approach(x: Place, dtype: Any, cut: Cut, tile: Tile, center: int) -> None:
+def approach(x: Place, dtype: Any, plan: Plan, tile: Tile, center: int) -> None:
     """Move what a tile's first runs are measured from to about their mean, for it may be an outlier."""
-    row, count = run_of(x, tile[0], tile[2], cut), min(values_before(1, cut), FIRST)
-    for i in range(tile[3] - tile[2]):
+    row, count = run_of(x, tile.row, tile.feature, plan), min(values_before(1, plan), FIRST)
+    for i in range(tile.feature_end - tile.feature):
         before = number(center, i)
         moved = before + sum_along(corner(row, 0, i), None, dtype, count, before, 0)[0] / count
         if np.isfinite(moved):
@@ -187,45 +190,40 @@ def approach(x: Place, dtype: Any, cut: Cut, tile: Tile, center: int) -> None:
 
 
 @inlined
-def add_tile(x: Place, dy: Any, dtype: Any, cut: Cut, tile: Tile, center: int, sums: Table, columns: Table) -> None:
-    """Either of them."""
-    if cut[2]:
-        add_across(x, dy, dtype, cut, tile, center, sums, columns)
+def add_tile(x: Place, dy: Any, dtype: Any, plan: Plan, tile: Tile, center: int, sums: Table, columns: Table) -> None:
+    """Set the sums of a tile's features."""
+    if plan.repeat:
+        add_across(x, dy, dtype, plan, tile, center, sums, columns)
     else:
-        add_along(x, dy, dtype, cut, tile, center, sums)
+        add_along(x, dy, dtype, plan, tile, center, sums)
 
 
 @helper()
-def measure(x: Place, dtype: Any, cut: Cut, tile: Tile, found: Table, vectors: Table, columns: Table) -> None:
+def measure(x: Place, dtype: Any, plan: Plan, tile: Tile, found: Table, vectors: Table, columns: Table) -> None:
     """Mean less origin, and M2, of each feature of a tile in that tile.
 
     A block is measured from the mean of those before it: its sum of squares then exceeds its M2 by no more than
     merging adds again, and nothing cancels. The first is measured from the origin, which may be an outlier: it is
     short, or measured from the mean of some values.
     """
-    row, last_row, first, last = tile
-    mean, m2 = entry(found, 0, 0), entry(found, 1, 0)
-    origins, center, sums, squares = (
-        entry(vectors, 0, 0),
-        entry(vectors, 1, 0),
-        entry(vectors, 2, 0),
-        entry(vectors, 3, 0),
-    )
-    width = last - first
+    mean, m2, width = entry(found, 0, 0), entry(found, 1, 0), tile.feature_end - tile.feature
+    origins, center = entry(vectors, 0, 0), entry(vectors, 1, 0)
+    sums, squares = entry(vectors, 2, 0), entry(vectors, 3, 0)
     for i in range(width):
-        put(origins, i, origin(x, dtype, first + i))
+        put(origins, i, origin(x, dtype, tile.feature + i))
     for i in range(0, width, EIGHT):
         puts(mean, i, width, zeros(1.0, 1.0))
         puts(m2, i, width, zeros(1.0, 1.0))
-    before, start = 0, values_before(row, cut)
-    while row < last_row:
-        stop = min(row + max(1, min(BLOCK // cut[1], GROWTH * (row - tile[0]))), last_row)
+    row, before, start = tile.row, 0, values_before(tile.row, plan)
+    while row < tile.row_end:
+        stop = min(row + max(1, min(BLOCK // plan.segment, GROWTH * (row - tile.row))), tile.row_end)
         for i in range(0, width, EIGHT):
             puts(center, i, width, numbers(origins, i, width) + numbers(mean, i, width))
-        if before == 0 and not cut[2]:
-            approach(x, dtype, cut, tile, center)
-        add_tile(x, None, dtype, cut, (row, stop, first, last), center, (sums, vectors[1]), columns)
-        count = values_before(stop, cut) - start - before
+        if before == 0 and not plan.repeat:
+            approach(x, dtype, plan, tile, center)
+        rows = Tile(row, stop, tile.feature, tile.feature_end)
+        add_tile(x, None, dtype, plan, rows, center, part(vectors, 2, 0), columns)
+        count = values_before(stop, plan) - start - before
         for i in range(0, width, EIGHT):
             added = numbers(sums, i, width)
             rest = added / float(count)

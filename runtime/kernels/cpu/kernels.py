@@ -1,6 +1,6 @@
 """The kernels: each is compiled once for a dtype and runs without the GIL.
 
-Arrays come as their ``id`` and a table of their steps, and not as arrays, of which numba would compile for every
+Arrays come as their ``id`` and a table of their strides, and not as arrays, of which numba would compile for every
 layout and mutability anew, and which it takes longer to take than a small batch takes to normalize.
 
 All arithmetic is in float64, and every vector is, but for the second pass of 16 bits: float32 has more than twice the
@@ -35,14 +35,15 @@ from typing import Any
 
 import numpy as np
 
-from normspec.runtime.kernels.cpu.features import conclude, finish, given
+from normspec.runtime.kernels.cpu.features import finish_backward, finish_training, prepare_evaluation
 from normspec.runtime.kernels.cpu.first_pass import add_tile, measure
 from normspec.runtime.kernels.cpu.jit import helper, inlined, kernel
 from normspec.runtime.kernels.cpu.operands import (
-    BATCH_INVERSE,
+    BATCH_INVSTD,
     BATCH_MEAN,
     BIAS,
     DY,
+    FEATURES,
     READ,
     RUNNING_MEAN,
     RUNNING_VAR,
@@ -57,9 +58,19 @@ from normspec.runtime.kernels.cpu.operands import (
 )
 from normspec.runtime.kernels.cpu.second_pass import rescale
 from normspec.runtime.kernels.cpu.simd import add, data, load, store
-from normspec.runtime.kernels.cpu.tables import M2, MEAN, PARTS, Table, Vector, entry, number, put, read, rooms
+from normspec.runtime.kernels.cpu.tables import M2, MEAN, PARTS, Table, Vector, entry, number, part, put, read, rooms
 from normspec.runtime.kernels.cpu.threads import Crew, job, peek, together, wait
-from normspec.runtime.kernels.cpu.tiles import DONE, Place, claim, claim_again, is_last, plan_of, tile_of, tiles
+from normspec.runtime.kernels.cpu.tiles import (
+    DONE,
+    Place,
+    blocks,
+    claim,
+    claim_again,
+    is_last,
+    pieces,
+    plan_of,
+    tile_of,
+)
 
 
 @inlined
@@ -78,28 +89,28 @@ def train_tiles(
     x: Place,
     y: Place,
     dtype: Any,
-    cut: Any,
+    facts: Any,
     weight: Vector,
     bias: Vector,
     epsilon: float,
     table: Table,
 ) -> None:
-    """Until there are none left."""
-    plan = plan_of(cut)
-    whole, count = plan[4] >= plan[3], tiles(plan)
-    vectors, columns = rooms(scratch, rank, plan, min(plan[5], plan[6]))
+    """Measure and normalize tiles until there are none left."""
+    plan = plan_of(facts)
+    whole, count = pieces(plan) == 1, pieces(plan) * blocks(plan)
+    vectors, columns = rooms(scratch, rank, plan, min(plan.features, plan.feature_step))
     turn = claim(turns, rank, count)
     while turn >= 0:
         tile = tile_of(turn, plan)
-        found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
+        found = part(table, PARTS + 2 * (tile.row // plan.row_step), tile.feature)
         measure(x, dtype, plan, tile, found, vectors, columns)
         if is_last(turns, tile, plan):
-            finish(x, dtype, plan, tile[2], tile[3], weight, bias, epsilon, table)
-        if whole and y[0]:
+            finish_training(x, dtype, plan, tile.feature, tile.feature_end, weight, bias, epsilon, table)
+        if whole and y.address:
             rescale(x, None, y, dtype, plan, tile, table, columns)
         add(turns + DONE, 1)
         turn = claim(turns, rank, count)
-    if not whole and y[0]:
+    if not whole and y.address:
         wait_for(turns + DONE, count)
         turn = claim_again(turns, rank, count)
         while turn >= 0:
@@ -115,23 +126,24 @@ def normalize_tiles(
     x: Place,
     y: Place,
     dtype: Any,
-    cut: Any,
+    facts: Any,
     mean: Vector,
     variance: Vector,
     weight: Vector,
     bias: Vector,
     epsilon: float,
 ) -> None:
-    """Until there are none left."""
-    plan = plan_of(cut)
-    tile = claim(turns, rank, tiles(plan))
-    if tile < 0:
+    """Normalize tiles by given statistics until there are none left."""
+    plan = plan_of(facts)
+    count = pieces(plan) * blocks(plan)
+    turn = claim(turns, rank, count)
+    if turn < 0:
         return
-    table, columns = rooms(scratch, rank, plan, plan[5])
-    given(plan[5], dtype, mean, variance, weight, bias, epsilon, table)
-    while tile >= 0:
-        rescale(x, None, y, dtype, plan, tile_of(tile, plan), table, columns)
-        tile = claim(turns, rank, tiles(plan))
+    table, columns = rooms(scratch, rank, plan, plan.features)
+    prepare_evaluation(plan.features, dtype, mean, variance, weight, bias, epsilon, table)
+    while turn >= 0:
+        rescale(x, None, y, dtype, plan, tile_of(turn, plan), table, columns)
+        turn = claim(turns, rank, count)
 
 
 @helper()
@@ -143,29 +155,29 @@ def differentiate_tiles(
     dy: Place,
     dx: Place,
     dtype: Any,
-    cut: Any,
+    facts: Any,
     mean: Vector,
-    inverse: Vector,
+    invstd: Vector,
     weight: Vector,
     table: Table,
 ) -> None:
-    """Until there are none left."""
-    plan = plan_of(cut)
-    whole, count = plan[4] >= plan[3], tiles(plan)
-    vectors, columns = rooms(scratch, rank, plan, min(plan[5], plan[6]))
+    """Take gradients of tiles until there are none left."""
+    plan = plan_of(facts)
+    whole, count = pieces(plan) == 1, pieces(plan) * blocks(plan)
+    vectors, columns = rooms(scratch, rank, plan, min(plan.features, plan.feature_step))
     turn = claim(turns, rank, count)
     while turn >= 0:
         tile = tile_of(turn, plan)
-        read(mean, 0.0, tile[2], tile[3] - tile[2], vectors[0])
-        found = entry(table, PARTS + 2 * (tile[0] // plan[4]), tile[2]), table[1]
-        add_tile(x, dy, dtype, plan, tile, vectors[0], found, columns)
+        read(mean, 0.0, tile.feature, tile.feature_end - tile.feature, entry(vectors, 0, 0))
+        found = part(table, PARTS + 2 * (tile.row // plan.row_step), tile.feature)
+        add_tile(x, dy, dtype, plan, tile, entry(vectors, 0, 0), found, columns)
         if is_last(turns, tile, plan):
-            conclude(dtype, plan, tile[2], tile[3], mean, inverse, weight, table)
-        if whole and dx[0]:
+            finish_backward(dtype, plan, tile.feature, tile.feature_end, mean, invstd, weight, table)
+        if whole and dx.address:
             rescale(x, dy, dx, dtype, plan, tile, table, columns)
         add(turns + DONE, 1)
         turn = claim(turns, rank, count)
-    if not whole and dx[0]:
+    if not whole and dx.address:
         wait_for(turns + DONE, count)
         turn = claim_again(turns, rank, count)
         while turn >= 0:
@@ -175,25 +187,25 @@ def differentiate_tiles(
 
 @inlined
 def move(running: Vector, values: int, count: int, divisor: float, rate: float) -> None:
-    """A running statistic a step nearer to a batch's."""
-    address = data(running[0])
+    """Move a running statistic a step towards a batch's."""
+    address = data(running.array)
     for i in range(count):
         step = rate * (number(values, i) / divisor)
-        if running[1] == 8:
+        if running.size == 8:
             put(address, i, (1.0 - rate) * number(address, i) + step)
-        elif running[1] == 4:
+        elif running.size == 4:
             store(address, 4 * i, np.float32(0), (1.0 - rate) * load(address, 4 * i, np.float32(0)) + step)
 
 
 @inlined
 def move_by_one(count: Vector) -> None:
-    """A counter of batches."""
-    address = data(count[0])
-    if count[1] == 1:
+    """Count a batch."""
+    address = data(count.array)
+    if count.size == 1:
         add(address, 1)
-    elif count[1] == 8:
+    elif count.size == 8:
         put(address, 0, number(address, 0) + 1.0)
-    elif count[1] == 4:
+    elif count.size == 4:
         store(address, 0, np.float32(0), load(address, 0, np.float32(0)) + 1.0)
 
 
@@ -206,23 +218,23 @@ def train(crew: Crew, arrays: int, facts: Any, dtype: Any, epsilon: float, divis
     weight, bias = vector(arrays, WEIGHT, facts, READ), vector(arrays, BIAS, facts, READ)
     mean, variance = vector(arrays, RUNNING_MEAN, facts, WRITTEN), vector(arrays, RUNNING_VAR, facts, WRITTEN)
     count = counter(arrays, facts)
-    if min(weight[1], bias[1], mean[1], variance[1], count[1]) < 0:
+    if min(weight.size, bias.size, mean.size, variance.size, count.size) < 0:
         return False
     turns, table, scratch = rewound(arrays, facts)
     x, y = place(arrays, X, facts, 0), place(arrays, Y, facts, 1)
     together(crew, job(train_tiles, (turns, scratch, x, y, dtype, facts, weight, bias, epsilon, table)))
-    move(mean, entry(table, MEAN, 0), facts[5], 1.0, rate)
-    move(variance, entry(table, M2, 0), facts[5], divisor, rate)
+    move(mean, entry(table, MEAN, 0), facts[FEATURES], 1.0, rate)
+    move(variance, entry(table, M2, 0), facts[FEATURES], divisor, rate)
     move_by_one(count)
     return True
 
 
 @kernel
 def normalize(crew: Crew, arrays: int, facts: Any, dtype: Any, epsilon: float) -> bool:
-    """By statistics that are given; False, and nothing is done, if a vector is not one that is taken."""
+    """Normalize by statistics that are given; False, and nothing is done, if a vector is not one that is taken."""
     weight, bias = vector(arrays, WEIGHT, facts, READ), vector(arrays, BIAS, facts, READ)
     mean, variance = vector(arrays, RUNNING_MEAN, facts, READ), vector(arrays, RUNNING_VAR, facts, READ)
-    if min(weight[1], bias[1], mean[1], variance[1]) < 0:
+    if min(weight.size, bias.size, mean.size, variance.size) < 0:
         return False
     turns, _, scratch = rewound(arrays, facts)
     x, y = place(arrays, X, facts, 0), place(arrays, Y, facts, 1)
@@ -234,10 +246,10 @@ def normalize(crew: Crew, arrays: int, facts: Any, dtype: Any, epsilon: float) -
 def differentiate(crew: Crew, arrays: int, facts: Any, dtype: Any) -> bool:
     """Gradients of weight, bias and, if there is a y for it, x, from which the statistics were taken; as ``train``."""
     weight, mean = vector(arrays, WEIGHT, facts, READ), vector(arrays, BATCH_MEAN, facts, READ)
-    inverse = vector(arrays, BATCH_INVERSE, facts, READ)
-    if min(weight[1], mean[1], inverse[1]) < 0:
+    invstd = vector(arrays, BATCH_INVSTD, facts, READ)
+    if min(weight.size, mean.size, invstd.size) < 0:
         return False
     turns, table, scratch = rewound(arrays, facts)
     x, dx, dy = place(arrays, X, facts, 0), place(arrays, Y, facts, 1), place(arrays, DY, facts, 2)
-    together(crew, job(differentiate_tiles, (turns, scratch, x, dy, dx, dtype, facts, mean, inverse, weight, table)))
+    together(crew, job(differentiate_tiles, (turns, scratch, x, dy, dx, dtype, facts, mean, invstd, weight, table)))
     return True

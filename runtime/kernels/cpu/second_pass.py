@@ -9,11 +9,11 @@ import numpy as np
 from normspec.runtime.kernels.cpu.features import taken
 from normspec.runtime.kernels.cpu.jit import contracted, helper, inlined
 from normspec.runtime.kernels.cpu.simd import LINE, load, loads, real, size_of, splat, store, stores, streams, zeros
-from normspec.runtime.kernels.cpu.tables import GAIN, MEAN, SCALE, SHIFT, Table, entry, number, spread
+from normspec.runtime.kernels.cpu.tables import GAIN, MEAN, SCALE, SHIFT, Table, entry, number, part, spread
 from normspec.runtime.kernels.cpu.tiles import (
     AHEAD,
-    Cut,
     Place,
+    Plan,
     Tile,
     ask,
     corner,
@@ -40,7 +40,7 @@ def ordinary(own: Table, count: int, kinds: int, dtype: Any) -> bool:
     if size_of(dtype) == 2:
         for kind in range(kinds):
             for i in range(count):
-                strange |= not representable(number(own[0] + kind * own[1], i))
+                strange |= not representable(number(entry(own, kind, i), 0))
     return strange == 0
 
 
@@ -65,8 +65,8 @@ def output(x: Place, dy: Any, at: int, dtype: Any, numbers: Any, first: int, las
     """As many values as lanes, or some of them."""
     upper = None
     if dy is not None:
-        upper = loads(dy[0], at, dtype, numbers[0], first, last)
-    return normalized(loads(x[0], at, dtype, numbers[0], first, last), upper, numbers)
+        upper = loads(dy.address, at, dtype, numbers[0], first, last)
+    return normalized(loads(x.address, at, dtype, numbers[0], first, last), upper, numbers)
 
 
 @inlined
@@ -74,24 +74,25 @@ def write(x: Place, dy: Any, y: Place, at: int, dtype: Any, numbers: Any, first:
     """As many values as lanes, some of them, or past the cache all."""
     value = output(x, dy, at, dtype, numbers, first, last)
     if past:
-        streams(y[0], at, dtype, value)
+        streams(y.address, at, dtype, value)
     else:
-        stores(y[0], at, dtype, value, first, last)
+        stores(y.address, at, dtype, value, first, last)
 
 
 @inlined
 def write_columns(
     x: Place, dy: Any, y: Place, i: int, dtype: Any, columns: Table, first: int, last: int, past: bool
 ) -> None:
-    """As many columns."""
-    like, lanes, (start, stream) = real(0.0, dtype), LINE // size_of(dtype), columns
-    at, here, nothing = i * size_of(dtype), start + i * size_of(like), zeros(dtype, like)
+    """Values of as many columns as lanes, or of some of them."""
+    like, lanes = real(0.0, dtype), LINE // size_of(dtype)
+    at, here, nothing = i * size_of(dtype), i * size_of(like), zeros(dtype, like)
     ask(x, at, AHEAD)
     ask(dy, at, AHEAD)
-    mean, scale = loads(here, 0, like, nothing, 0, lanes), loads(here, stream, like, nothing, 0, lanes)
-    shift, gain = loads(here, 2 * stream, like, nothing, 0, lanes), nothing
+    mean = loads(entry(columns, MEAN, 0), here, like, nothing, 0, lanes)
+    scale = loads(entry(columns, SCALE, 0), here, like, nothing, 0, lanes)
+    shift, gain = loads(entry(columns, SHIFT, 0), here, like, nothing, 0, lanes), nothing
     if dy is not None:
-        gain = loads(here, 3 * stream, like, nothing, 0, lanes)
+        gain = loads(entry(columns, GAIN, 0), here, like, nothing, 0, lanes)
     write(x, dy, y, at, dtype, (mean, scale, shift, gain), first, last, past)
 
 
@@ -107,7 +108,7 @@ def write_across(
         target = moved(corner(y, row, 0), -skip * size)
         if skip:
             write_columns(lower, upper, target, 0, dtype, columns, skip, min(end, lanes), False)
-        if past and target[0] % LINE == 0:
+        if past and target.address % LINE == 0:
             for i in range(begin, whole, lanes):
                 write_columns(lower, upper, target, i, dtype, columns, 0, lanes, True)
         else:
@@ -118,24 +119,23 @@ def write_across(
 
 
 @helper()
-def rescale_across(
-    x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Table, columns: Table
-) -> None:
+def rescale_across(x: Place, dy: Any, y: Place, dtype: Any, plan: Plan, tile: Tile, own: Table, columns: Table) -> None:
     """A tile whose features lie side by side."""
-    inner, rows, count = cut[0], tile[1] - tile[0], tile[3] - tile[2]
-    together, width = min(cut[2], rows), count * inner
-    lower, target = joined(corner(x, tile[0], tile[2]), together), joined(corner(y, tile[0], tile[2]), together)
-    upper = joined(corner(dy, tile[0], tile[2]), together)
-    skip, like = aligned(target[0], dtype), real(0.0, dtype)
+    inner, rows, count = plan.inner, tile.row_end - tile.row, tile.feature_end - tile.feature
+    together, width = min(plan.repeat, rows), count * inner
+    lower = joined(corner(x, tile.row, tile.feature), together)
+    upper = joined(corner(dy, tile.row, tile.feature), together)
+    target = joined(corner(y, tile.row, tile.feature), together)
+    skip, like = aligned(target.address, dtype), real(0.0, dtype)
     for kind in range(3 if dy is None else 4):
         line = entry(columns, kind, 0) + skip * size_of(like)
         spread(entry(own, kind, 0), count, inner, together, line, like)
     whole = rows // together
-    write_across(lower, upper, target, whole, skip, together * width, dtype, past, columns)
+    write_across(lower, upper, target, whole, skip, together * width, dtype, plan.past, columns)
     rest = rows - whole * together
     if rest:
         lower, upper, target = corner(lower, whole, 0), corner(upper, whole, 0), corner(target, whole, 0)
-        write_across(lower, upper, target, 1, skip, rest * width, dtype, past, columns)
+        write_across(lower, upper, target, 1, skip, rest * width, dtype, plan.past, columns)
 
 
 @helper()
@@ -153,20 +153,20 @@ def write_packed(x: Place, dy: Any, y: Place, dtype: Any, count: int, past: bool
         return
     end = (count - lanes) * size
     first, last = output(x, dy, 0, dtype, same, 0, lanes), output(x, dy, end, dtype, same, 0, lanes)
-    if past and y[0] % size == 0:
-        begin = -y[0] % LINE // size
+    if past and y.address % size == 0:
+        begin = -y.address % LINE // size
         whole = begin + (count - begin) // lanes * lanes
         for i in range(begin, whole, lanes):
             write(x, dy, y, i * size, dtype, same, 0, lanes, True)
         if begin:
-            stores(y[0], 0, dtype, first, 0, begin)
+            stores(y.address, 0, dtype, first, 0, begin)
         if whole < count:
-            stores(y[0], end, dtype, last, lanes - count + whole, lanes)
+            stores(y.address, end, dtype, last, lanes - count + whole, lanes)
     else:
         for i in range(lanes, count - lanes, lanes):
             write(x, dy, y, i * size, dtype, same, 0, lanes, False)
-        stores(y[0], 0, dtype, first, 0, lanes)
-        stores(y[0], end, dtype, last, 0, lanes)
+        stores(y.address, 0, dtype, first, 0, lanes)
+        stores(y.address, end, dtype, last, 0, lanes)
 
 
 @helper()
@@ -175,38 +175,39 @@ def write_strided(x: Place, dy: Any, y: Place, dtype: Any, count: int, numbers: 
     for i in range(count):
         upper = None
         if dy is not None:
-            upper = real(load(dy[0], i * dy[3], dtype), dtype)
-        value = normalized(real(load(x[0], i * x[3], dtype), dtype), upper, numbers)
-        store(y[0], i * y[3], dtype, value)
+            upper = real(load(dy.address, i * dy.value_stride, dtype), dtype)
+        value = normalized(real(load(x.address, i * x.value_stride, dtype), dtype), upper, numbers)
+        store(y.address, i * y.value_stride, dtype, value)
 
 
 @helper()
-def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, past: bool, own: Table) -> None:
-    """The same where runs lie anywhere."""
+def rescale_along(x: Place, dy: Any, y: Place, dtype: Any, plan: Plan, tile: Tile, own: Table) -> None:
+    """A tile whose runs lie anywhere."""
     side_by_side = packed(x, dtype) and packed(dy, dtype) and packed(y, dtype)
-    for row in range(tile[0], tile[1]):
-        count = values_before(row + 1, cut) - values_before(row, cut)
-        lower, upper, target = run_of(x, row, tile[2], cut), run_of(dy, row, tile[2], cut), run_of(y, row, tile[2], cut)
-        for i in range(tile[3] - tile[2]):
+    for row in range(tile.row, tile.row_end):
+        count = values_before(row + 1, plan) - values_before(row, plan)
+        lower, upper = run_of(x, row, tile.feature, plan), run_of(dy, row, tile.feature, plan)
+        target = run_of(y, row, tile.feature, plan)
+        for i in range(tile.feature_end - tile.feature):
             places = corner(lower, 0, i), corner(upper, 0, i), corner(target, 0, i)
             mean, scale = taken(number(entry(own, MEAN, i), 0), dtype), number(entry(own, SCALE, i), 0)
             shift, gain = number(entry(own, SHIFT, i), 0), 0.0
             if dy is not None:
                 gain = number(entry(own, GAIN, i), 0)
             numbers = real(mean, dtype), real(scale, dtype), real(shift, dtype), real(gain, dtype)
-            if not ordinary((entry(own, 0, i), own[1]), 1, 3 if dy is None else 4, dtype):
+            if not ordinary(part(own, 0, i), 1, 3 if dy is None else 4, dtype):
                 write_strided(*places, dtype, count, (mean, scale, shift, gain))
             elif side_by_side:
-                write_packed(*places, dtype, count, past, numbers)
+                write_packed(*places, dtype, count, plan.past, numbers)
             else:
                 write_strided(*places, dtype, count, numbers)
 
 
 @inlined
-def rescale(x: Place, dy: Any, y: Place, dtype: Any, cut: Cut, tile: Tile, table: Table, columns: Table) -> None:
-    """Either of them."""
-    past, own = cut[7] != 0, (entry(table, 0, tile[2]), table[1])
-    if cut[2] and ordinary(own, tile[3] - tile[2], 3 if dy is None else 4, dtype):
-        rescale_across(x, dy, y, dtype, cut, tile, past, own, columns)
+def rescale(x: Place, dy: Any, y: Place, dtype: Any, plan: Plan, tile: Tile, table: Table, columns: Table) -> None:
+    """Write the output of a tile."""
+    own = part(table, 0, tile.feature)
+    if plan.repeat and ordinary(own, tile.feature_end - tile.feature, 3 if dy is None else 4, dtype):
+        rescale_across(x, dy, y, dtype, plan, tile, own, columns)
     else:
-        rescale_along(x, dy, y, dtype, cut, tile, past, own)
+        rescale_along(x, dy, y, dtype, plan, tile, own)

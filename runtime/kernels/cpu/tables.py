@@ -2,30 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from normspec.runtime.kernels.cpu.jit import helper, inlined
 from normspec.runtime.kernels.cpu.simd import LINE, data, load, loads, size_of, splat, store, stores, total, zeros
-from normspec.runtime.kernels.cpu.tiles import Cut
+from normspec.runtime.kernels.cpu.tiles import Plan
 
-Table = tuple[int, int]  # address of a line of float64, and bytes to the next
-Vector = tuple[int, int]  # the ``id`` of an array of one number a feature, and the bytes of a number; or 0 and 0
+
+class Table(NamedTuple):
+    """Lines of float64: the address of the first, and the bytes to the next."""
+
+    start: int
+    stride: int
+
+
+class Vector(NamedTuple):
+    """The ``id`` of an array of one number a feature, and the bytes of a number; or 0 and 0."""
+
+    array: int
+    size: int
+
 
 EIGHT = LINE // 8  # float64
 VECTORS = STREAMS = 4  # numbers of a feature and of a column that a tile needs at once
 SPARE = 2 * LINE  # columns beside those that there are, which lanes may reach into
 
 # Rows of a table: what is kept of each feature. Two for each piece of rows follow.
-MEAN, SCALE, SHIFT, GAIN, INVERSE, M2, PARTS = range(7)
-DWEIGHT, DBIAS = INVERSE, M2
+MEAN, SCALE, SHIFT, GAIN, INVSTD, M2, PARTS = range(7)
+DWEIGHT, DBIAS = INVSTD, M2
 
 
 @inlined
 def entry(table: Table, row: int, feature: int) -> int:
     """Where a table has a number."""
-    return table[0] + row * table[1] + 8 * feature
+    return table.start + row * table.stride + 8 * feature
+
+
+@inlined
+def part(table: Table, row: int, feature: int) -> Table:
+    """A table from some row and feature on."""
+    return Table(entry(table, row, feature), table.stride)
 
 
 @inlined
@@ -54,23 +72,23 @@ def puts(vector: int, i: int, count: int, lanes: Any) -> None:
 
 
 @inlined
-def rooms(scratch: Table, rank: int, cut: Cut, held: int) -> tuple[Table, Table]:
+def rooms(scratch: Table, rank: int, plan: Plan, held: int) -> tuple[Table, Table]:
     """Room for so many features, and for numbers of columns, each kind of which begins at a line of the cache."""
-    start = scratch[0] + rank * scratch[1]
-    columns = start + VECTORS * 8 * held
-    width = cut[2] * min(cut[6], cut[5]) * cut[0]
-    return (start, 8 * held), ((columns + LINE - 1) // LINE * LINE, (8 * width + 8 * SPARE) // LINE * LINE)
+    start = entry(scratch, rank, 0)
+    columns = (start + VECTORS * 8 * held + LINE - 1) // LINE * LINE
+    width = plan.repeat * min(plan.feature_step, plan.features) * plan.inner
+    return Table(start, 8 * held), Table(columns, 8 * (width + SPARE) // LINE * LINE)
 
 
 @helper()
 def read(vector: Vector, default: float, first: int, count: int, target: int) -> None:
     """The numbers of features from the first on, or the default."""
-    address, size = data(vector[0]), vector[1]
+    address = data(vector.array)
     for i in range(count):
         value = default
-        if size == 8:
+        if vector.size == 8:
             value = load(address, 8 * (first + i), 1.0)
-        elif size == 4:
+        elif vector.size == 4:
             value = load(address, 4 * (first + i), np.float32(0))
         put(target, i, value)
 

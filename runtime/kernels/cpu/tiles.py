@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from normspec.runtime.kernels.cpu.jit import inlined
 from normspec.runtime.kernels.cpu.simd import add, load, size_of, soon
 from normspec.runtime.kernels.cpu.threads import peek
 
-Place = tuple[int, int, int, int]  # address and steps in bytes
-Tile = tuple[int, int, int, int]
-Cut = tuple[int, int, int, int, int, int, int, int]  # see ``Plan``
+
+class Plan(NamedTuple):
+    """How a batch is cut: a tile is so many rows of so many features, or what is left of them."""
+
+    inner: int
+    segment: int
+    repeat: int  # rows that are taken as one where features lie side by side; 0 if they do not
+    rows: int
+    row_step: int
+    features: int
+    feature_step: int
+    past: bool  # the cache: an output that it does not hold is written to memory only, which need not be read for it
+
+
+class Tile(NamedTuple):
+    """Rows and features, the ends excluded."""
+
+    row: int
+    row_end: int
+    feature: int
+    feature_end: int
+
+
+class Place(NamedTuple):
+    """Where values are: an address, and the bytes to the next row, the next feature, and the next value of a run."""
+
+    address: int
+    row_stride: int
+    feature_stride: int
+    value_stride: int
+
 
 # What threads count: tiles that were taken, by the caller, by others, and done; those of the second pass; those done of
 # each block of features. In bytes.
@@ -20,15 +48,21 @@ AHEAD = 4  # rows that are asked for before they are needed
 
 
 @inlined
-def plan_of(cut: Any) -> Cut:
-    """How a batch is cut."""
-    return cut[0], cut[1], cut[2], cut[3], cut[4], cut[5], cut[6], cut[7]
+def plan_of(facts: Any) -> Plan:
+    """The plan, with which the facts begin."""
+    return Plan(facts[0], facts[1], facts[2], facts[3], facts[4], facts[5], facts[6], facts[7] != 0)
 
 
 @inlined
-def tiles(cut: Cut) -> int:
-    """How many there are."""
-    return (cut[3] + cut[4] - 1) // cut[4] * ((cut[5] + cut[6] - 1) // cut[6])
+def pieces(plan: Plan) -> int:
+    """Tiles of the same features."""
+    return (plan.rows + plan.row_step - 1) // plan.row_step
+
+
+@inlined
+def blocks(plan: Plan) -> int:
+    """Tiles of the same rows."""
+    return (plan.features + plan.feature_step - 1) // plan.feature_step
 
 
 @inlined
@@ -42,7 +76,7 @@ def claim(turns: int, rank: int, count: int) -> int:
 
 @inlined
 def claim_again(turns: int, rank: int, count: int) -> int:
-    """The same once more, beginning with what the caller, and with what the others had last: it is still cached."""
+    """A tile of the second pass, or -1: all begin with what they had last in the first, which is still cached."""
     turn = claim(turns + SECOND, rank, count)
     if turn < 0:
         return -1
@@ -51,19 +85,19 @@ def claim_again(turns: int, rank: int, count: int) -> int:
 
 
 @inlined
-def is_last(turns: int, tile: Tile, cut: Cut) -> bool:
+def is_last(turns: int, tile: Tile, plan: Plan) -> bool:
     """Whether all other tiles of the same features have been here."""
-    done: int = add(turns + TURNS + 8 * (tile[2] // cut[6]), 1)
-    return done == (cut[3] + cut[4] - 1) // cut[4] - 1
+    done: int = add(turns + TURNS + 8 * (tile.feature // plan.feature_step), 1)
+    return done == pieces(plan) - 1
 
 
 @inlined
-def tile_of(turn: int, cut: Cut) -> Tile:
+def tile_of(turn: int, plan: Plan) -> Tile:
     """In the order of memory."""
-    rows, row_step, features, feature_step = cut[3:7]
-    blocks = (features + feature_step - 1) // feature_step
-    row, feature = turn // blocks * row_step, turn % blocks * feature_step
-    return row, min(row + row_step, rows), feature, min(feature + feature_step, features)
+    across = blocks(plan)
+    row, feature = turn // across * plan.row_step, turn % across * plan.feature_step
+    row_end, feature_end = min(row + plan.row_step, plan.rows), min(feature + plan.feature_step, plan.features)
+    return Tile(row, row_end, feature, feature_end)
 
 
 @inlined
@@ -71,7 +105,7 @@ def moved(x: Any, offset: int) -> Any:
     """A place so many bytes further, if there is one."""
     if x is None:
         return x
-    return x[0] + offset, x[1], x[2], x[3]
+    return Place(x.address + offset, x.row_stride, x.feature_stride, x.value_stride)
 
 
 @inlined
@@ -79,7 +113,7 @@ def corner(x: Any, row: int, feature: int) -> Any:
     """The place from some row and feature on."""
     if x is None:
         return x
-    return moved(x, row * x[1] + feature * x[2])
+    return moved(x, row * x.row_stride + feature * x.feature_stride)
 
 
 @inlined
@@ -87,16 +121,16 @@ def joined(x: Any, repeat: int) -> Any:
     """A place in which so many rows are one."""
     if x is None:
         return x
-    return x[0], repeat * x[1], x[2], x[3]
+    return Place(x.address, repeat * x.row_stride, x.feature_stride, x.value_stride)
 
 
 @inlined
-def run_of(x: Any, row: int, feature: int, cut: Cut) -> Any:
+def run_of(x: Any, row: int, feature: int, plan: Plan) -> Any:
     """The place of a feature's run in a row."""
     if x is None:
         return x
-    segments = (cut[0] + cut[1] - 1) // cut[1]
-    return moved(x, row // segments * x[1] + feature * x[2] + row % segments * cut[1] * x[3])
+    segments = (plan.inner + plan.segment - 1) // plan.segment
+    return moved(corner(x, row // segments, feature), row % segments * plan.segment * x.value_stride)
 
 
 @inlined
@@ -104,21 +138,21 @@ def packed(x: Any, dtype: Any) -> bool:
     """Whether the values of a run are side by side."""
     if x is None:
         return True
-    side_by_side: bool = x[3] == size_of(dtype)
+    side_by_side: bool = x.value_stride == size_of(dtype)
     return side_by_side
 
 
 @inlined
-def values_before(row: int, cut: Cut) -> int:
+def values_before(row: int, plan: Plan) -> int:
     """Values of a feature in the rows before."""
-    segments = (cut[0] + cut[1] - 1) // cut[1]
-    return row // segments * cut[0] + row % segments * cut[1]
+    segments = (plan.inner + plan.segment - 1) // plan.segment
+    return row // segments * plan.inner + row % segments * plan.segment
 
 
 @inlined
 def origin(x: Place, dtype: Any, feature: int) -> float:
     """What a feature's values are measured from: one of them, so that a constant feature has no rounding at all."""
-    value: float = load(x[0], feature * x[2], dtype)
+    value: float = load(x.address, feature * x.feature_stride, dtype)
     return value
 
 
@@ -126,4 +160,4 @@ def origin(x: Place, dtype: Any, feature: int) -> float:
 def ask(x: Any, at: int, rows: int) -> None:
     """For values of a later row."""
     if x is not None:
-        soon(x[0] + at + rows * x[1])
+        soon(x.address + at + rows * x.row_stride)
