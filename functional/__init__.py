@@ -22,7 +22,7 @@ from normspec.runtime.operators import batch_norm as operator
 from normspec.runtime.operators.batch_norm_gradients import Saved, Vectors, by_kernel, composed, inverted, record
 
 from .arguments import Caller, Given
-from .statistics import Moments, merged, moments, moved
+from .statistics import Moments, merged, moments, moved, rounded_off
 
 __all__ = [
     "BatchNorm",
@@ -398,7 +398,7 @@ def batch_norm_backward(
         dx, dscale, dshift = target if target is not None else tensor.array, *np.zeros((2, tensor.shape[axis]))
     else:
         vectors = _vectors(state)
-        if training and mean is None:
+        if training and (mean is None or where is not None):
             own = moments(tensor, axis, where)
             new = (Tensor(one, device=tensor.device) for one in (own.mean, own.variance(unbiased=False)))
             vectors = Vectors(vectors.scale, None, *new)
@@ -463,12 +463,25 @@ def _masked(
     """Everything normalized by the statistics of what counts; infinite variance makes a feature its shift."""
     variance = np.where(batch.count > 0, batch.variance(unbiased=False), np.inf)
     vectors = _vectors(state)._replace(mean=Tensor(batch.mean), variance=Tensor(variance))
+    shifted = vectors
+    if given.tensor.dtype.name == "float64":  # others have fewer digits than rounding the mean leaves
+        lost = rounded_off(given.tensor, axis, where, batch.mean)
+        shifted = vectors._replace(shift=Tensor(_shift(vectors, lost, epsilon)))
     with NoGrad():
-        y = operator.normalize(given.value, given.source, vectors, axis=axis, epsilon=epsilon, batch=False, out=target)
+        y = operator.normalize(given.value, given.source, shifted, axis=axis, epsilon=epsilon, batch=False, out=target)
     if isinstance(y, Tensor) and needed(given.value, vectors.scale, vectors.shift):
         own = inverted(vectors, epsilon)
         record(y, given.value, vectors, own, True, axis=axis, epsilon=epsilon, mask=where)
     return y
+
+
+def _shift(vectors: Vectors, lost: Any, epsilon: float) -> Any:
+    """The shift, with what rounding the means has lost, where it costs no digit."""
+    moved = lost * inverted(vectors, epsilon)[1]
+    if vectors.scale is not None:
+        moved *= vectors.scale.numpy().astype(np.float64)
+    shift = 0.0 if vectors.shift is None else vectors.shift.numpy().astype(np.float64)
+    return shift - np.where(np.isfinite(moved), moved, 0)
 
 
 def _by_formula(saved: Saved, dy: Tensor, target: Any) -> tuple[Any, Any, Any]:

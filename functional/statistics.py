@@ -51,6 +51,15 @@ def moments(x: Tensor, axis: int, mask: npt.NDArray[np.bool_] | None) -> Moments
     return Moments(*(np.concatenate(one) for one in zip(*each, strict=True)))
 
 
+def rounded_off(x: Tensor, axis: int, mask: npt.NDArray[np.bool_], mean: Vector) -> Vector:
+    """What means have lost by rounding; zero where it is no number."""
+    sides = [-1 if one == axis else 1 for one in range(x.ndim)]
+    with np.errstate(over="ignore", invalid="ignore"):  # of values that do not count, too
+        deviations = Tensor(x.numpy() - mean.reshape(sides))
+    lost = moments(deviations, axis, mask).mean
+    return np.where(np.isfinite(lost), lost, 0)
+
+
 def _rows(values: npt.NDArray[Any]) -> Moments:
     """Of an array of shape (values, features)."""
     count, features = values.shape
@@ -64,9 +73,12 @@ def _none(features: int) -> Moments:
 
 
 def merged(one: Moments, other: Moments) -> Moments:
-    """Those of two samples together, either of which may be empty for any feature."""
+    """Those of two samples together, either of which may be empty for any feature: then they are those of the other."""
     empty = one.count + other.count == 0
-    _, mean, m2 = merge(one.count + empty, one.mean, one.m2, other.count, other.mean, other.m2)
+    with np.errstate(over="ignore", invalid="ignore"):
+        _, mean, m2 = merge(one.count + empty, one.mean, one.m2, other.count, other.mean, other.m2)
+    parts = [one.count == 0, other.count == 0]  # for zero times the square of a great mean would be NaN
+    mean, m2 = np.select(parts, [other.mean, one.mean], mean), np.select(parts, [other.m2, one.m2], m2)
     return Moments(one.count + other.count, mean, m2)
 
 

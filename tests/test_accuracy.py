@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
 
+from normspec import functional, torch
 from normspec.benchmarks import accuracy
 from normspec.benchmarks.publish import fill
 from normspec.benchmarks.rows import EPSILON, TOLERANCE, Row
+from normspec.runtime import autograd
 from suite import ROOT
 
 PAGE = ROOT / "docs" / "numerics.md"
@@ -64,3 +67,70 @@ def test_the_page_is_filled_between_its_marks():
     assert fill(filled, "accuracy", accuracy.COMMAND, text) == page
     with pytest.raises(ValueError, match="has no place for the table"):
         fill("# Another page\n", "accuracy", accuracy.COMMAND, "")
+
+
+def deviations(values):
+    """From the mean, and the variance, as fractions."""
+    exact = [Fraction(float(value)) for value in values]
+    mean = sum(exact) / len(exact)
+    return [value - mean for value in exact], sum((value - mean) ** 2 for value in exact) / len(exact)
+
+
+@pytest.mark.parametrize("each", [False, True], ids=["one mask", "a mask for each feature"])
+@pytest.mark.parametrize("mean", [0.0, 1e5, 1e8, -1e12])
+def test_a_masked_mean_keeps_what_rounding_loses(mean, each):
+    random = np.random.default_rng(0)
+    x = random.standard_normal((12, 2, 25)) + mean
+    mask = random.random((12, 2, 25)) < 0.5 if each else random.random((12, 1, 25)) < 0.5
+    scale, shift = np.array([1.5, -0.5]), np.array([0.25, 3.0])
+    for vectors in (None, None), (scale, shift):
+        y = functional.batch_norm(x, None, None, *vectors, training=True, mask=mask).output
+        for channel, kept in enumerate(np.moveaxis(np.broadcast_to(mask, x.shape), 1, 0)):
+            own, variance = deviations(x[:, channel][kept])
+            slope, start = (1.0, 0.0) if vectors[0] is None else (scale[channel], shift[channel])
+            wanted = [float(one) / math.sqrt(float(variance) + EPSILON) * slope + start for one in own]
+            np.testing.assert_allclose(y[:, channel][kept], wanted, rtol=4e-15, atol=4e-15)
+
+
+def test_a_masked_constant_gives_exactly_the_shift():
+    x, mask = np.full((7, 2, 5), 1e12 / 3), np.random.default_rng(0).random((7, 5)) < 0.5
+    shift = np.array([0.25, 7.0])
+    y = functional.batch_norm(x, None, None, None, shift, training=True, mask=mask, epsilon=1e-300).output
+    np.testing.assert_array_equal(y, np.broadcast_to(shift[:, None], y.shape))
+
+
+@pytest.mark.parametrize("mean", [1e8, 1e200, -1e160, np.inf])
+def test_merging_with_no_values_changes_no_bit(mean):
+    one, nothing = functional.batch_stats(np.full((5, 2), mean)), functional.batch_stats(np.empty((0, 2)))
+    one = one._replace(mean=np.full(2, mean))
+    for merged in functional.merge_stats(one, nothing), functional.merge_stats(nothing, one):
+        np.testing.assert_array_equal(merged, one)
+
+
+FAR = 2.0**40  # from which eighths have all their digits
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_derivatives_of_the_tape_do_not_depend_on_the_mean(masked):
+    random = np.random.default_rng(0)
+    near, dy = random.integers(-20, 20, (7, 2, 3)) / 8, random.standard_normal((7, 2, 3))
+    mask = torch.tensor(random.random((7, 3)) < 0.7) if masked else None
+
+    def derivatives(x):
+        x = torch.tensor(x, requires_grad=True)
+        y = functional.batch_norm(x, training=True, mask=mask).output
+        first = autograd.grad(y, [x], dy, create_graph=True)
+        return *first, *autograd.grad((first[0] ** 3).sum(), [x])
+
+    for one, other in zip(derivatives(near), derivatives(near + FAR), strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), rtol=1e-13, atol=1e-13)
+
+
+def test_derivatives_of_a_constant_are_those_of_a_constant():
+    """Not those of what rounding its mean would leave."""
+    dy = np.random.default_rng(0).standard_normal((7, 2, 41))
+    mask = np.ones((7, 41), bool)
+    found = functional.batch_norm_backward(dy, np.full((7, 2, 41), 1e15 / 3), mask=mask)
+    wanted = functional.batch_norm_backward(dy, np.zeros((7, 2, 41)), mask=mask)
+    for one, other in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -208,6 +208,17 @@ def test_third_derivatives(training):
     assert torch.autograd.gradgradcheck(gradient, (x, weight))
 
 
+def test_second_derivatives_do_not_depend_on_the_mean():
+    near = torch.from_numpy(np.random.default_rng(0).integers(-20, 20, (7, 2, 3)) / 8)
+    dy = torch.from_numpy(np.random.default_rng(1).standard_normal((7, 2, 3)))
+    found = []
+    for x in near.requires_grad_(), (near.detach() + 2.0**40).requires_grad_():
+        first = torch.autograd.grad(ours.batch_norm(x, None, None, training=True), x, dy, create_graph=True)
+        found.append((*first, *torch.autograd.grad(first[0].pow(3).sum(), x)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)
+
+
 def with_a_tangent(module, x, given="x"):
     from torch.autograd import forward_ad
 

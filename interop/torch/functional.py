@@ -132,9 +132,10 @@ class _BatchNorm(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, invstd = ctx.saved_tensors
         if torch.is_grad_enabled():  # create_graph
+            deviation = x.double() - _beside(mean, x)
             if ctx.training:
-                mean, invstd = _statistics(x, ctx.epsilon)
-            gradients = _gradients(dy, x, weight, mean, invstd, ctx.training)
+                deviation, invstd = _statistics(deviation, ctx.epsilon)
+            gradients = _gradients(dy, deviation, weight, invstd, ctx.training)
         else:
             gradients = memory.backward(dy, x, weight, mean, invstd, ctx.training, ctx.needs_input_grad[0])
         wanted = zip(gradients, ctx.dtypes, ctx.needs_input_grad, strict=False)
@@ -142,23 +143,23 @@ class _BatchNorm(torch.autograd.Function):
 
 
 def _statistics(x: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Mean and inverse standard deviation of each channel, float64 and differentiable."""
-    wide, axes = x.double(), _axes(x)
-    mean = wide.mean(axes)
-    return mean, ((wide - _beside(mean, x)).square().mean(axes) + epsilon).rsqrt()
+    """Deviations and the inverse of the standard one of each channel, of values that are near their mean."""
+    axes = _axes(x)
+    deviation = x - _beside(x.mean(axes), x)
+    return deviation, (deviation.square().mean(axes) + epsilon).rsqrt()
 
 
 def _gradients(
-    dy: Tensor, x: Tensor, weight: Tensor | None, mean: Tensor, invstd: Tensor, batch: bool
+    dy: Tensor, deviation: Tensor, weight: Tensor | None, invstd: Tensor, batch: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """What the backward kernel computes, in float64 and differentiable."""
-    wide, axes, count = dy.double(), _axes(x), x.numel() // x.shape[1]
-    normalized = (x.double() - _beside(mean, x)) * _beside(invstd, x)
+    wide, axes, count = dy.double(), _axes(dy), dy.numel() // dy.shape[1]
+    normalized = deviation * _beside(invstd, dy)
     dweight, dbias = (wide * normalized).sum(axes), wide.sum(axes)
     scale = invstd if weight is None else invstd * weight.double()
     if batch:
-        wide = wide - _beside(dbias, x) / count - normalized * (_beside(dweight, x) / count)
-    return _beside(scale, x) * wide, dweight, dbias
+        wide = wide - _beside(dbias, dy) / count - normalized * (_beside(dweight, dy) / count)
+    return _beside(scale, dy) * wide, dweight, dbias
 
 
 def _affine(x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:

@@ -118,12 +118,11 @@ def composed(saved: Saved, dy: Tensor) -> list[Any]:
         wide = _cleaned(wide, saved.mask)
         count = np.broadcast_to(saved.mask, x.shape).sum(axes, keepdims=True)
         alive, count = count > 0, np.maximum(count, 1)
-    if saved.batch:
-        deviation = wide - (wide * part).sum(axes, keepdims=True) / count
+    mean, invstd = (x.plain(one, device=x.device).reshape(column) for one in (saved.mean, saved.invstd))
+    deviation = wide - mean
+    if saved.batch:  # a constant that keeps the sums from losing digits
+        deviation = deviation - (deviation * part).sum(axes, keepdims=True) / count
         invstd = ((deviation * deviation * part).sum(axes, keepdims=True) / count + saved.epsilon) ** -0.5 * alive
-    else:
-        mean, invstd = (x.plain(one, device=x.device).reshape(column) for one in (saved.mean, saved.invstd))
-        deviation = wide - mean
     normalized = deviation * invstd
     dscale, dshift = (dy * normalized).sum(axes, keepdims=True), dy.sum(axes, keepdims=True)
     if saved.batch:
