@@ -279,7 +279,8 @@ def merge_stats(*statistics: Statistics) -> Statistics:
     Raises
     ------
     ValueError, TypeError
-        There are none, not all have the same shape and library, or a count is no whole number of at least 0.
+        There are none, not all have the same shape and library, or a count is no whole number of at least 0 and,
+        with the others, below 2**63.
     """
     caller = Caller("merge_stats")
     if not statistics:
@@ -288,7 +289,10 @@ def merge_stats(*statistics: Statistics) -> Statistics:
     total = _host(caller, "statistics", first)
     for one in statistics[1:]:
         other = caller.statistics("statistics", one, first)
-        total = merged(total, _host(caller, "statistics", other))
+        added = _host(caller, "statistics", other)
+        if np.any(added.count > np.iinfo(np.int64).max - total.count):
+            caller.fail("statistics.count", "counts whose sum is below 2**63", "more")
+        total = merged(total, added)
     return Statistics(*map(first[1].give, total))
 
 
@@ -481,11 +485,11 @@ def _by_formula(saved: Saved, dy: Tensor, target: Any) -> tuple[Any, Any, Any]:
 
 
 def _host(caller: Caller, argument: str, statistics: tuple[Given, Given, Given]) -> Moments:
-    """Copied to the host; counts that count nothing are refused."""
+    """Copied to the host, zeros where there are no values; counts that count nothing are refused."""
     count, mean, m2 = (one.tensor.numpy() for one in statistics)
     with np.errstate(invalid="ignore"):  # NaN becomes a number, which differs from it
         whole = count.astype(np.int64)
     wrong = count[(whole != count) | (whole < 0)]
     if wrong.size:
         caller.fail(f"{argument}.count", "whole numbers of at least 0", f"{wrong[0]}")
-    return Moments(whole, mean.astype(np.float64), m2.astype(np.float64))
+    return Moments(whole, *(np.where(whole > 0, one.astype(np.float64), 0.0) for one in (mean, m2)))

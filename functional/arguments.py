@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normspec.runtime import Tensor, foreign
-from normspec.runtime.arrays import Source, native, read_only, unwritable
+from normspec.runtime.arrays import Source, native, read_only, repeated, unwritable
 from normspec.runtime.autograd import needed
 from normspec.runtime.dtypes import FLOATING, DTypeLike
 
@@ -191,6 +191,8 @@ class Caller:
         array = given.tensor.array
         if read_only(array):
             self.fail("out", "memory that can be written", "read-only memory")
+        if array.size and repeated(array):
+            self.fail("out", "memory of its own for each element", "memory that elements share")
         if not array.dtype.isnative:
             self.fail("out", "this machine's order of bytes", "the other one")
         for one in (x, *alias, *apart):
