@@ -56,7 +56,7 @@ class Statistics(NamedTuple):
         """M2 divided by the count, or by one less if ``unbiased``; zero where there is nothing to divide by."""
         caller = Caller("variance")
         given = caller.statistics("self", self)
-        return given[1].give(_host(caller, "self", given).variance(unbiased))
+        return given[1].give(_host(caller, "self", given).variance(caller.switch("unbiased", unbiased)))
 
 
 class Gradients(NamedTuple):
@@ -139,6 +139,7 @@ def batch_norm(
     (array([ 1.5, 15. ]), array([  2.5, 200.5]))
     """
     caller = Caller("batch_norm")
+    training, unbiased = caller.switch("training", training), caller.switch("unbiased", unbiased)
     given, axis, state = _read(caller, x, axis, mean, variance, scale, shift)
     caller.both(mean, variance, required=not training)
     epsilon = caller.number("epsilon", epsilon, 0.0, above=training)
@@ -323,6 +324,7 @@ def update_running_stats(
         As for ``batch_norm``. Nothing has changed.
     """
     caller = Caller("update_running_stats")
+    unbiased = caller.switch("unbiased", unbiased)
     given = caller.statistics("statistics", statistics)
     caller.both(mean, variance, required=True)
     features = given[1].tensor.shape[0]
@@ -389,6 +391,7 @@ def batch_norm_backward(
         As for ``batch_norm``; no argument may require a gradient, for none is recorded. Nothing has changed.
     """
     caller = Caller("batch_norm_backward")
+    training = caller.switch("training", training)
     given, axis, state = _read(caller, x, axis, mean, variance, scale, None)
     caller.both(mean, variance, required=not training)
     epsilon = caller.number("epsilon", epsilon, 0.0, above=training)

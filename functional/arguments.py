@@ -133,6 +133,13 @@ class Caller:
             self.fail(argument, f"a number {'above' if above else 'of at least'} {least:g}", f"{value!r}")
         return number
 
+    def switch(self, argument: str, value: Any) -> bool:
+        """True or False, of what is either."""
+        try:
+            return bool(value)
+        except (TypeError, ValueError):  # of several
+            self.fail(argument, "True or False", type(value).__name__, TypeError)
+
     def both(self, mean: Any, variance: Any, required: bool) -> None:
         """Refuse one statistic without the other; and none, where they are required."""
         for argument, value, other in ("mean", mean, variance), ("variance", variance, mean):

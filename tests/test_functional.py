@@ -490,6 +490,27 @@ class TestErrors:
         assert not state["mean"].any()
         assert state["variance"].all()
 
+    def test_what_is_neither_true_nor_false(self):
+        some, vectors, two = batch_stats(self.X), (np.zeros(3), np.ones(3)), np.array([True, False])
+        for name, call in {
+            "batch_norm: training": lambda: batch_norm(self.X, training=two),
+            "batch_norm: unbiased": lambda: batch_norm(self.X, *vectors, training=True, unbiased=two),
+            "batch_norm_backward: training": lambda: batch_norm_backward(self.X, self.X, training=two),
+            "update_running_stats: unbiased": lambda: update_running_stats(*vectors, some, unbiased=two),
+            "variance: unbiased": lambda: some.variance(unbiased=two),
+        }.items():
+            with pytest.raises(TypeError, match=f"^{name}: expected True or False, found ndarray$"):
+                call()
+        assert [one.tolist() for one in vectors] == [[0] * 3, [1] * 3]
+        np.testing.assert_array_equal(some.variance(unbiased=2), some.variance(unbiased=True))
+        mask = np.ones((4, 5), bool)
+        for one, other in (None, False), (2, True):
+            found, expected = (
+                batch_norm(self.X, np.zeros(3), np.ones(3), training=True, mask=mask, unbiased=unbiased).variance
+                for unbiased in (one, other)
+            )
+            np.testing.assert_array_equal(found, expected)
+
     def test_devices_are_not_mixed(self):
         there = torch.zeros(3)
         there.device = "cuda:0"
