@@ -332,14 +332,19 @@ def _lowered(context: Any, *operands: Any, host: Callable[..., Any], options: Op
 
 
 def _one_by_one(operands: Any, axes: Any, **static: Any) -> tuple[Any, list[int]]:
-    batched = [jnp.moveaxis(one, axis, 0) for one, axis in zip(operands, axes, strict=True) if axis is not None]
+    each = tuple(axis is not None for axis in axes)
+    first = (one if axis is None else jnp.moveaxis(one, axis, 0) for one, axis in zip(operands, axes, strict=True))
+    return _mapped(*first, each=each, **static), [0] * len(static["results"])
 
+
+@partial(jax.jit, static_argnames=("each", "host", "options", "tree", "results"))  # or each call compiles it anew
+def _mapped(*operands: Any, each: tuple[bool, ...], **static: Any) -> Any:
     def single(elements: list[Any]) -> Any:
         left = iter(elements)
-        given = (one if axis is None else next(left) for one, axis in zip(operands, axes, strict=True))
+        given = (next(left) if batched else one for one, batched in zip(operands, each, strict=True))
         return _host.bind(*given, **static)
 
-    return jax.lax.map(single, batched), [0] * len(static["results"])
+    return jax.lax.map(single, [one for one, batched in zip(operands, each, strict=True) if batched])
 
 
 mlir.register_lowering(_host, _lowered)

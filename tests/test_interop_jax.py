@@ -133,6 +133,16 @@ def test_it_is_batched_element_by_element():
             close(leaf, jnp.stack(leaves), 1e-6)
 
 
+def test_what_was_compiled_is_found_again(caplog):
+    x, *vectors = given((3, 4, 6, 5), -1)
+    function = lambda x: batch_norm(x, *vectors, training=True)[0]  # noqa: E731
+    for call in (function, jax.vmap(function), jax.vmap(jax.grad(lambda x: function(x).sum()))):
+        call(x)
+        with jax.log_compiles():
+            call(x)
+    assert not [one for one in caplog.messages if one.startswith("Compiling")]
+
+
 def test_it_is_pure():
     x, mean, variance, scale, shift = (np.asarray(one) for one in given((6, 5), -1))
     before = [one.copy() for one in (x, mean, variance)]
