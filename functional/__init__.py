@@ -56,7 +56,7 @@ class Statistics(NamedTuple):
         """M2 divided by the count, or by one less if ``unbiased``; zero where there is nothing to divide by."""
         caller = Caller("variance")
         given = caller.statistics("self", self)
-        return given[1].give(_host(caller, "self", given).variance(unbiased))
+        return given[1].give(_host(caller, "self", given).variance(caller.switch("unbiased", unbiased)))
 
 
 class Gradients(NamedTuple):
@@ -139,6 +139,7 @@ def batch_norm(
     (array([ 1.5, 15. ]), array([  2.5, 200.5]))
     """
     caller = Caller("batch_norm")
+    training, unbiased = caller.switch("training", training), caller.switch("unbiased", unbiased)
     given, axis, state = _read(caller, x, axis, mean, variance, scale, shift)
     caller.both(mean, variance, required=not training)
     epsilon = caller.number("epsilon", epsilon, 0.0, above=training)
@@ -279,7 +280,8 @@ def merge_stats(*statistics: Statistics) -> Statistics:
     Raises
     ------
     ValueError, TypeError
-        There are none, not all have the same shape and library, or a count is no whole number of at least 0.
+        There are none, not all have the same shape and library, or a count is no whole number of at least 0 and,
+        with the others, below 2**63.
     """
     caller = Caller("merge_stats")
     if not statistics:
@@ -288,7 +290,10 @@ def merge_stats(*statistics: Statistics) -> Statistics:
     total = _host(caller, "statistics", first)
     for one in statistics[1:]:
         other = caller.statistics("statistics", one, first)
-        total = merged(total, _host(caller, "statistics", other))
+        added = _host(caller, "statistics", other)
+        if np.any(added.count > np.iinfo(np.int64).max - total.count):
+            caller.fail("statistics.count", "counts whose sum is below 2**63", "more")
+        total = merged(total, added)
     return Statistics(*map(first[1].give, total))
 
 
@@ -319,6 +324,7 @@ def update_running_stats(
         As for ``batch_norm``. Nothing has changed.
     """
     caller = Caller("update_running_stats")
+    unbiased = caller.switch("unbiased", unbiased)
     given = caller.statistics("statistics", statistics)
     caller.both(mean, variance, required=True)
     features = given[1].tensor.shape[0]
@@ -385,6 +391,7 @@ def batch_norm_backward(
         As for ``batch_norm``; no argument may require a gradient, for none is recorded. Nothing has changed.
     """
     caller = Caller("batch_norm_backward")
+    training = caller.switch("training", training)
     given, axis, state = _read(caller, x, axis, mean, variance, scale, None)
     caller.both(mean, variance, required=not training)
     epsilon = caller.number("epsilon", epsilon, 0.0, above=training)
@@ -494,11 +501,11 @@ def _by_formula(saved: Saved, dy: Tensor, target: Any) -> tuple[Any, Any, Any]:
 
 
 def _host(caller: Caller, argument: str, statistics: tuple[Given, Given, Given]) -> Moments:
-    """Copied to the host; counts that count nothing are refused."""
+    """Copied to the host, zeros where there are no values; counts that count nothing are refused."""
     count, mean, m2 = (one.tensor.numpy() for one in statistics)
     with np.errstate(invalid="ignore"):  # NaN becomes a number, which differs from it
         whole = count.astype(np.int64)
     wrong = count[(whole != count) | (whole < 0)]
     if wrong.size:
         caller.fail(f"{argument}.count", "whole numbers of at least 0", f"{wrong[0]}")
-    return Moments(whole, mean.astype(np.float64), m2.astype(np.float64))
+    return Moments(whole, *(np.where(whole > 0, one.astype(np.float64), 0.0) for one in (mean, m2)))

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normspec.runtime import Tensor, foreign
-from normspec.runtime.arrays import Source, native, read_only, unwritable
+from normspec.runtime.arrays import Source, native, read_only, repeated, unwritable
 from normspec.runtime.autograd import needed
 from normspec.runtime.dtypes import FLOATING, DTypeLike
 
@@ -133,6 +133,13 @@ class Caller:
             self.fail(argument, f"a number {'above' if above else 'of at least'} {least:g}", f"{value!r}")
         return number
 
+    def switch(self, argument: str, value: Any) -> bool:
+        """True or False, of what is either."""
+        try:
+            return bool(value)
+        except (TypeError, ValueError):  # of several
+            self.fail(argument, "True or False", type(value).__name__, TypeError)
+
     def both(self, mean: Any, variance: Any, required: bool) -> None:
         """Refuse one statistic without the other; and none, where they are required."""
         for argument, value, other in ("mean", mean, variance), ("variance", variance, mean):
@@ -191,6 +198,8 @@ class Caller:
         array = given.tensor.array
         if read_only(array):
             self.fail("out", "memory that can be written", "read-only memory")
+        if array.size and repeated(array):
+            self.fail("out", "memory of its own for each element", "memory that elements share")
         if not array.dtype.isnative:
             self.fail("out", "this machine's order of bytes", "the other one")
         for one in (x, *alias, *apart):

@@ -5,7 +5,8 @@ Running statistics are arguments and results; nothing is changed. Derivatives ar
 
 from __future__ import annotations
 
-import functools
+import math
+import numbers
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
+from jax.interpreters import batching, mlir, xla
 
 from normspec.runtime import kernels
 from normspec.runtime.arrays import feature_views
@@ -84,17 +85,20 @@ def batch_norm(
     Raises
     ------
     TypeError
-        ``x`` or a vector is no floating-point array.
+        ``x`` or a vector is no floating-point array, or another argument is of a wrong type, such as a tracer for what
+        is static.
     ValueError
-        A vector is missing or of another length than the feature axis, or ``epsilon`` or ``axis`` does not fit.
+        A vector is missing or of another length than the feature axis, or ``update_rate``, ``epsilon`` or ``axis`` does
+        not fit.
     """
-    x = jnp.asarray(x)
+    x = _input(x)
+    _check_scalars(training, update_rate, epsilon, unbiased)
     options = _checked(x, {"mean": mean, "variance": variance, "scale": scale, "shift": shift}, axis, epsilon, training)
     if not x.size:
         return x, mean, variance
     if not training:
-        return _evaluate(options, x, mean, variance, scale, shift), mean, variance
-    y, rows = _train(options._replace(unbiased=unbiased), x, scale, shift)
+        return _evaluate(options, *_alike(x, mean, variance, scale, shift)), mean, variance
+    y, rows = _train(options._replace(unbiased=bool(unbiased)), *_alike(x, scale, shift))
     if mean is None or variance is None:
         return y, None, None
     return y, _moved(mean, rows[3], update_rate), _moved(variance, rows[4], update_rate)
@@ -106,12 +110,39 @@ def _moved(old: Array, new: Array, rate: float | Array) -> Array:
     return ((1 - rate) * wide + rate * new).astype(old.dtype)
 
 
-def _checked(x: Array, vectors: dict[str, Any], axis: int, epsilon: float, training: bool) -> Options:
+def _input(x: Any) -> Array:
+    try:
+        x = jnp.asarray(x)
+    except (TypeError, ValueError) as error:
+        found = f"{type(x).__name__}, of which JAX makes none: {error}"
+        raise TypeError(f"batch_norm: x: expected an array of {EXPECTED}, found {found}") from None
     if x.dtype.name not in FLOATING:
         raise TypeError(f"batch_norm: x: expected {EXPECTED}, found {x.dtype.name}")
-    if axis not in range(-x.ndim, x.ndim):
+    return x.astype(jax.dtypes.canonicalize_dtype(x.dtype))  # float64 may be left over from where it was enabled
+
+
+def _check_scalars(training: Any, update_rate: Any, epsilon: Any, unbiased: Any) -> None:
+    for name, switch in ("training", training), ("unbiased", unbiased):
+        try:
+            bool(switch)
+        except (TypeError, ValueError):  # of a tracer, or of several
+            found = type(switch).__name__
+            raise TypeError(f"batch_norm: {name}: expected a static True or False, found {found}") from None
+    if not isinstance(epsilon, numbers.Real):
+        raise TypeError(f"batch_norm: epsilon: expected a static number, found {type(epsilon).__name__}")
+    kind = getattr(update_rate, "dtype", None)
+    real = kind is not None and any(jnp.issubdtype(kind, one) for one in (jnp.floating, jnp.integer))
+    if not isinstance(update_rate, numbers.Real) and not real:
+        found = type(update_rate).__name__ if kind is None else f"elements of {kind}"
+        raise TypeError(f"batch_norm: update_rate: expected a number, found {found}")
+    if np.shape(update_rate):
+        raise ValueError(f"batch_norm: update_rate: expected one number, found shape {np.shape(update_rate)}")
+
+
+def _checked(x: Array, vectors: dict[str, Any], axis: int, epsilon: float, training: bool) -> Options:
+    if not isinstance(axis, numbers.Integral) or axis not in range(-x.ndim, x.ndim):
         raise ValueError(f"batch_norm: axis: expected an axis of an array of shape {x.shape}, found {axis!r}")
-    if not (epsilon > 0 or (epsilon == 0 and not training)):
+    if not (0 < epsilon < math.inf or (epsilon == 0 and not training)):
         wanted = "above zero" if training else "of at least zero"
         raise ValueError(f"batch_norm: epsilon: expected a number {wanted}, found {epsilon!r}")
     for name, vector in vectors.items():
@@ -123,7 +154,7 @@ def _checked(x: Array, vectors: dict[str, Any], axis: int, epsilon: float, train
     for name, other in ("mean", "variance"), ("variance", "mean"):
         if vectors[name] is None and (not training or vectors[other] is not None):
             raise ValueError(f"batch_norm: {name}: expected running statistics, found None")
-    return Options(axis % x.ndim, float(epsilon), True, training)
+    return Options(axis % x.ndim, float(epsilon), True, bool(training))
 
 
 # ---------------------------------------------------------------------------------------------------------- training
@@ -264,20 +295,27 @@ def _call(
     operands, tree = jax.tree.flatten((arrays, vectors))
     results, shape = jax.tree.flatten(result)
     found = _host.bind(*map(jnp.asarray, operands), host=host, options=options, tree=tree, results=tuple(results))
-    return jax.tree.unflatten(shape, found)
+    return jax.tree.unflatten(shape, [_varying(one, _axes(operands[0])) for one in found])
 
 
-@functools.cache
-def _compiled(**static: Any) -> Any:
-    return jax.jit(partial(_host.bind, **static))
+def _alike(*arrays: Array | None) -> list[Any]:
+    """The arrays, all varying over the same axes of a mesh, as JAX has it of the operands of its own primitives."""
+    given = [None if one is None else jnp.asarray(one) for one in arrays]
+    axes = frozenset[Any]().union(*(_axes(one) for one in given if one is not None))
+    return [None if one is None else _varying(one, axes) for one in given]
 
 
-def _run(*operands: Any, **static: Any) -> Any:
-    with jax.disable_jit(False):  # what is only compiled would come back here
-        return _compiled(**static)(*operands)
+def _axes(array: Array) -> frozenset[Any]:
+    """Those of a mesh over which an array varies within ``shard_map``; JAX before 0.10 has no such attribute."""
+    return getattr(getattr(array.aval, "manual_axis_type", None), "varying", frozenset())
 
 
-_host.def_impl(_run)
+def _varying(array: Array, axes: frozenset[Any]) -> Array:
+    missing = axes - _axes(array)
+    return jax.lax.pcast(array, tuple(missing), to="varying") if missing else array
+
+
+_host.def_impl(partial(xla.apply_primitive, _host))
 _host.def_abstract_eval(lambda *_, results, **static: [ShapedArray(one.shape, one.dtype) for one in results])
 
 
@@ -294,14 +332,19 @@ def _lowered(context: Any, *operands: Any, host: Callable[..., Any], options: Op
 
 
 def _one_by_one(operands: Any, axes: Any, **static: Any) -> tuple[Any, list[int]]:
-    batched = [jnp.moveaxis(one, axis, 0) for one, axis in zip(operands, axes, strict=True) if axis is not None]
+    each = tuple(axis is not None for axis in axes)
+    first = (one if axis is None else jnp.moveaxis(one, axis, 0) for one, axis in zip(operands, axes, strict=True))
+    return _mapped(*first, each=each, **static), [0] * len(static["results"])
 
+
+@partial(jax.jit, static_argnames=("each", "host", "options", "tree", "results"))  # or each call compiles it anew
+def _mapped(*operands: Any, each: tuple[bool, ...], **static: Any) -> Any:
     def single(elements: list[Any]) -> Any:
         left = iter(elements)
-        given = (one if axis is None else next(left) for one, axis in zip(operands, axes, strict=True))
+        given = (next(left) if batched else one for one, batched in zip(operands, each, strict=True))
         return _host.bind(*given, **static)
 
-    return jax.lax.map(single, batched), [0] * len(static["results"])
+    return jax.lax.map(single, [one for one, batched in zip(operands, each, strict=True) if batched])
 
 
 mlir.register_lowering(_host, _lowered)

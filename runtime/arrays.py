@@ -61,7 +61,7 @@ def source(value: object) -> Source | None:
         return _source((array, "cpu", dtype_name(array), _same))
     try:
         found = None if isinstance(value, np.ndarray) else foreign.read(value)
-    except foreign.CANNOT as error:
+    except (*foreign.CANNOT, RuntimeError, ValueError) as error:
         kind = type(value).__name__
         raise Unusable("an array that can be shared", f"a {kind} that cannot: {error}") from None
     if found is None:
@@ -172,10 +172,17 @@ def read_only(array: Any) -> bool:
     return not array.flags.writeable if isinstance(array, np.ndarray) else bool(array.readonly)
 
 
+def repeated(array: Any) -> bool:
+    """Whether elements are one and the same in memory, as where something is broadcast."""
+    return any(step == 0 and length > 1 for step, length in zip(array.strides, array.shape, strict=True))
+
+
 def unwritable(array: Any) -> str | None:
     """What was found instead of memory that can be written to in place, or None."""
     if read_only(array):
         return "read-only memory"
+    if repeated(array):
+        return "memory that elements share"
     gaps = not isinstance(array, np.ndarray) and not array.contiguous
     return f"memory with gaps, of strides {array.strides}" if gaps else None
 

@@ -42,6 +42,8 @@ def _reader(kind: Any) -> Callable[[Any], Foreign] | None:
         return _torch
     if "jaxlib" in libraries and hasattr(kind, "__array__"):
         return _jax
+    if "jax" in libraries and hasattr(kind, "__dlpack__"):
+        return _traced
     if "cupy" in libraries:
         return _cupy
     if hasattr(kind, "__cuda_array_interface__") or hasattr(kind, "copy_to_host"):
@@ -52,12 +54,17 @@ def _reader(kind: Any) -> Callable[[Any], Foreign] | None:
 def _torch(tensor: Any) -> Foreign:
     torch = sys.modules["torch"]
     differentiated = tensor.requires_grad and torch.is_grad_enabled()
+    copied = tensor.is_neg() or not tensor.is_cpu
     tensor = tensor.detach().resolve_neg()
     if tensor.is_cuda:
         return _device(tensor, _torch_shared)._replace(differentiated=differentiated)
-    if tensor.dtype is not torch.bfloat16:
-        return Foreign(tensor.numpy(force=True), "cpu", torch.from_numpy, differentiated)
-    array = tensor.view(torch.int16).numpy(force=True).view(DType("bfloat16").numpy)
+    half = tensor.dtype is torch.bfloat16
+    array = (tensor.view(torch.int16) if half else tensor).numpy(force=True)
+    if copied:
+        array.flags.writeable = False  # what is written to a copy would be lost
+    if not half:
+        return Foreign(array, "cpu", torch.from_numpy, differentiated)
+    array = array.view(DType("bfloat16").numpy)
     return Foreign(array, "cpu", lambda y: torch.from_numpy(y.view(np.int16)).view(torch.bfloat16), differentiated)
 
 
@@ -71,6 +78,10 @@ def _torch_shared(array: Any) -> Any:
 def _jax(array: Any) -> Foreign:
     """A JAX array is read-only; one on a GPU comes as a copy."""
     return Foreign(np.asarray(array), "cpu", sys.modules["jax"].numpy.asarray)
+
+
+def _traced(_: Any) -> Foreign:
+    raise TypeError("JAX traces it, so it has no values yet; normspec.interop.jax has a batch norm for that")
 
 
 def _cupy(array: Any) -> Foreign:

@@ -108,6 +108,35 @@ def test_a_torch_tensor_that_cannot_be_shared_is_refused(change):
         module.load_state_dict({"weight": x[0]}, strict=False)
 
 
+@pytest.mark.parametrize("change", ["neg", "expand"])
+def test_statistics_of_torch_that_cannot_be_written_are_refused(change):
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
+    mean = torch._neg_view(torch.zeros(3)) if change == "neg" else torch.zeros(1).expand(3)
+    with pytest.raises(ValueError, match="batch_norm: running_mean: expected memory that can be written, found "):
+        nn.functional.batch_norm(torch.from_numpy(VALUES), mean, torch.ones(3), training=True)
+    assert not mean.any()
+
+
+@pytest.mark.parametrize("kind", [BufferError, RuntimeError, ValueError])
+def test_a_producer_that_refuses_is_told_of(kind):
+    class Elsewhere(Producer):
+        def __dlpack__(self, **options):
+            raise kind("not from here")
+
+    with pytest.raises(ValueError, match=r"\nBatchNorm2d: input: .* found a Elsewhere that cannot: not from here"):
+        nn.BatchNorm2d(3)(Elsewhere(VALUES))
+
+
+def test_a_tracer_of_jax_is_told_where_to_go():
+    jax = pytest.importorskip("jax", reason='JAX is not installed: pip install "normspec[jax]"')
+    where = "JAX traces it, so it has no values yet; normspec.interop.jax has a batch norm for that"
+    for transform in (jax.jit, jax.vmap, lambda function: jax.grad(lambda x: function(x).sum())):
+        with pytest.raises(ValueError, match=f"BatchNorm1d: input: expected .* found a .*Tracer that cannot: {where}"):
+            transform(nn.BatchNorm1d(3))(VALUES[..., 0])
+    with pytest.raises(TypeError, match=f"batch_norm: running_mean: expected a tensor, found .*Tracer, .*{where}"):
+        jax.jit(lambda mean: nn.functional.batch_norm(VALUES, mean, mean))(np.ones(3, np.float32))
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 def test_statistics_of_torch_are_updated_in_place(dtype):
     torch = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")

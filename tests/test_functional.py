@@ -8,6 +8,7 @@ import tracemalloc
 import array_api_strict
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import as_strided
 
 from normspec import functional, lucid, torch
 from normspec.conformance.examples import run
@@ -165,6 +166,21 @@ class TestStatistics:
         some = batch_stats(np.array([[1.0, 2.0], [3.0, 2.0]]))
         for one in (merge_stats(nothing, some), merge_stats(some, nothing), merge_stats(some)):
             assert [each.tolist() for each in one] == [[2, 2], [2.0, 2.0], [2.0, 0.0]]
+
+    def test_the_mean_of_nothing_counts_for_nothing(self):
+        """Whatever it is: NumPy's is NaN."""
+        nothing = Statistics(*map(np.array, ([0, 0], [np.nan, np.inf], [np.nan, -np.inf])))
+        some = batch_stats(np.array([[1.0, 2.0], [3.0, 2.0]]))
+        assert [one.tolist() for one in merge_stats(nothing, nothing)] == [[0, 0]] * 3
+        assert nothing.variance().tolist() == [0, 0]
+        for one in (merge_stats(nothing, some), merge_stats(some, nothing)):
+            assert [each.tolist() for each in one] == [[2, 2], [2.0, 2.0], [2.0, 0.0]]
+
+    def test_more_than_can_be_counted(self):
+        most = Statistics(np.array([2**63 - 3]), np.ones(1), np.ones(1))
+        assert merge_stats(most, batch_stats(np.ones((2, 1)))).count.tolist() == [2**63 - 1]
+        with pytest.raises(ValueError, match=r"^merge_stats: statistics\.count: expected counts .* below 2\*\*63"):
+            merge_stats(most, batch_stats(np.ones((3, 1))))
 
     def test_updating_is_what_training_does(self):
         x, (mean, variance, *_) = RANDOM.normal(size=(6, 3)), vectors(3, np.float64)
@@ -421,6 +437,7 @@ class TestOut:
             (fixed, "out: expected memory that can be written, found read-only memory", ValueError),
             (np.zeros((4, 3, 5), ">f8"), "out: expected this machine's order of bytes", ValueError),
             (x[:, 1:4], "out: expected memory of its own.*found memory shared with an input", ValueError),
+            (as_strided(np.zeros(5), (4, 3, 5), (0, 0, 8)), "out: .*, found memory that elements share", ValueError),
             (torch.Tensor(np.zeros((4, 3, 5))), "out: expected an array of numpy, .*found one of normspec", TypeError),
             ("text", "out: expected an array, found str", TypeError),
         ):
@@ -473,6 +490,27 @@ class TestErrors:
         assert not state["mean"].any()
         assert state["variance"].all()
 
+    def test_what_is_neither_true_nor_false(self):
+        some, vectors, two = batch_stats(self.X), (np.zeros(3), np.ones(3)), np.array([True, False])
+        for name, call in {
+            "batch_norm: training": lambda: batch_norm(self.X, training=two),
+            "batch_norm: unbiased": lambda: batch_norm(self.X, *vectors, training=True, unbiased=two),
+            "batch_norm_backward: training": lambda: batch_norm_backward(self.X, self.X, training=two),
+            "update_running_stats: unbiased": lambda: update_running_stats(*vectors, some, unbiased=two),
+            "variance: unbiased": lambda: some.variance(unbiased=two),
+        }.items():
+            with pytest.raises(TypeError, match=f"^{name}: expected True or False, found ndarray$"):
+                call()
+        assert [one.tolist() for one in vectors] == [[0] * 3, [1] * 3]
+        np.testing.assert_array_equal(some.variance(unbiased=2), some.variance(unbiased=True))
+        mask = np.ones((4, 5), bool)
+        for one, other in (None, False), (2, True):
+            found, expected = (
+                batch_norm(self.X, np.zeros(3), np.ones(3), training=True, mask=mask, unbiased=unbiased).variance
+                for unbiased in (one, other)
+            )
+            np.testing.assert_array_equal(found, expected)
+
     def test_devices_are_not_mixed(self):
         there = torch.zeros(3)
         there.device = "cuda:0"
@@ -519,6 +557,22 @@ class TestErrors:
             assert batch_stats(real.zeros(3, 2, requires_grad=True)).count.tolist() == [3, 3]
         with pytest.raises(ValueError, match="x: expected an array that can be shared, found a Tensor that cannot"):
             batch_stats(real.zeros(3, 2).to_sparse())
+
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+    def test_what_torch_lends_as_a_copy_is_not_written(self, dtype):
+        real = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")
+        vectors = real.zeros(3, dtype=getattr(real, dtype)), real.ones(3, dtype=getattr(real, dtype))
+        x = real.from_numpy(self.X)
+        for mean, variance in (map(real._neg_view, vectors), (one[:1].expand(3) for one in vectors)):
+            before = mean.clone(), variance.clone()
+            found = batch_norm(x, mean, variance, training=True)[1:]
+            expected = batch_norm(x, *(one.clone() for one in before), training=True)[1:]
+            for one, other, old, kept in zip(found, expected, before, (mean, variance), strict=True):
+                assert real.equal(one, other)
+                assert real.equal(kept, old)
+        for out in (real._neg_view(real.zeros(4, 3, 5)), real.zeros(1).expand(4, 3, 5)):
+            with pytest.raises(ValueError, match=r"^normalize: out: expected memory .*, found (read-only )?memory"):
+                normalize(x, real.zeros(3), real.ones(3), out=out)
 
     def test_torchs_bfloat16(self):
         real = pytest.importorskip("torch", reason="torch is not installed: pip install torch==2.13.0")

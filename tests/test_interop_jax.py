@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import os
 import subprocess
 import sys
 
@@ -132,6 +133,16 @@ def test_it_is_batched_element_by_element():
             close(leaf, jnp.stack(leaves), 1e-6)
 
 
+def test_what_was_compiled_is_found_again(caplog):
+    x, *vectors = given((3, 4, 6, 5), -1)
+    function = lambda x: batch_norm(x, *vectors, training=True)[0]  # noqa: E731
+    for call in (function, jax.vmap(function), jax.vmap(jax.grad(lambda x: function(x).sum()))):
+        call(x)
+        with jax.log_compiles():
+            call(x)
+    assert not [one for one in caplog.messages if one.startswith("Compiling")]
+
+
 def test_it_is_pure():
     x, mean, variance, scale, shift = (np.asarray(one) for one in given((6, 5), -1))
     before = [one.copy() for one in (x, mean, variance)]
@@ -184,6 +195,9 @@ MISTAKES = {
     "shift": (TypeError, (X, None, None, MEAN, MEAN.astype(int)), {"training": True}),
     "epsilon": (ValueError, (X, None, None), {"training": True, "epsilon": 0}),
     "axis": (ValueError, (X, None, None), {"training": True, "axis": 2}),
+    "training": (TypeError, (X, MEAN, MEAN), {"training": np.ones(2)}),
+    "unbiased": (TypeError, (X, MEAN, MEAN), {"training": True, "unbiased": np.ones(2)}),
+    "update_rate": (ValueError, (X, MEAN, MEAN), {"training": True, "update_rate": np.full((2, 3), 0.1)}),
 }
 
 
@@ -200,7 +214,37 @@ def test_an_epsilon_is_told_what_the_mode_takes():
             batch_norm(X, MEAN, MEAN, training=training, epsilon=-1)
 
 
-@pytest.mark.parametrize("axis", [-3, 1.5, "features", (0, 1)])
+STATIC = {"training": True, "unbiased": True, "epsilon": 1e-5, "axis": 1}
+
+
+@pytest.mark.parametrize("argument", STATIC)
+def test_a_tracer_of_what_is_static_is_told(argument):
+    call = jax.jit(lambda value: batch_norm(X, MEAN, MEAN, **{"training": True, argument: value}))
+    with pytest.raises((TypeError, ValueError), match=f"^batch_norm: {argument}: expected .*, found .*Tracer"):
+        call(STATIC[argument])
+
+
+@pytest.mark.parametrize("x", [None, "text", X.astype(">f4"), np.ma.masked_array(X), jax.random.key(0)])
+def test_what_is_no_array_is_told(x):
+    with pytest.raises(TypeError, match=r"^batch_norm: x: expected .*float64, found "):
+        batch_norm(x, MEAN, MEAN, training=True)
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "found"),
+    [
+        ("update_rate", None, "NoneType"),
+        ("update_rate", 1j, "complex"),
+        ("epsilon", "1e-5", "str"),
+        ("epsilon", np.inf, "inf"),
+    ],
+)
+def test_what_is_no_number_is_told(argument, value, found):
+    with pytest.raises((TypeError, ValueError), match=f"^batch_norm: {argument}: expected a.* number.*, found {found}"):
+        batch_norm(X, MEAN, MEAN, **{"training": True, argument: value})
+
+
+@pytest.mark.parametrize("axis", [-3, 1.0, 1.5, "features", (0, 1), np.zeros(2)])
 def test_what_is_no_axis_is_told(axis):
     with pytest.raises(ValueError, match=r"batch_norm: axis: expected an axis of an array of shape .*, found "):
         batch_norm(X, MEAN, MEAN, training=True, axis=axis)
@@ -219,6 +263,64 @@ def test_without_compiling_it_computes_the_same():
     np.testing.assert_allclose(found[0], value, rtol=1e-5)
     np.testing.assert_allclose(mapped, [value], rtol=1e-5)
     np.testing.assert_allclose(found[1], gradient, rtol=1e-4, atol=1e-5)
+
+
+def test_nan_is_found_where_it_is_made():
+    x, *vectors = given((9, 5), -1)
+    function = lambda x: batch_norm(x, *vectors, training=True)[0]  # noqa: E731
+    with jax.debug_nans(True):
+        for call in (function, jax.jit(function), jax.grad(lambda x: function(x).sum())):
+            call(x)
+            with pytest.raises(FloatingPointError, match=r"invalid value \(nan\)"):
+                call(x.at[0, 0].set(jnp.inf))
+
+
+def test_float64_from_where_it_was_enabled():
+    with jax.enable_x64(True):
+        x = jnp.asarray(X.astype(float) + np.arange(4)[:, None])
+    y, _, _ = batch_norm(x, None, None, training=True)
+    assert y.dtype == jnp.float32
+    close(y, batch_norm(np.asarray(x, np.float32), None, None, training=True)[0], 1e-6)
+
+
+SHARDED = """
+import jax, jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec as P
+from normspec.interop.jax import batch_norm
+
+mesh, x, scale = Mesh(jax.devices(), "d"), jnp.arange(24.0).reshape(8, 3) % 7, jnp.arange(1.0, 4.0)
+shards = lambda function, outs: jax.shard_map(function, mesh=mesh, in_specs=(P("d"), P()), out_specs=outs)
+
+def norm(x, scale, training):
+    return batch_norm(x, scale, scale, scale, training=training)
+
+def plain(x, scale, training):
+    mean, variance = (x.mean(0), x.var(0)) if training else (scale, scale)
+    return ((x - mean) / jnp.sqrt(variance + 1e-5) * scale,)
+
+for training in True, False:
+    pairs = []
+    for one in norm, plain:
+        for function in one, jax.vmap(one, (1, None, None), 1) if training else one:
+            def loss(x, scale):
+                given = (x, scale) if function is one else (x.reshape(8, 3, 1), scale[:1])
+                return (shards(lambda x, scale: function(x, scale, training)[0], P("d"))(*given) ** 3).sum()
+            pairs.append(jax.jit(jax.value_and_grad(loss, (0, 1)))(x, scale))
+    for found, expected in zip(pairs[:2], pairs[2:]):
+        print(all(map(lambda a, b: bool(jnp.allclose(a, b, 1e-3, 1e-3)), *map(jax.tree.leaves, (found, expected)))))
+try:
+    shards(lambda x, scale: norm(x, scale, True)[1], P())(x, scale)
+except ValueError as error:
+    print("replicated" in str(error))
+"""
+
+
+def test_shards_have_statistics_of_their_own():
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    done = subprocess.run(
+        [sys.executable, "-c", SHARDED], capture_output=True, text=True, timeout=300, env={**os.environ, **flags}
+    )
+    assert done.stdout == "True\n" * 5, done.stderr
 
 
 def test_the_words_are_canonical():

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, NoReturn, SupportsFloat, cast
 
 import numpy as np
 
-from .. import autograd, kernels
+from .. import autograd, foreign, kernels
 from ..arrays import Source, Unusable, device_views, feature_views, prepared, source, unwritable, vector
 from ..dialect import Dialect
 from ..dtypes import FLOATING, HALF, DTypeLike
@@ -384,7 +384,7 @@ def _checked_vector(speaker: Speaker, x: Source, name: str, value: Array | None,
         return None
     try:
         tensor = value if isinstance(value, Tensor) else Tensor(value)
-    except TypeError as error:
+    except foreign.CANNOT as error:
         given = f"{type(value).__name__}, of which none can be made ({error})"
         raise TypeError(f"{speaker.who}: {speaker.names.get(name, name)}: expected a tensor, found {given}") from None
     array, dtype, length = tensor.array, tensor._dtype, x.array.shape[1]
