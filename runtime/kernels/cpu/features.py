@@ -29,7 +29,7 @@ from normspec.runtime.kernels.cpu.tables import (
     puts,
     read,
 )
-from normspec.runtime.kernels.cpu.tiles import Place, Plan, origin, pieces, values_before
+from normspec.runtime.kernels.cpu.tiles import Place, Plan, origin, pieces, samples, values_before
 
 
 @inlined
@@ -69,9 +69,12 @@ def finish_training(
             _, offset, squares = merge(before, known, known_m2, stop - before, own, own_m2)
             puts(offsets, i, width, offset)
             puts(m2s, i, width, squares)
+    places = samples(x, plan)
     for i in range(width):
         offset, squares = number(offsets, i), number(m2s, i)
-        start = origin(x, dtype, first + i)
+        if np.isnan(squares) and np.isfinite(offset):  # squares of finite values have overflowed
+            squares = np.inf
+        start = origin(places, (first + i) * x.feature_stride, dtype)
         mean, invstd = start + offset, 1.0 / np.sqrt(squares / count + epsilon)
         rounded = mean - start
         low = (start - (mean - rounded)) + (offset - rounded) + (mean - taken(mean, dtype))

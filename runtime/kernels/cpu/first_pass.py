@@ -33,12 +33,15 @@ from normspec.runtime.kernels.cpu.tiles import (
     origin,
     packed,
     run_of,
+    samples,
     values_before,
 )
 
 BLOCK = 4096  # values of a feature that are summed before they are merged
 GROWTH = 32  # times as many as there were before
+FAR, FARTHER = 0.875, 0.96875  # parts of a sum of squares that cancel; of short rows across, many may by chance
 FIRST = 64  # values of a run whose mean the first block is measured from
+FEW = 64  # that are summed one after another
 ROWS = 4  # that are summed at once, if it is of one array: of two, the processor loses track of so many
 
 CENTERS, SUMS, PRODUCTS = range(3)  # lines of columns
@@ -152,12 +155,16 @@ def sum_along(x: Place, dy: Any, dtype: Any, count: int, center: float, ahead: i
             a, aa = a + factor, aa + deviation * factor
         return total(a + b), total(aa + bb)
     sums = products = 0.0
-    for i in range(count):
-        factor = deviation = load(x.address, i * x.value_stride, dtype) - center
-        if dy is not None:
-            factor = load(dy.address, i * dy.value_stride, dtype)
-        sums += factor
-        products += deviation * factor
+    for start in range(0, count, FEW):
+        some = product = 0.0
+        for i in range(start, min(start + FEW, count)):
+            factor = deviation = load(x.address, i * x.value_stride, dtype) - center
+            if dy is not None:
+                factor = load(dy.address, i * dy.value_stride, dtype)
+            some += factor
+            product += deviation * factor
+        sums += some
+        products += product
     return sums, products
 
 
@@ -189,6 +196,18 @@ def approach(x: Place, dtype: Any, plan: Plan, tile: Tile, center: int) -> None:
             put(center, i, moved)
 
 
+@helper()
+def recentered(center: int, sums: int, squares: int, count: int, width: int, most: float) -> bool:
+    """Whether sums of squares were mostly the square of their mean; then it is what to measure from."""
+    far = False
+    for i in range(width):
+        added, square = number(sums, i), number(squares, i)
+        if count * most * square < added * added < np.inf:
+            put(center, i, number(center, i) + added / count)
+            far = True
+    return far
+
+
 @inlined
 def add_tile(x: Place, dy: Any, dtype: Any, plan: Plan, tile: Tile, center: int, sums: Table, columns: Table) -> None:
     """Set the sums of a tile's features."""
@@ -209,8 +228,9 @@ def measure(x: Place, dtype: Any, plan: Plan, tile: Tile, found: Table, vectors:
     mean, m2, width = entry(found, 0, 0), entry(found, 1, 0), tile.feature_end - tile.feature
     origins, center = entry(vectors, 0, 0), entry(vectors, 1, 0)
     sums, squares = entry(vectors, 2, 0), entry(vectors, 3, 0)
+    places, most = samples(x, plan), FARTHER if plan.repeat else FAR
     for i in range(width):
-        put(origins, i, origin(x, dtype, tile.feature + i))
+        put(origins, i, origin(places, (tile.feature + i) * x.feature_stride, dtype))
     for i in range(0, width, EIGHT):
         puts(mean, i, width, zeros(1.0, 1.0))
         puts(m2, i, width, zeros(1.0, 1.0))
@@ -224,6 +244,8 @@ def measure(x: Place, dtype: Any, plan: Plan, tile: Tile, found: Table, vectors:
         rows = Tile(row, stop, tile.feature, tile.feature_end)
         add_tile(x, None, dtype, plan, rows, center, part(vectors, 2, 0), columns)
         count = values_before(stop, plan) - start - before
+        if size_of(dtype) == 8 and before < count and recentered(center, sums, squares, count, width, most):
+            add_tile(x, None, dtype, plan, rows, center, part(vectors, 2, 0), columns)
         for i in range(0, width, EIGHT):
             added = numbers(sums, i, width)
             rest = added / float(count)

@@ -150,10 +150,26 @@ def values_before(row: int, plan: Plan) -> int:
 
 
 @inlined
-def origin(x: Place, dtype: Any, feature: int) -> float:
-    """What a feature's values are measured from: one of them, so that a constant feature has no rounding at all."""
-    value: float = load(x.address, feature * x.feature_stride, dtype)
-    return value
+def samples(x: Place, plan: Plan) -> tuple[int, int, int]:
+    """Where the first, the middle and the last value of the first feature are."""
+    middle, last = plan.rows // 2, plan.rows - 1
+    inside = (values_before(middle + 1, plan) - values_before(middle, plan)) // 2
+    end = values_before(plan.rows, plan) - values_before(last, plan) - 1
+    half = run_of(x, middle, 0, plan).address + inside * x.value_stride
+    return x.address, half, run_of(x, last, 0, plan).address + end * x.value_stride
+
+
+@inlined
+def origin(places: tuple[int, int, int], offset: int, dtype: Any) -> float:
+    """What a feature's values are measured from: one of them, so that a constant feature has no rounding at all.
+
+    In float64 it is the one in the middle of three, for from an outlier the mean is as far as it has no digits for.
+    """
+    first: float = load(places[0], offset, dtype)
+    if size_of(dtype) < 8:
+        return first
+    half, last = load(places[1], offset, dtype), load(places[2], offset, dtype)
+    return max(min(first, half), min(max(first, half), last))
 
 
 @inlined
