@@ -208,6 +208,9 @@ class TestMasks:
         np.testing.assert_allclose(y, oracle(x, means, variances, scale, shift, 1e-5, axis), rtol=1e-11, atol=1e-12)
         np.testing.assert_allclose(mean, 0.9 * before[0] + 0.1 * means, rtol=1e-13)
         np.testing.assert_allclose(variance, 0.9 * before[1] + 0.1 * variances * counts / (counts - 1), rtol=1e-11)
+        variance[:] = before[1]
+        batch_norm(x, mean, variance, training=True, unbiased=False, axis=axis, mask=given)
+        np.testing.assert_allclose(variance, 0.9 * before[1] + 0.1 * variances, rtol=1e-11)
 
     def test_padding_changes_nothing(self):
         x = RANDOM.normal(size=(4, 3, 6))
@@ -330,6 +333,8 @@ class TestLibraries:
         np.testing.assert_array_equal(np.from_dlpack(out), expected)
         assert normalize(x, *state, out=x) is x
         np.testing.assert_array_equal(np.from_dlpack(x), expected)
+        for mask in (None, library(np.ones((4, 5), bool))):
+            assert batch_norm(x, training=True, mask=mask, out=out).output is out
 
     def test_read_only_statistics_are_returned(self):
         x, state = RANDOM.normal(size=(6, 3)), vectors(3, np.float64)
@@ -353,6 +358,20 @@ class TestLibraries:
         result = batch_norm(x, mean, variance, training=True, update_rate=0.5)
         assert result.mean is mean
         assert (float(mean[0]), float(variance[0])) == (1.0, 1.5)
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda x, mean, variance: batch_norm(x, mean, variance, training=True),
+            lambda x, mean, variance: batch_norm(x, mean, variance, training=True, mask=np.ones((2, 1), bool)),
+            lambda x, mean, variance: update_running_stats(mean, variance, batch_stats(x)),
+        ],
+    )
+    def test_statistics_that_overflow_where_that_is_an_error_have_not_changed(self, call):
+        mean, variance = np.zeros(1, np.float16), np.ones(1, np.float16)
+        with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+            call(np.array([[0.0], [1e5]], np.float32), mean, variance)
+        assert (mean.tolist(), variance.tolist()) == ([0], [1])
 
 
 LAYOUTS = {
