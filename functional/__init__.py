@@ -168,10 +168,13 @@ def batch_norm(
             out=target,
         )
     else:
-        pairs = [pair for pair in zip(running, (batch.mean, batch.variance(unbiased)), strict=True) if pair[0] is not None]
-        results = [Tensor(moved(one.numpy(), values, batch.count, rate), one.dtype) for one, values in pairs]
+        results = [
+            (one, Tensor(moved(one.numpy(), values, batch.count, rate), one.dtype))
+            for one, values in zip(running, (batch.mean, batch.variance(unbiased)), strict=True)
+            if one is not None
+        ]
         y = _masked(given, state, batch, where, axis, epsilon, target)
-        for (one, _), result in zip(pairs, results, strict=True):
+        for one, result in results:
             one.copy_(result)
     statistics = zip((state["mean"], state["variance"]), running, strict=True)
     kept = (None if one is None or tensor is None else one.back(tensor) for one, tensor in statistics)
