@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partialmethod
 
 import numpy as np
 import pytest
 
 from normspec.codegen import vocabulary
 from normspec.codegen.model import Binding, Deviation, Example
-from normspec.conformance import matrix
+from normspec.conformance import functional, matrix
 from normspec.conformance.clauses import CLAUSES, Omitted
 from normspec.conformance.oracle import Oracle
+from normspec.runtime.dialect import TensorPrinting
 from suite import DIALECTS, ROOT, SEEDS
 
 ROWS = {row.name: row for row in matrix.rows(DIALECTS)}
@@ -60,7 +63,7 @@ def _with(name, /, **changes):
 
     def change(case):
         found = getattr(case.one, kind)
-        every = [replace(one, **changed) if name in (one.name, one.canonical) else one for one in found]
+        every = [replace(one, **changed) if one.name == name else one for one in found]
         assert every != list(found)
         return replace(case, one=replace(case.one, **{kind: tuple(every)}))
 
@@ -105,6 +108,16 @@ def _each(kind, /, **changes):
     return change
 
 
+def _behaving(**members):
+    """A class that behaves otherwise."""
+
+    def change(case):
+        cls = type(case.cls.__name__, (case.cls,), {name: make(case.cls) for name, make in members.items()})
+        return type("Broken", (type(case),), {"cls": cls})(case.dialect, case.one)
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("clause", "change"),
     [
@@ -120,10 +133,14 @@ def _each(kind, /, **changes):
         ("docstring", _of_class(summary="Something else.")),
         ("docstring", _of_class(notes=("Never told.",))),
         ("docstring", _with("eps", arguments={"doc": "Never told."})),
+        ("docstring", _with("running_mean", state={"kind": "parameter"})),
+        ("docstring", _with("rank", conditions={"doc": "Never told."})),
         ("state_dict", lambda case: _of_class(state=case.one.state[::-1])(case)),
         ("state_dict", _of_rules(state_dict="kept")),
         ("load_state_dict", _of_rules(load="replace")),
         ("load_state_dict", _each("methods", result="nothing")),
+        ("load_state_dict", _behaving(load_state_dict=lambda cls: partialmethod(cls.load_state_dict, strict=False))),
+        ("load_state_dict", _behaving(load_state_dict=lambda cls: lambda *_: ([], []))),
         ("output", _bound("epsilon", 1.0)),
         ("output", _bound("update_rate", 0.5)),
         ("statistics", _bound("update_rate", 0.5)),
@@ -133,11 +150,15 @@ def _each(kind, /, **changes):
         ("dtypes", _bound("epsilon", 1.0)),
         ("errors", _each("conditions", raises="KeyError")),
         ("errors", _each("conditions", text="Never told.")),
+        ("errors", _of_class(input="x")),
+        ("errors", _behaving(forward=lambda cls: lambda self, x: x)),
         ("methods", _each("methods", kind="property")),
         ("methods", _each("methods", arguments=())),
+        ("methods", _behaving(training=lambda cls: property(lambda self: True, lambda self, value: None))),
         ("functions", _each("functions", arguments=())),
         ("printing", _of_class(repr="BatchNorm1d()")),
         ("printing", _of_printing(dtype="{name}!")),
+        ("printing", lambda case: _of_printing(tensor=TensorPrinting(frame="{data}!"))(case)),
         ("examples", _of_class(examples=(Example(">>> 1 + 1\n3", None, "ours"),))),
     ],
 )
@@ -147,6 +168,44 @@ def test_a_broken_promise_is_seen(clause, change):
     broken = change(case)
     cell = matrix.cell(matrix.Row("broken", lambda clause: CLAUSES[clause](broken), ()), clause)
     assert (cell.result, cell.reason.partition(":")[0]) == ("failed", "AssertionError"), cell.reason
+
+
+def _returning(change):
+    """A function whose result has changed."""
+    return lambda case: {"function": lambda *arguments, **keywords: change(case.function(*arguments, **keywords))}
+
+
+def _forgetting(case):
+    def function(x, running_mean, running_var, **keywords):
+        return case.function(x, np.copy(running_mean) if np.ndim(running_mean) else None, running_var, **keywords)
+
+    return {"function": function}
+
+
+@pytest.mark.parametrize(
+    ("clause", "change"),
+    [
+        ("signature", lambda case: {"one": replace(case.one, arguments=case.one.arguments[::-1])}),
+        ("docstring", lambda case: {"one": replace(case.one, arguments=(replace(case.one.arguments[0], doc="No."),))}),
+        (
+            "docstring",
+            lambda case: {"one": replace(case.one, conditions=(replace(case.one.conditions[0], doc="No."),))},
+        ),
+        ("output", _returning(lambda y: y * 1.001)),
+        ("statistics", _forgetting),
+        ("gradients", _returning(lambda y: y * 1.001)),
+        ("dtypes", _returning(np.float64)),
+        ("errors", lambda case: {"one": replace(case.one, conditions=(replace(case.one.conditions[0], text="No."),))}),
+        ("errors", lambda case: {"function": lambda *_, **__: None}),
+        ("errors", lambda case: {"names": {**case.names, "input": "x"}}),
+    ],
+)
+def test_a_broken_promise_of_a_function_is_seen(clause, change):
+    case = ROWS["torch.nn.functional.batch_norm"].check.args[0]
+    broken = copy.copy(case)
+    vars(broken).update(change(case))
+    with pytest.raises(AssertionError):
+        functional.check(broken, clause)
 
 
 def test_a_broken_promise_is_told():
