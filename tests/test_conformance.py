@@ -53,6 +53,13 @@ def test_specs_may_name_every_clause_that_there_is():
     assert tuple(CLAUSES) == vocabulary.CLAUSES
 
 
+def test_every_combination_of_switches_is_checked():
+    found = [tuple(one.items()) for one in ROWS["torch.nn.BatchNorm1d"].check.args[0].configurations()]
+    assert len(set(found)) == 2**4
+    for pair in ("affine", False), ("bias", False), ("track_running_stats", False), ("momentum", None):
+        assert any(pair in one for one in found), pair
+
+
 def test_every_seed_system_is_checked():
     assert {name.partition(".")[0] for name in ROWS} >= set(SEEDS)
 

@@ -506,7 +506,7 @@ class TestErrors:
                 r"axis: expected an axis of x, which has shape \(\), found 0",
                 ValueError,
             ),
-            ({"mask": np.ones(5, bool)}, r"mask: expected .* to \(4, 3, 5\), .* found \(5,\)", ValueError),
+            ({"mask": np.ones(4, bool)}, r"mask: expected .* to \(4, 3, 5\), .* found \(4,\)", ValueError),
             ({"mask": np.ones((4, 5))}, "mask: expected elements of bool, found elements of float64", TypeError),
             ({"mask": np.ones((4, 4), bool)}, r"mask: expected a shape that broadcasts to \(4, 3, 5\)", ValueError),
             ({"mask": np.ones((9, 5), bool)}, r"mask: expected .* to \(4, 3, 5\), .* found \(9, 5\)", ValueError),
