@@ -533,6 +533,13 @@ def test_a_module_notices_what_kernels_cannot_take(driver):
     module.weight = torch_dialect.nn.Parameter(np.full(3, 2, np.float16)).to("cuda")
     call()
     assert module.num_batches_tracked.item() == 2, "as a copy in float32"
+    there = module.running_mean.array
+    fixed = cuda.DeviceArray(there.pointer, there.shape, there.strides, there.dtype, 0, 0, there.owner, readonly=True)
+    for weight in module.weight, torch_dialect.nn.Parameter(np.full(3, 2, np.float32)).to("cuda"):
+        module.weight, module.running_mean = weight, torch_dialect.Tensor(fixed)
+        with pytest.raises(ValueError, match="running_mean: expected memory that can be written"):
+            call()
+    module.running_mean = torch_dialect.Tensor(there)
     module.weight = torch_dialect.nn.Parameter(np.ones(3, np.float32))
     with pytest.raises(RuntimeError, match="expected cpu, found cuda:0"):
         call()
@@ -932,6 +939,29 @@ def test_another_producers_stream_is_waited_for_by_the_gpu(driver):
     assert [line[0] for line in log] == ["record", "wait", "launch", "record", "wait"]
     (_, before, there), (_, here, waited), _, (_, after, mine), (_, back, last) = log
     assert (there, here, waited, mine, back, last) == ("0x6660", "0x5550", before, "0x5550", "0x6660", after)
+
+
+def test_a_stream_alone_makes_another_plan(driver):
+    x, y, *vectors = arrays((2, 3, 16))
+    dy, dx, weight = cuda.empty_like(x), cuda.empty_like(x), cuda.to_device(np.ones(3))
+    mean, invstd = (cuda.to_device(np.ones(3)) for _ in range(2))
+    cases = [
+        (lambda: cuda.forward_training(x, y, *vectors, 0.5, 0.25, True), [y, *vectors]),
+        (lambda: cuda.normalize(x, y, *vectors, 0.5), [y, *vectors]),
+        (lambda: cuda.backward(x, dy, dx, mean, invstd, weight, True), [dy, dx, mean, invstd, weight]),
+    ]
+
+    def waits(function):
+        driver.clear()
+        function()
+        return sum(line.startswith("wait ") for line in driver.lines())
+
+    for function, others in cases:
+        for one in others:
+            assert waits(function) == 0
+            one.stream = 0x6660
+            assert waits(function) == 2, "before and after"
+            one.stream = x.stream
 
 
 def test_a_module_waits_for_the_streams_that_there_are_now(driver):

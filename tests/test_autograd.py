@@ -56,6 +56,8 @@ FUNCTIONS = {
     "np.mean": (np.mean, STACK),
     "reshape": (lambda a: a.reshape(2, -1) * a.reshape((2, 12)), STACK),
     "transpose": (lambda a: a.transpose(1, 2, 0) * 2, STACK),
+    "transpose_back": (lambda a: a.transpose(-1, 0, -2) * STACK.transpose(2, 0, 1), STACK),
+    "np.transpose": (lambda a: np.transpose(a) * STACK.T, STACK),
     "T": (lambda a: a.T @ a, A),
     "getitem": (lambda a: a[1:, [0, 0, 2]] * 3, A),
     "broadcast_to": (lambda a: a.broadcast_to((3, 4)) * A, B),
@@ -145,6 +147,9 @@ class TestFunctions:
         assert narrow.grad.shape == (4,)
         np.testing.assert_allclose(narrow.grad.numpy().astype(float), A.sum(0), rtol=1e-2, atol=1e-2)
         assert wide.grad.dtype.name == "float64"
+        alone = torch.tensor(B, dtype=dtype, requires_grad=True)
+        alone.backward(B)
+        assert alone.grad.dtype.name == dtype
 
     def test_half_precision_sums_are_added_up_in_double(self):
         x = torch.tensor(np.full(4096, 1.0), dtype="float16", requires_grad=True)
@@ -182,6 +187,7 @@ class TestFunctions:
             lambda x: np.where([True, False], x, 0),
             lambda x: np.split(x, 2),
             lambda x: np.clip(x, a_min=0, a_max=1),
+            lambda x: np.std(a=x),
             np.std,
         ],
     )
@@ -267,6 +273,10 @@ class TestTape:
             (x * 2).backward()
         with pytest.raises(ValueError, match=r"gradient: expected shape \(2,\), found shape \(3,\)"):
             (x * 2).backward(np.ones(3))
+        elsewhere = torch.tensor([1.0, 2.0])
+        elsewhere.device = "cuda:0"
+        with pytest.raises(ValueError, match=r"gradient: expected a tensor on cpu, found one on cuda:0"):
+            (x * 2).backward(elsewhere)
         with pytest.raises(RuntimeError, match="expected a tensor computed from one that requires gradients"):
             torch.tensor([1.0]).backward()
         with pytest.raises(RuntimeError, match="inputs: expected tensors that require gradients"):
@@ -532,6 +542,13 @@ class TestMemory:
         y.sum().backward()
         assert there() is None
         assert y.grad_fn is not None
+
+    def test_backward_lets_go_of_what_the_gradients_were_of(self):
+        x = torch.tensor(np.ones(3), requires_grad=True)
+        y, there = x + 1, weakref.ref(x)
+        y.backward(np.ones(3))
+        del x
+        assert there() is None
 
     def test_adding_keeps_nothing(self):
         x = torch.tensor(np.ones(3), requires_grad=True)

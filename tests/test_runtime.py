@@ -117,6 +117,12 @@ class TestTensor:
         assert array.tolist() == [-1.0, 4.0]
         assert np.add.reduce(array, where=first) == -1.0
 
+    def test_parameters_want_gradients_if_they_can_have_some_and_are_not_told_otherwise(self):
+        assert torch.nn.Parameter([1.0]).requires_grad
+        assert not torch.nn.Parameter(np.array([1])).requires_grad
+        frozen = torch.nn.Parameter([1.0]).requires_grad_(False)
+        assert not frozen.to(dtype="float64").requires_grad
+
     def test_is_in_a_set_or_a_dict_once(self):
         bn = torch.nn.BatchNorm1d(3)
         assert len({*bn.parameters(), bn.weight}) == 2
