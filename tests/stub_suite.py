@@ -527,6 +527,14 @@ def test_a_module_launches_with_its_arrays_as_they_are(driver):
     assert driver.blocks() == blocks, "nothing is kept of a call, nor of a vector that was replaced"
 
 
+def test_statistics_behind_an_output_of_halves_are_aligned(driver):
+    module, _, _ = on_the_device()
+    x = torch_dialect.Tensor(np.ones((1, 3, 3, 1), np.float16)).to("cuda")
+    with torch_dialect.no_grad():
+        y, (launch,) = launches(driver, module, x)
+    assert launch.arguments[15:17] == (y.array.pointer + 24, y.array.pointer + 48), "18 bytes are rounded up"
+
+
 def test_a_module_notices_what_kernels_cannot_take(driver):
     module, _, call = on_the_device()
     call()
@@ -846,6 +854,8 @@ def test_all_that_a_plan_depends_on_makes_another(driver):
     ]
     swapped = [(*one[2:], *one[:2]) for one in others]  # mean and variance are never absent
     calls += [functools.partial(cuda.normalize, x, y, *one, 0.5) for one in swapped if None not in one[:2]]
+    ready = plans.prepared(x.shape, x.strides, x.dtype, 1)
+    calls += [functools.partial(ready.train, x, [*vectors, None], 0.5, 0.25, one, False) for one in (True, False)]
     for affine in (True, False):
         _, tensor, call = on_the_device(affine=affine)
         calls += [call, functools.partial(on_the_device(affine=affine)[0].eval(), tensor)]

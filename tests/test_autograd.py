@@ -238,6 +238,22 @@ class TestTape:
         (a.sum() + b.sum()).backward()
         assert np.all(given.numpy() == 1)
         assert all(np.all(one == 2) for one in arrays[:2])
+        a.grad = b.grad = None
+        ((a + b) * 2).sum().backward()
+        assert not np.shares_memory(a.grad.numpy(), b.grad.numpy())
+
+    def test_a_gradient_that_is_the_same_everywhere_is_added_to(self):
+        x = torch.tensor([1.0, 2.0], requires_grad=True)
+        for times in (1, 2):
+            x.mean().backward()
+            assert x.grad.tolist() == [0.5 * times] * 2
+
+    def test_a_gradient_that_can_be_differentiated_is_not_changed(self):
+        x = torch.tensor([1.0, 2.0], requires_grad=True)
+        (x**2).sum().backward(create_graph=True)
+        before = x.grad
+        (x**2).sum().backward()
+        assert (before.tolist(), x.grad.tolist()) == ([2, 4], [4, 8])
 
     def test_a_second_backward_needs_the_first_to_retain(self):
         x = torch.tensor([2.0], requires_grad=True)
