@@ -162,6 +162,40 @@ def test_results_keep_the_stream_that_they_are_freed_on(driver):
     assert kept() is None
 
 
+def test_arrays_say_how_they_lie():
+    there = cuda.to_device(np.arange(6, dtype=np.float32).reshape(2, 3))
+    assert there.view((1, 3), (999, 4)).contiguous, "nothing steps along an axis of one"
+    assert there.view((0, 3), (5, 7)).contiguous
+    assert not there.view((2, 2), (12, 4)).contiguous
+    first, second, last = (there.view((3,), (4,)) for _ in range(3))
+    second.pointer, last.pointer = there.pointer + 8, there.pointer + 12
+    assert (first.overlaps(second), first.overlaps(last), last.overlaps(first)) == (True, False, False)
+    np.testing.assert_array_equal(last.view((2,), (-8,)).copy_to_host(), [3, 1])
+
+
+def test_memory_that_must_not_be_written_stays_so():
+    there = cuda.to_device(np.ones(3, np.float32))
+    fixed = cuda.DeviceArray(there.pointer, (3,), (4,), there.dtype, 0, 0, there, readonly=True)
+    assert fixed.facts != there.facts
+    assert fixed.view((1, 3), (12, 4)).readonly
+    assert fixed.reshape(3, 1).readonly
+    with pytest.raises(ValueError, match="not read-only"):
+        fixed.copy_to_device(np.zeros(3, np.float32))
+    count = cuda.to_device(np.zeros(1, np.int64))
+    with pytest.raises(TypeError, match="one int64 that can be written"):
+        cuda.counter(cuda.DeviceArray(count.pointer, (1,), (8,), count.dtype, 0, 0, count, readonly=True))
+
+
+def test_a_copy_waits_for_both_streams(driver):
+    one, other = (cuda.to_device(np.ones(3, np.float32)) for _ in range(2))
+    one.stream = 0x5550
+    driver.clear()
+    one.copy_to_device(other)
+    log = [line.split() for line in driver.lines()]
+    assert [line[0] for line in log if line[0] in ("record", "wait")] == ["record", "wait"] * 2
+    assert [line[-1] for line in log if line[0] == "record"] == ["(nil)", "0x5550"]
+
+
 def test_foreign_strides_and_readonly_memory():
     there = cuda.to_device(np.ones((4, 6), np.float32))
     given = cuda.asarray(foreign(there, shape=(2, 3), strides=(48, 8), data=(there.pointer, True)))
@@ -178,8 +212,11 @@ def test_memory_that_is_not_there_is_refused(driver):
         cuda.asarray(Foreign(interface | {"data": (host.ctypes.data, False)}))
     with pytest.raises(ValueError, match=r"expected 16 bytes for shape \(4,\), found an allocation of 12"):
         cuda.asarray(foreign(there, shape=(4,)))
-    with pytest.raises(ValueError, match=r"expected 20 bytes for shape \(3,\), found an allocation of 12"):
-        cuda.asarray(foreign(there, strides=(8,)))
+    for strides, needed in ((8,), 20), ((-4,), 12):
+        with pytest.raises(ValueError, match=rf"expected {needed} bytes for shape \(3,\), found an allocation of 12"):
+            cuda.asarray(foreign(there, strides=strides))
+    with pytest.raises(TypeError, match="without a mask"):
+        cuda.asarray(foreign(there, mask=there))
     del there
     with pytest.raises(ValueError, match="was freed"):
         cuda.asarray(Foreign(interface))

@@ -139,6 +139,12 @@ class TestFunctions:
             (x**power).sum().backward()
             assert x.grad.tolist() == [slope]
 
+    @pytest.mark.parametrize("function", [np.maximum, np.minimum])
+    def test_of_two_that_are_the_same_each_has_half_of_the_gradient(self, function):
+        a, b = leaves([B, B])
+        function(a, b).sum().backward()
+        assert a.grad.tolist() == b.grad.tolist() == [0.5] * 4
+
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
     def test_gradients_have_the_element_type_and_shape_of_what_they_are_of(self, dtype):
         narrow, wide = torch.tensor(B, dtype=dtype, requires_grad=True), torch.tensor(A, requires_grad=True)
@@ -172,6 +178,8 @@ class TestFunctions:
             np.sin(x)
         with pytest.raises(RuntimeError, match=r"multiply\.reduce: expected a function"):
             np.multiply.reduce(x)
+        with pytest.raises(RuntimeError, match="add: expected a function"):
+            np.add(x, 1.0, dtype="float64")
         with pytest.raises(RuntimeError, match="modf: expected a function"):
             np.modf(x)
         with torch.no_grad():
@@ -250,9 +258,10 @@ class TestTape:
 
     def test_a_gradient_that_can_be_differentiated_is_not_changed(self):
         x = torch.tensor([1.0, 2.0], requires_grad=True)
-        (x**2).sum().backward(create_graph=True)
+        y = (x**2).sum()
+        y.backward(create_graph=True)  # which retains the graph
         before = x.grad
-        (x**2).sum().backward()
+        y.backward()
         assert (before.tolist(), x.grad.tolist()) == ([2, 4], [4, 8])
 
     def test_a_second_backward_needs_the_first_to_retain(self):
@@ -299,6 +308,7 @@ class TestTape:
             autograd.grad(x.sum(), [torch.tensor([1.0])])
         with pytest.raises(RuntimeError, match="floating-point tensor, found one of int64"):
             torch.tensor([1], requires_grad=True)
+        assert not torch.tensor([1]).requires_grad_(False).requires_grad
         with pytest.raises(RuntimeError, match="was not computed from others"):
             (x * 2).requires_grad = False
 
@@ -357,6 +367,20 @@ class TestTape:
         for thread in threads:
             thread.join()
         np.testing.assert_array_equal(x.grad.numpy(), 200.0)
+
+    def test_gradients_are_added_one_after_the_other(self, monkeypatch):
+        locked, x = [], torch.tensor([1.0], requires_grad=True)
+
+        class Lock:
+            def __enter__(self):
+                locked.append(x.grad)
+
+            def __exit__(self, *_):
+                locked.append(x.grad.tolist())
+
+        monkeypatch.setattr(autograd, "_adding", Lock())
+        (x * 2).backward()
+        assert locked == [None, [2.0]]
 
     def test_copies_are_not_computed_from_anything(self):
         x = torch.tensor([1.0], requires_grad=True)
@@ -487,6 +511,11 @@ class TestBatchNorm:
         bn(x).sum().backward()
         assert x.grad.shape == (0, 3, 4)
         assert bn.weight.grad.tolist() == bn.bias.grad.tolist() == [0.0, 0.0, 0.0]
+
+    def test_a_variance_of_zero_is_told_by_the_values_alone(self):
+        bn, x = torch.nn.BatchNorm1d(2, eps=0.0).eval(), torch.tensor(np.ones((3, 2)), requires_grad=True)
+        bn.running_var = torch.zeros(2)
+        assert np.isinf(bn.to(torch.float64)(x).numpy()).all()
 
     def test_running_statistics_may_move_before_the_way_back(self):
         x, start = RANDOM.normal(size=(6, 3)), RANDOM.normal(size=(6, 3))

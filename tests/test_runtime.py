@@ -237,6 +237,10 @@ class TestNumPyInNumPyOut:
         x = np.broadcast_to(RANDOM.normal(size=(1, 3, 1, 1)).astype(np.float32), (4, 3, 5, 6))
         assert np.shares_memory(feature_views(x, 1)[1], x)
 
+    def test_an_axis_may_be_counted_from_the_last(self):
+        for x, shape in (np.ones((2, 3, 4)), (6, 4, 1)), (np.ones((4, 3, 2)).T, (1, 4, 6)):
+            assert [one.shape for one in feature_views(x, -1)] == [(2, 3, 4), shape, shape]
+
     def test_the_input_is_never_written(self):
         x = RANDOM.normal(size=(4, 3, 5, 6)).astype(np.float32)
         x.flags.writeable = False
@@ -339,6 +343,7 @@ class TestState:
         for twin in (copy.deepcopy(bn), pickle.loads(pickle.dumps(bn))):
             twin(RANDOM.normal(size=(5, 3)).astype(np.float32))
             assert int(twin.num_batches_tracked) == 1
+            assert len({id(one._lock) for one in (bn, twin, torch.nn.Module)}) == 3, "nobody waits for another"
         assert int(bn.num_batches_tracked) == 0
 
     def test_a_file_from_a_stranger_runs_nothing(self, tmp_path):
@@ -663,6 +668,12 @@ class TestState:
         net.scale = net.other = torch.ones(2)
         assert list(net.state_dict()) == ["scale"]
 
+    def test_tripys_other_tensors_may_have_any(self):
+        module = tp.Module()
+        for values in ([1.0, 2.0], [1, 2, 3]):
+            module.seen = tp.Tensor(values)
+            assert module.seen.tolist() == values
+
     @pytest.mark.parametrize("package", [tp, nvtripy])
     def test_tripys_parameters_keep_their_shape_and_element_type(self, package):
         bn, what = package.BatchNorm(2), "new parameter is not compatible with the existing parameter. New parameter"
@@ -954,6 +965,9 @@ class TestModules:
         assert list(m.parameters()) == []
         with pytest.raises(KeyError, match="training"):
             m.register_buffer("training", lucid.zeros(2))
+        m.seen = lucid.nn.Parameter([1.0])
+        m.seen = lucid.zeros(1)
+        assert not m.seen.learned
         twin = copy.copy(m)
         del m.seen
         assert list(m.state_dict()) == list(m.buffers()) == []
