@@ -621,6 +621,8 @@ def test_a_lazily_negated_tensor_is_read_as_what_it_is():
     x = torch.view_as_complex(random((6, 3, 4, 2))).conj().imag
     assert x.is_neg()
     close(ours.batch_norm(x, None, None, training=True), functional.batch_norm(x, None, None, training=True), 3e-6)
+    plain, mean, variance = random((4, 3)), torch._neg_view(torch.ones(3)), torch.ones(3)
+    close(ours.batch_norm(plain, mean, variance), functional.batch_norm(plain, -torch.ones(3), variance), 3e-6)
 
 
 # ------------------------------------------------------------------------------------------------------------- state
@@ -657,6 +659,14 @@ def test_an_empty_batch_changes_nothing_and_has_gradients():
     assert x.grad.shape == (0, 3)
     assert int(mine.num_batches_tracked) == 0
     assert torch.equal(mine.running_mean, torch.zeros(3))
+    plain = torch.empty(0, 3)
+    assert ours.batch_norm(plain, None, None, training=True) is not plain
+
+
+def test_statistics_may_want_gradients_where_none_are_recorded():
+    x, mean = random((4, 3)), torch.ones(3, requires_grad=True)
+    with torch.no_grad():
+        close(ours.batch_norm(x, mean, torch.ones(3)), functional.batch_norm(x, mean, torch.ones(3)), 3e-6)
 
 
 MISTAKES = {
