@@ -157,7 +157,6 @@ def batch_norm(
     running = [one and one.updatable() for one in (state["mean"], state["variance"])]
     if batch is None:
         tensors = _vectors(state)._replace(mean=running[0], variance=running[1])
-        weight = None if mean is None else rate
         y = operator.normalize(
             given.value,
             given.source,
@@ -165,15 +164,19 @@ def batch_norm(
             axis=axis,
             epsilon=epsilon,
             batch=True,
-            rate=weight,
+            rate=rate,
             unbiased=unbiased,
             out=target,
         )
     else:
+        results = [
+            (one, Tensor(moved(one.numpy(), values, batch.count, rate), one.dtype))
+            for one, values in zip(running, (batch.mean, batch.variance(unbiased)), strict=True)
+            if one is not None
+        ]
         y = _masked(given, state, batch, where, axis, epsilon, target)
-        for tensor, values in zip(running, (batch.mean, batch.variance(unbiased)), strict=True):
-            if tensor is not None:
-                tensor.copy_(Tensor(moved(tensor.numpy(), values, batch.count, rate)))
+        for one, result in results:
+            one.copy_(result)
     statistics = zip((state["mean"], state["variance"]), running, strict=True)
     kept = (None if one is None or tensor is None else one.back(tensor) for one, tensor in statistics)
     return BatchNorm(y if out is None else out, *kept)
@@ -335,9 +338,10 @@ def update_running_stats(
         caller.constant(name, one)
     for one, values in zip(running, (batch.mean, batch.variance(unbiased)), strict=True):
         assert one is not None  # checked above
-        results.append((one, one.updatable(), moved(one.tensor.numpy(), values, batch.count, rate)))
-    for _, tensor, values in results:
-        tensor.copy_(Tensor(values))
+        result = Tensor(moved(one.tensor.numpy(), values, batch.count, rate), one.tensor.dtype)  # which may raise
+        results.append((one, one.updatable(), result))
+    for _, tensor, result in results:
+        tensor.copy_(result)
     return results[0][0].back(results[0][1]), results[1][0].back(results[1][1])
 
 

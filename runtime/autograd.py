@@ -201,7 +201,7 @@ def _fitted(gradient: Tensor, edge: Edge) -> Tensor:
     """The gradient of what was broadcast is the sum over its copies."""
     shape, extra = edge.shape, gradient.ndim - len(edge.shape)
     if gradient.shape != shape:
-        stretched = (axis for axis, size in enumerate(shape, extra) if size == 1 != gradient.shape[axis])
+        stretched = (axis for axis, size in enumerate(shape, extra) if size == 1)
         gradient = gradient.sum((*range(extra), *stretched), keepdims=True).reshape(shape)
     return gradient.to(dtype=edge.dtype)
 
@@ -232,7 +232,7 @@ def _start(result: Tensor, who: str, gradient: object) -> Tensor:
 def _propagated(
     result: Variable, start: Tensor, keep: bool, create: bool, wanted: Iterable[Node | Variable] | None = None
 ) -> list[tuple[Node | Variable, Tensor]]:
-    """The gradients of all leaves, or of what is wanted, after one pass over every way back."""
+    """The gradients of all leaves, and of what is wanted on the way, after one pass over every way back."""
     ends = None if wanted is None else set(map(id, wanted))
     pending: dict[int, tuple[Node | Variable, Tensor]] = {}
     found = []
@@ -251,7 +251,7 @@ def _propagated(
                 found.append((node, gradient))
             for edge, one in cast(Node, node).back(gradient, keep):
                 add(edge.to, one)
-    return [*found, *(end for end in pending.values() if ends is None or id(end[0]) in ends)]
+    return [*found, *pending.values()]
 
 
 def _ordered(last: Node | None) -> list[Node]:

@@ -52,6 +52,16 @@ def test_a_module_works_where_its_input_is(launched, mode, vectors):
         assert device.gpu(0).is_current(), "as it was before"
 
 
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("name", ["weight", "running_mean"])
+def test_a_vector_on_another_gpu_is_refused(launched, mode, name):
+    module = torch_dialect.nn.BatchNorm2d(3).to("cuda:0").train(mode)
+    setattr(module, name, getattr(module, name).detach().to("cuda:1"))
+    with pytest.raises(RuntimeError, match="expected cuda:1, found cuda:0"):
+        module(torch_dialect.Tensor(np.ones((2, 3, 4, 4), np.float32)).to("cuda:0"))
+    assert launched == []
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_thread_is_left_on_the_gpu_that_it_worked_on(launched, index):
     """None is as good as the first: other libraries allocate there unless they are told otherwise."""

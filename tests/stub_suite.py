@@ -162,6 +162,40 @@ def test_results_keep_the_stream_that_they_are_freed_on(driver):
     assert kept() is None
 
 
+def test_arrays_say_how_they_lie():
+    there = cuda.to_device(np.arange(6, dtype=np.float32).reshape(2, 3))
+    assert there.view((1, 3), (999, 4)).contiguous, "nothing steps along an axis of one"
+    assert there.view((0, 3), (5, 7)).contiguous
+    assert not there.view((2, 2), (12, 4)).contiguous
+    first, second, last = (there.view((3,), (4,)) for _ in range(3))
+    second.pointer, last.pointer = there.pointer + 8, there.pointer + 12
+    assert (first.overlaps(second), first.overlaps(last), last.overlaps(first)) == (True, False, False)
+    np.testing.assert_array_equal(last.view((2,), (-8,)).copy_to_host(), [3, 1])
+
+
+def test_memory_that_must_not_be_written_stays_so():
+    there = cuda.to_device(np.ones(3, np.float32))
+    fixed = cuda.DeviceArray(there.pointer, (3,), (4,), there.dtype, 0, 0, there, readonly=True)
+    assert fixed.facts != there.facts
+    assert fixed.view((1, 3), (12, 4)).readonly
+    assert fixed.reshape(3, 1).readonly
+    with pytest.raises(ValueError, match="not read-only"):
+        fixed.copy_to_device(np.zeros(3, np.float32))
+    count = cuda.to_device(np.zeros(1, np.int64))
+    with pytest.raises(TypeError, match="one int64 that can be written"):
+        cuda.counter(cuda.DeviceArray(count.pointer, (1,), (8,), count.dtype, 0, 0, count, readonly=True))
+
+
+def test_a_copy_waits_for_both_streams(driver):
+    one, other = (cuda.to_device(np.ones(3, np.float32)) for _ in range(2))
+    one.stream = 0x5550
+    driver.clear()
+    one.copy_to_device(other)
+    log = [line.split() for line in driver.lines()]
+    assert [line[0] for line in log if line[0] in ("record", "wait")] == ["record", "wait"] * 2
+    assert [line[-1] for line in log if line[0] == "record"] == ["(nil)", "0x5550"]
+
+
 def test_foreign_strides_and_readonly_memory():
     there = cuda.to_device(np.ones((4, 6), np.float32))
     given = cuda.asarray(foreign(there, shape=(2, 3), strides=(48, 8), data=(there.pointer, True)))
@@ -178,8 +212,11 @@ def test_memory_that_is_not_there_is_refused(driver):
         cuda.asarray(Foreign(interface | {"data": (host.ctypes.data, False)}))
     with pytest.raises(ValueError, match=r"expected 16 bytes for shape \(4,\), found an allocation of 12"):
         cuda.asarray(foreign(there, shape=(4,)))
-    with pytest.raises(ValueError, match=r"expected 20 bytes for shape \(3,\), found an allocation of 12"):
-        cuda.asarray(foreign(there, strides=(8,)))
+    for strides, needed in ((8,), 20), ((-4,), 12):
+        with pytest.raises(ValueError, match=rf"expected {needed} bytes for shape \(3,\), found an allocation of 12"):
+            cuda.asarray(foreign(there, strides=strides))
+    with pytest.raises(TypeError, match="without a mask"):
+        cuda.asarray(foreign(there, mask=there))
     del there
     with pytest.raises(ValueError, match="was freed"):
         cuda.asarray(Foreign(interface))
@@ -527,12 +564,27 @@ def test_a_module_launches_with_its_arrays_as_they_are(driver):
     assert driver.blocks() == blocks, "nothing is kept of a call, nor of a vector that was replaced"
 
 
+def test_statistics_behind_an_output_of_halves_are_aligned(driver):
+    module, _, _ = on_the_device()
+    x = torch_dialect.Tensor(np.ones((1, 3, 3, 1), np.float16)).to("cuda")
+    with torch_dialect.no_grad():
+        y, (launch,) = launches(driver, module, x)
+    assert launch.arguments[15:17] == (y.array.pointer + 24, y.array.pointer + 48), "18 bytes are rounded up"
+
+
 def test_a_module_notices_what_kernels_cannot_take(driver):
     module, _, call = on_the_device()
     call()
     module.weight = torch_dialect.nn.Parameter(np.full(3, 2, np.float16)).to("cuda")
     call()
     assert module.num_batches_tracked.item() == 2, "as a copy in float32"
+    there = module.running_mean.array
+    fixed = cuda.DeviceArray(there.pointer, there.shape, there.strides, there.dtype, 0, 0, there.owner, readonly=True)
+    for weight in module.weight, torch_dialect.nn.Parameter(np.full(3, 2, np.float32)).to("cuda"):
+        module.weight, module.running_mean = weight, torch_dialect.Tensor(fixed)
+        with pytest.raises(ValueError, match="running_mean: expected memory that can be written"):
+            call()
+    module.running_mean = torch_dialect.Tensor(there)
     module.weight = torch_dialect.nn.Parameter(np.ones(3, np.float32))
     with pytest.raises(RuntimeError, match="expected cpu, found cuda:0"):
         call()
@@ -839,6 +891,8 @@ def test_all_that_a_plan_depends_on_makes_another(driver):
     ]
     swapped = [(*one[2:], *one[:2]) for one in others]  # mean and variance are never absent
     calls += [functools.partial(cuda.normalize, x, y, *one, 0.5) for one in swapped if None not in one[:2]]
+    ready = plans.prepared(x.shape, x.strides, x.dtype, 1)
+    calls += [functools.partial(ready.train, x, [*vectors, None], 0.5, 0.25, one, False) for one in (True, False)]
     for affine in (True, False):
         _, tensor, call = on_the_device(affine=affine)
         calls += [call, functools.partial(on_the_device(affine=affine)[0].eval(), tensor)]
@@ -932,6 +986,29 @@ def test_another_producers_stream_is_waited_for_by_the_gpu(driver):
     assert [line[0] for line in log] == ["record", "wait", "launch", "record", "wait"]
     (_, before, there), (_, here, waited), _, (_, after, mine), (_, back, last) = log
     assert (there, here, waited, mine, back, last) == ("0x6660", "0x5550", before, "0x5550", "0x6660", after)
+
+
+def test_a_stream_alone_makes_another_plan(driver):
+    x, y, *vectors = arrays((2, 3, 16))
+    dy, dx, weight = cuda.empty_like(x), cuda.empty_like(x), cuda.to_device(np.ones(3))
+    mean, invstd = (cuda.to_device(np.ones(3)) for _ in range(2))
+    cases = [
+        (lambda: cuda.forward_training(x, y, *vectors, 0.5, 0.25, True), [y, *vectors]),
+        (lambda: cuda.normalize(x, y, *vectors, 0.5), [y, *vectors]),
+        (lambda: cuda.backward(x, dy, dx, mean, invstd, weight, True), [dy, dx, mean, invstd, weight]),
+    ]
+
+    def waits(function):
+        driver.clear()
+        function()
+        return sum(line.startswith("wait ") for line in driver.lines())
+
+    for function, others in cases:
+        for one in others:
+            assert waits(function) == 0
+            one.stream = 0x6660
+            assert waits(function) == 2, "before and after"
+            one.stream = x.stream
 
 
 def test_a_module_waits_for_the_streams_that_there_are_now(driver):

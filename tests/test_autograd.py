@@ -56,6 +56,8 @@ FUNCTIONS = {
     "np.mean": (np.mean, STACK),
     "reshape": (lambda a: a.reshape(2, -1) * a.reshape((2, 12)), STACK),
     "transpose": (lambda a: a.transpose(1, 2, 0) * 2, STACK),
+    "transpose_back": (lambda a: a.transpose(-1, 0, -2) * STACK.transpose(2, 0, 1), STACK),
+    "np.transpose": (lambda a: np.transpose(a) * STACK.T, STACK),
     "T": (lambda a: a.T @ a, A),
     "getitem": (lambda a: a[1:, [0, 0, 2]] * 3, A),
     "broadcast_to": (lambda a: a.broadcast_to((3, 4)) * A, B),
@@ -137,6 +139,12 @@ class TestFunctions:
             (x**power).sum().backward()
             assert x.grad.tolist() == [slope]
 
+    @pytest.mark.parametrize("function", [np.maximum, np.minimum])
+    def test_of_two_that_are_the_same_each_has_half_of_the_gradient(self, function):
+        a, b = leaves([B, B])
+        function(a, b).sum().backward()
+        assert a.grad.tolist() == b.grad.tolist() == [0.5] * 4
+
     @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
     def test_gradients_have_the_element_type_and_shape_of_what_they_are_of(self, dtype):
         narrow, wide = torch.tensor(B, dtype=dtype, requires_grad=True), torch.tensor(A, requires_grad=True)
@@ -145,6 +153,9 @@ class TestFunctions:
         assert narrow.grad.shape == (4,)
         np.testing.assert_allclose(narrow.grad.numpy().astype(float), A.sum(0), rtol=1e-2, atol=1e-2)
         assert wide.grad.dtype.name == "float64"
+        alone = torch.tensor(B, dtype=dtype, requires_grad=True)
+        alone.backward(B)
+        assert alone.grad.dtype.name == dtype
 
     def test_half_precision_sums_are_added_up_in_double(self):
         x = torch.tensor(np.full(4096, 1.0), dtype="float16", requires_grad=True)
@@ -167,6 +178,8 @@ class TestFunctions:
             np.sin(x)
         with pytest.raises(RuntimeError, match=r"multiply\.reduce: expected a function"):
             np.multiply.reduce(x)
+        with pytest.raises(RuntimeError, match="add: expected a function"):
+            np.add(x, 1.0, dtype="float64")
         with pytest.raises(RuntimeError, match="modf: expected a function"):
             np.modf(x)
         with torch.no_grad():
@@ -182,6 +195,7 @@ class TestFunctions:
             lambda x: np.where([True, False], x, 0),
             lambda x: np.split(x, 2),
             lambda x: np.clip(x, a_min=0, a_max=1),
+            lambda x: np.std(a=x),
             np.std,
         ],
     )
@@ -232,6 +246,23 @@ class TestTape:
         (a.sum() + b.sum()).backward()
         assert np.all(given.numpy() == 1)
         assert all(np.all(one == 2) for one in arrays[:2])
+        a.grad = b.grad = None
+        ((a + b) * 2).sum().backward()
+        assert not np.shares_memory(a.grad.numpy(), b.grad.numpy())
+
+    def test_a_gradient_that_is_the_same_everywhere_is_added_to(self):
+        x = torch.tensor([1.0, 2.0], requires_grad=True)
+        for times in (1, 2):
+            x.mean().backward()
+            assert x.grad.tolist() == [0.5 * times] * 2
+
+    def test_a_gradient_that_can_be_differentiated_is_not_changed(self):
+        x = torch.tensor([1.0, 2.0], requires_grad=True)
+        y = (x**2).sum()
+        y.backward(create_graph=True)  # which retains the graph
+        before = x.grad
+        y.backward()
+        assert (before.tolist(), x.grad.tolist()) == ([2, 4], [4, 8])
 
     def test_a_second_backward_needs_the_first_to_retain(self):
         x = torch.tensor([2.0], requires_grad=True)
@@ -267,12 +298,17 @@ class TestTape:
             (x * 2).backward()
         with pytest.raises(ValueError, match=r"gradient: expected shape \(2,\), found shape \(3,\)"):
             (x * 2).backward(np.ones(3))
+        elsewhere = torch.tensor([1.0, 2.0])
+        elsewhere.device = "cuda:0"
+        with pytest.raises(ValueError, match=r"gradient: expected a tensor on cpu, found one on cuda:0"):
+            (x * 2).backward(elsewhere)
         with pytest.raises(RuntimeError, match="expected a tensor computed from one that requires gradients"):
             torch.tensor([1.0]).backward()
         with pytest.raises(RuntimeError, match="inputs: expected tensors that require gradients"):
             autograd.grad(x.sum(), [torch.tensor([1.0])])
         with pytest.raises(RuntimeError, match="floating-point tensor, found one of int64"):
             torch.tensor([1], requires_grad=True)
+        assert not torch.tensor([1]).requires_grad_(False).requires_grad
         with pytest.raises(RuntimeError, match="was not computed from others"):
             (x * 2).requires_grad = False
 
@@ -331,6 +367,20 @@ class TestTape:
         for thread in threads:
             thread.join()
         np.testing.assert_array_equal(x.grad.numpy(), 200.0)
+
+    def test_gradients_are_added_one_after_the_other(self, monkeypatch):
+        locked, x = [], torch.tensor([1.0], requires_grad=True)
+
+        class Lock:
+            def __enter__(self):
+                locked.append(x.grad)
+
+            def __exit__(self, *_):
+                locked.append(x.grad.tolist())
+
+        monkeypatch.setattr(autograd, "_adding", Lock())
+        (x * 2).backward()
+        assert locked == [None, [2.0]]
 
     def test_copies_are_not_computed_from_anything(self):
         x = torch.tensor([1.0], requires_grad=True)
@@ -462,6 +512,11 @@ class TestBatchNorm:
         assert x.grad.shape == (0, 3, 4)
         assert bn.weight.grad.tolist() == bn.bias.grad.tolist() == [0.0, 0.0, 0.0]
 
+    def test_a_variance_of_zero_is_told_by_the_values_alone(self):
+        bn, x = torch.nn.BatchNorm1d(2, eps=0.0).eval(), torch.tensor(np.ones((3, 2)), requires_grad=True)
+        bn.running_var = torch.zeros(2)
+        assert np.isinf(bn.to(torch.float64)(x).numpy()).all()
+
     def test_running_statistics_may_move_before_the_way_back(self):
         x, start = RANDOM.normal(size=(6, 3)), RANDOM.normal(size=(6, 3))
         slopes = []
@@ -532,6 +587,13 @@ class TestMemory:
         y.sum().backward()
         assert there() is None
         assert y.grad_fn is not None
+
+    def test_backward_lets_go_of_what_the_gradients_were_of(self):
+        x = torch.tensor(np.ones(3), requires_grad=True)
+        y, there = x + 1, weakref.ref(x)
+        y.backward(np.ones(3))
+        del x
+        assert there() is None
 
     def test_adding_keeps_nothing(self):
         x = torch.tensor(np.ones(3), requires_grad=True)

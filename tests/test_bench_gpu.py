@@ -383,6 +383,29 @@ def test_the_rules_split_by_waves():
     assert [choose.split_rows(10**6, 16, here, limits, room, room).slices for room in (1024, 512)] == [132, 132]
 
 
+def test_the_rules_at_their_bounds():
+    here, limits = SimpleNamespace(**H200), choose.Limits(slab=64, parts=1)
+
+    def shape(choice):
+        return choice and (choice.threads, choice.unroll, choice.cluster, choice.slices, choice.shift)
+
+    def features(number, pieces, arrays=1):
+        return shape(choose.features(number, pieces, here, lambda _: True, 1024, arrays))
+
+    def rows(number):
+        return shape(choose.rows(number, 64, here, limits, lambda _: True, 1024))
+
+    assert choose.slices(5, 528, 10000) == 105, "one wave is within a tenth of the best"
+    assert choose.split(1, 10**8, here, 1024).slices == 256, "as many as the threads that merge them"
+    assert [features(4, pieces) for pieces in (512, 513)] == [(128, 4, 1, 1, 0), (256, 8, 2, 1, 0)]
+    assert features(4, 512, arrays=2) == (256, 4, 2, 1, 0), "half as many of each"
+    planes = [choose.planes(100, 32, columns, here, lambda _: True) for columns in (15, 16)]
+    assert list(map(shape, planes)) == [None, (256, 8, 2, 1, 0)]
+    assert [rows(number) for number in (128, 129)] == [(256, 8, 4, 1, 6), (256, 8, 4, 1, 5)], "no rank without a row"
+    split = [choose.split_rows(2, pieces, here, limits, 1024, 1024) for pieces in (16, 64)]
+    assert list(map(shape, split)) == [(32, 4, 1, 1, 4), (1024, 4, 1, 1, 6)], "no slab is wider than a block"
+
+
 def test_the_predictions_are_those_of_the_rule():
     notes = (ROOT / "benchmarks" / "NOTES.md").read_text(encoding="utf-8")
     assert predict.table() in notes, "put the output of python -m normspec.benchmarks.gpu.predict there"

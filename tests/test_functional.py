@@ -224,6 +224,9 @@ class TestMasks:
         np.testing.assert_allclose(y, oracle(x, means, variances, scale, shift, 1e-5, axis), rtol=1e-11, atol=1e-12)
         np.testing.assert_allclose(mean, 0.9 * before[0] + 0.1 * means, rtol=1e-13)
         np.testing.assert_allclose(variance, 0.9 * before[1] + 0.1 * variances * counts / (counts - 1), rtol=1e-11)
+        variance[:] = before[1]
+        batch_norm(x, mean, variance, training=True, unbiased=False, axis=axis, mask=given)
+        np.testing.assert_allclose(variance, 0.9 * before[1] + 0.1 * variances, rtol=1e-11)
 
     def test_padding_changes_nothing(self):
         x = RANDOM.normal(size=(4, 3, 6))
@@ -290,6 +293,18 @@ class TestMasks:
         np.testing.assert_allclose(found.x[:4], expected.x, rtol=1e-12, atol=1e-14)
         np.testing.assert_array_equal(found.x[4:], 0)
         np.testing.assert_allclose(found.scale, expected.scale, rtol=1e-12)
+        out = np.full_like(x, 9.0)
+        assert batch_norm_backward(dy, x, mask=mask, out=out).x is out
+        np.testing.assert_array_equal(out, found.x)
+
+    def test_evaluation_knows_no_mask(self):
+        x, dy, mask = RANDOM.normal(size=(6, 3)), np.ones((6, 3)), np.arange(6)[:, None] < 4
+        x[4:] = np.nan
+        given = batch_norm_backward(dy, x, np.zeros(3), np.ones(3), training=False)
+        for one, expected in zip(
+            batch_norm_backward(dy, x, np.zeros(3), np.ones(3), training=False, mask=mask), given, strict=True
+        ):
+            np.testing.assert_array_equal(one, expected)
 
     def test_a_feature_of_which_nothing_counts_becomes_its_shift(self):
         x, (mean, variance, scale, shift) = RANDOM.normal(size=(6, 3)), vectors(3, np.float64)
@@ -346,6 +361,8 @@ class TestLibraries:
         np.testing.assert_array_equal(np.from_dlpack(out), expected)
         assert normalize(x, *state, out=x) is x
         np.testing.assert_array_equal(np.from_dlpack(x), expected)
+        for mask in (None, library(np.ones((4, 5), bool))):
+            assert batch_norm(x, training=True, mask=mask, out=out).output is out
 
     def test_read_only_statistics_are_returned(self):
         x, state = RANDOM.normal(size=(6, 3)), vectors(3, np.float64)
@@ -369,6 +386,20 @@ class TestLibraries:
         result = batch_norm(x, mean, variance, training=True, update_rate=0.5)
         assert result.mean is mean
         assert (float(mean[0]), float(variance[0])) == (1.0, 1.5)
+
+    @pytest.mark.parametrize(
+        "call",
+        [
+            lambda x, mean, variance: batch_norm(x, mean, variance, training=True),
+            lambda x, mean, variance: batch_norm(x, mean, variance, training=True, mask=np.ones((2, 1), bool)),
+            lambda x, mean, variance: update_running_stats(mean, variance, batch_stats(x)),
+        ],
+    )
+    def test_statistics_that_overflow_where_that_is_an_error_have_not_changed(self, call):
+        mean, variance = np.zeros(1, np.float16), np.ones(1, np.float16)
+        with np.errstate(over="raise"), pytest.raises(FloatingPointError):
+            call(np.array([[0.0], [1e5]], np.float32), mean, variance)
+        assert (mean.tolist(), variance.tolist()) == ([0], [1])
 
 
 LAYOUTS = {
@@ -449,6 +480,16 @@ class TestOut:
         with pytest.raises(ValueError, match="batch_norm: out: expected memory of its own"):
             batch_norm(part, training=True, out=part)
 
+    def test_what_may_overlap_for_all_that_is_known_is_refused(self, monkeypatch):
+        def shares_memory(*_, **__):
+            raise np.exceptions.TooHardError
+
+        x, out = np.ones((4, 3)), np.ones((4, 3))
+        batch_norm(x, training=True, out=out)
+        monkeypatch.setattr("numpy.shares_memory", shares_memory)
+        with pytest.raises(ValueError, match="batch_norm: out: expected memory of its own"):
+            batch_norm(x, training=True, out=out)
+
 
 class TestErrors:
     X = RANDOM.normal(size=(4, 3, 5)).astype(np.float32)
@@ -476,6 +517,13 @@ class TestErrors:
             ({"update_rate": None}, "update_rate: expected a number, found NoneType", TypeError),
             ({"axis": 3}, r"axis: expected an axis of x, which has shape \(4, 3, 5\), found 3", ValueError),
             ({"axis": 1.0}, "axis: expected an int, found 1.0", TypeError),
+            ({"axis": True}, "axis: expected an int, found True", TypeError),
+            (
+                {"x": np.array(1.0), "axis": 0},
+                r"axis: expected an axis of x, which has shape \(\), found 0",
+                ValueError,
+            ),
+            ({"mask": np.ones(4, bool)}, r"mask: expected .* to \(4, 3, 5\), .* found \(4,\)", ValueError),
             ({"mask": np.ones((4, 5))}, "mask: expected elements of bool, found elements of float64", TypeError),
             ({"mask": np.ones((4, 4), bool)}, r"mask: expected a shape that broadcasts to \(4, 3, 5\)", ValueError),
             ({"mask": np.ones((9, 5), bool)}, r"mask: expected .* to \(4, 3, 5\), .* found \(9, 5\)", ValueError),
@@ -510,6 +558,11 @@ class TestErrors:
                 for unbiased in (one, other)
             )
             np.testing.assert_array_equal(found, expected)
+
+    def test_one_statistic_is_not_enough_in_training(self):
+        for given, missing in (("mean", "variance"), ("variance", "mean")):
+            with pytest.raises(ValueError, match=f"{missing}: expected an array, like the other statistic, found None"):
+                batch_norm(self.X, training=True, **{given: np.ones(3)})
 
     def test_devices_are_not_mixed(self):
         there = torch.zeros(3)
@@ -631,6 +684,11 @@ class TestErrors:
             batch_norm_backward(self.X.astype(float), self.X)
         with pytest.raises(ValueError, match="mean: expected an array, found None"):
             batch_norm_backward(self.X, self.X, training=False)
+        with pytest.raises(ValueError, match=r"epsilon: expected a number above 0, found 0\.0"):
+            batch_norm_backward(self.X, self.X, epsilon=0.0)
+        x = np.ones((3, 3))
+        with pytest.raises(ValueError, match="out: expected memory of its own"):
+            batch_norm_backward(x, x, scale=x[0], out=x)
 
 
 class TestTape:

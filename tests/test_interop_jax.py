@@ -154,8 +154,14 @@ def test_it_is_pure():
 
 def test_statistics_are_constants_to_grad():
     x, mean, variance, *_ = given((6, 5), -1)
-    gradient = jax.grad(lambda x: batch_norm(x, mean, variance, training=True)[1].sum())(x)
-    np.testing.assert_array_equal(gradient, jnp.zeros_like(x))
+
+    def moved(*arguments):
+        _, mean, variance = batch_norm(*arguments[:3], training=True, update_rate=arguments[3])
+        return mean.sum() + variance.sum()
+
+    given_to = x, mean, variance, jnp.asarray(0.25)
+    for gradient, one in zip(jax.grad(moved, argnums=(0, 1, 2, 3))(*given_to), given_to, strict=True):
+        np.testing.assert_array_equal(gradient, jnp.zeros_like(one))
 
 
 def test_the_update_rate_may_be_computed():

@@ -117,6 +117,12 @@ class TestTensor:
         assert array.tolist() == [-1.0, 4.0]
         assert np.add.reduce(array, where=first) == -1.0
 
+    def test_parameters_want_gradients_if_they_can_have_some_and_are_not_told_otherwise(self):
+        assert torch.nn.Parameter([1.0]).requires_grad
+        assert not torch.nn.Parameter(np.array([1])).requires_grad
+        frozen = torch.nn.Parameter([1.0]).requires_grad_(False)
+        assert not frozen.to(dtype="float64").requires_grad
+
     def test_is_in_a_set_or_a_dict_once(self):
         bn = torch.nn.BatchNorm1d(3)
         assert len({*bn.parameters(), bn.weight}) == 2
@@ -231,6 +237,10 @@ class TestNumPyInNumPyOut:
         x = np.broadcast_to(RANDOM.normal(size=(1, 3, 1, 1)).astype(np.float32), (4, 3, 5, 6))
         assert np.shares_memory(feature_views(x, 1)[1], x)
 
+    def test_an_axis_may_be_counted_from_the_last(self):
+        for x, shape in (np.ones((2, 3, 4)), (6, 4, 1)), (np.ones((4, 3, 2)).T, (1, 4, 6)):
+            assert [one.shape for one in feature_views(x, -1)] == [(2, 3, 4), shape, shape]
+
     def test_the_input_is_never_written(self):
         x = RANDOM.normal(size=(4, 3, 5, 6)).astype(np.float32)
         x.flags.writeable = False
@@ -288,6 +298,20 @@ class TestState:
             "size mismatch",
         ):
             assert words in str(error.value)
+        assert str(error.value).endswith(", found 3 problems")
+
+    def test_what_is_wrong_with_a_load_is_said_in_the_order_of_the_dialect(self):
+        with pytest.raises(RuntimeError, match=r"(?s)Unexpected key.*Missing key.*size mismatch.*found 3 problems$"):
+            lucid.nn.BatchNorm1d(3).load_state_dict({"weight": lucid.Tensor([1.0]), "extra": lucid.Tensor([1.0])})
+        with pytest.raises(RuntimeError, match=r"found 1 problem$"):
+            lucid.nn.BatchNorm1d(3).load_state_dict({"weight": lucid.Tensor([1.0])}, strict=False)
+
+    def test_a_load_into_memory_that_cannot_be_written_has_changed_nothing(self):
+        bn = torch.nn.BatchNorm1d(2)
+        bn.running_var.array.flags.writeable = False
+        with pytest.raises(ValueError, match="BatchNorm1d: running_var: expected memory that can be written"):
+            bn.load_state_dict({name: np.full(2, 5.0) for name in ("weight", "running_var")}, strict=False)
+        assert bn.weight.tolist() == [1, 1]
 
     def test_a_tensor_that_cannot_be_moved_keeps_all_from_being_put_in_place(self):
         bn = nvtripy.BatchNorm(3)
@@ -307,11 +331,19 @@ class TestState:
         state = {key: tensor for key, tensor in bn.state_dict().items() if key != "num_batches_tracked"}
         assert bn.load_state_dict(state) == ([], [])
 
+    def test_one_of_ours_may_not(self):
+        bn = torch.nn.BatchNorm1d(3)
+        state = bn.state_dict()
+        del state["num_batches_tracked"]
+        with pytest.raises(RuntimeError, match=r'Missing key.*"num_batches_tracked"'):
+            bn.load_state_dict(state)
+
     def test_copies_and_pickles_of_our_own_making_work(self):
         bn = torch.nn.BatchNorm1d(3)
         for twin in (copy.deepcopy(bn), pickle.loads(pickle.dumps(bn))):
             twin(RANDOM.normal(size=(5, 3)).astype(np.float32))
             assert int(twin.num_batches_tracked) == 1
+            assert len({id(one._lock) for one in (bn, twin, torch.nn.Module)}) == 3, "nobody waits for another"
         assert int(bn.num_batches_tracked) == 0
 
     def test_a_file_from_a_stranger_runs_nothing(self, tmp_path):
@@ -355,6 +387,14 @@ class TestState:
         }
         assert bn(np.ones((2, 3))).dtype == np.float64
         assert torch.nn.BatchNorm1d(3).to(torch.float16).running_var.dtype == torch.float32
+
+    def test_to_converts_what_is_inside_and_what_is_shared_once(self):
+        net = torch.nn.Module()
+        net.one, net.two = torch.nn.BatchNorm1d(3), torch.nn.BatchNorm1d(3)
+        net.two.weight = net.one.weight
+        net.to(torch.float64)
+        assert net.two.weight is net.one.weight
+        assert net.one(np.ones((2, 3))).dtype == np.float64
 
     def test_a_module_without_a_gpu_says_what_is_missing(self):
         from normspec.runtime.kernels import cuda
@@ -402,6 +442,16 @@ class TestState:
             bn.load_state_dict({**bn.state_dict(), "weight": torch.zeros(3), "num_batches_tracked": count})
         assert (int(bn.num_batches_tracked), bn.weight.tolist()) == (0, [1, 1, 1])
 
+    @pytest.mark.parametrize("values", [[-1e30, 0.0], [0.0, 1e30]])
+    def test_integers_of_ones_own_are_looked_at_all(self, values):
+        module = torch.nn.Module()
+        module.register_buffer("seen", torch.zeros(2, dtype=torch.int64))
+        with pytest.raises(RuntimeError, match="state_range: key seen, expected values of int64"):
+            module.load_state_dict({"seen": np.array(values)})
+        module.register_buffer("none", torch.zeros(0, dtype=torch.int64))
+        module.load_state_dict({"seen": np.ones(2), "none": np.ones(0)})
+        assert module.seen.tolist() == [1, 1]
+
     @pytest.mark.parametrize("count", [np.array(7.0), np.uint64(2**63 - 1), np.array(-1, np.int8)])
     def test_a_counter_of_another_type_is_loaded(self, count):
         bn = torch.nn.BatchNorm1d(3)
@@ -422,6 +472,27 @@ class TestState:
         found = f"{name}: expected a tensor, found {type(value).__name__}"
         with pytest.raises(TypeError, match=f"batch_norm: {found}"):
             torch.nn.functional.batch_norm(np.eye(3, dtype=np.float32), **vectors)
+
+    def test_evaluation_takes_an_epsilon_of_zero(self):
+        bn, x = torch.nn.BatchNorm1d(3, eps=0.0).eval(), np.eye(3, dtype=np.float32)
+        np.testing.assert_array_equal(bn(x), x)
+        np.testing.assert_array_equal(torch.nn.functional.batch_norm(x, np.zeros(3), np.ones(3), eps=0.0), x)
+
+    @pytest.mark.parametrize("training", [True, False])
+    def test_why_a_single_value_is_too_few_is_told(self, training):
+        bn, x = torch.nn.BatchNorm1d(3, track_running_stats=False).train(training), np.ones((1, 3), np.float32)
+        with pytest.raises(ValueError, match="input: expected more than one value") as error:
+            bn(x)
+        assert ("(track_running_stats is False, so evaluation needs them too)" in str(error.value)) is not training
+
+    def test_an_empty_batch_is_refused_what_others_are(self):
+        bn, x = torch.nn.BatchNorm1d(3), np.ones((0, 3), np.float32)
+        bn.running_var.array.flags.writeable = False
+        with pytest.raises(ValueError, match="running_var: expected memory that can be written"):
+            bn(x)
+        bn.eval().running_var = None
+        with pytest.raises(RuntimeError, match="both running statistics or neither"):
+            bn(x)
 
     def test_evaluation_does_not_look_at_the_counter(self):
         bn, x = torch.nn.BatchNorm1d(3, momentum=None), np.eye(3, dtype=np.float32)
@@ -532,6 +603,7 @@ class TestState:
             module = torch.nn.Module()
             module.first, module.second = first, second
             module.load_state_dict(module.state_dict())
+        assert len(locked) == 4
         assert locked[:2] == locked[2:]
 
     def test_vectors_of_integers_are_refused(self):
@@ -549,6 +621,16 @@ class TestState:
         module.save(tmp_path / "state.npz")
         other.load(tmp_path / "state.npz")
         assert getattr(other, name).tolist() == [1, 2]
+
+    def test_bfloat16_is_saved_as_numbers_that_numpy_reads(self, tmp_path):
+        module = storch.nn.Module()
+        module.registerBuffer("seen", storch.Tensor([1.5, -2.0]).to(dtype="bfloat16"))
+        module.save(tmp_path / "state.npz")
+        with np.load(tmp_path / "state.npz") as archive:
+            assert archive["seen"].dtype == np.float32
+        module.seen.copy_(storch.zeros((2,)))
+        module.load(tmp_path / "state.npz")
+        assert (module.seen.tolist(), module.seen.dtype.name) == ([1.5, -2.0], "bfloat16")
 
     @pytest.mark.parametrize("package", [torch, lucid, storch, nvtripy, tp])
     def test_a_tensor_of_another_shape_cannot_be_assigned(self, package):
@@ -585,6 +667,12 @@ class TestState:
         net.scale, net.other = torch.nn.Parameter([1.0]), torch.zeros(1)
         net.scale = net.other = torch.ones(2)
         assert list(net.state_dict()) == ["scale"]
+
+    def test_tripys_other_tensors_may_have_any(self):
+        module = tp.Module()
+        for values in ([1.0, 2.0], [1, 2, 3]):
+            module.seen = tp.Tensor(values)
+            assert module.seen.tolist() == values
 
     @pytest.mark.parametrize("package", [tp, nvtripy])
     def test_tripys_parameters_keep_their_shape_and_element_type(self, package):
@@ -733,6 +821,29 @@ class TestModules:
         assert [key.partition(".")[0] for key in net.state_dict()] == ["one"] * 3 + ["two"] * 3
         assert net.load_state_dict(net.state_dict()) == ([], [])
 
+    def test_a_module_inside_itself_is_followed_once(self):
+        net, one, two = torch.nn.Module(), torch.nn.Module(), torch.nn.Module()
+        net.one, one.two, two.one, two.seen = one, two, one, torch.nn.Parameter([1.0])
+        assert list(net.state_dict()) == ["one.two.seen"]
+        assert [name for name, _ in net.named_modules()] == ["", "one", "one.two"]
+
+    def test_what_is_deep_inside_is_reached(self):
+        net, outer = storch.nn.Module(), storch.nn.Module()
+        net.registerModule(outer, "outer")
+        outer.registerModule(storch.nn.BatchNorm1d(3), "bn")
+        net.eval()
+        assert not outer.bn.isTraining
+        assert net.hasBias()
+        outer.bn.bias = None
+        assert not net.hasBias()
+
+    def test_a_tensor_that_wants_gradients_does_so_elsewhere(self):
+        net = torch.nn.Module()
+        net.register_buffer("one", torch.zeros(2).requires_grad_())
+        net.register_buffer("other", torch.zeros(2))
+        net.to(torch.float64)
+        assert (net.one.requires_grad, net.other.requires_grad) == (True, False)
+
     def test_taken_names_and_wrong_values_cannot_be_registered(self):
         m = torch.nn.BatchNorm1d(3)
         for name in ("state_dict", "weight", "eps"):
@@ -740,6 +851,8 @@ class TestModules:
                 m.register_buffer(name, torch.zeros(3))
         with pytest.raises(KeyError, match="BatchNorm1d: n: expected a free name, found 'eps'"):
             storch.nn.BatchNorm1d(3).registerBuffer(storch.zeros(3), "eps")
+        with pytest.raises(ValueError, match=r"name: expected an identifier, found 'a\.b'"):
+            m.register_buffer("a.b", torch.zeros(3))
         with pytest.raises(TypeError, match="mine: expected a Tensor, found str"):
             m.register_buffer("mine", "text")
         with pytest.raises(TypeError, match="inner: expected a Module, found int"):
@@ -852,6 +965,9 @@ class TestModules:
         assert list(m.parameters()) == []
         with pytest.raises(KeyError, match="training"):
             m.register_buffer("training", lucid.zeros(2))
+        m.seen = lucid.nn.Parameter([1.0])
+        m.seen = lucid.zeros(1)
+        assert not m.seen.learned
         twin = copy.copy(m)
         del m.seen
         assert list(m.state_dict()) == list(m.buffers()) == []

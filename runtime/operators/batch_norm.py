@@ -135,8 +135,7 @@ class BatchNorm(Module):
             self._check_written(mean=mean, variance=variance, count=counted)
         if not array.size:
             return nothing(x, given, state, axis)
-        moved = rate if training and state.mean is not None else None
-        y = normalize(x, given, state, axis=axis, epsilon=epsilon, batch=batch, rate=moved, unbiased=unbiased)
+        y = normalize(x, given, state, axis=axis, epsilon=epsilon, batch=batch, rate=rate, unbiased=unbiased)
         if counted is not None:
             counted.copy_(Tensor(counted.numpy() + 1))
         return y
@@ -333,8 +332,7 @@ def batch_norm(
     check_numbers(speaker, update_rate, epsilon, training)
     if not x.array.size:
         return nothing(input, x, state, axis=1)
-    rate = update_rate if training and mean is not None else None
-    return normalize(input, x, state, axis=1, epsilon=epsilon, batch=training, rate=rate, unbiased=True)
+    return normalize(input, x, state, axis=1, epsilon=epsilon, batch=training, rate=update_rate, unbiased=True)
 
 
 def _ordinary(
@@ -451,7 +449,7 @@ def normalize(
     axis: int,
     epsilon: float,
     batch: bool,
-    rate: float | None = None,
+    rate: float = 0.0,
     unbiased: bool = False,
     out: Any = None,
 ) -> ArrayT:
@@ -465,12 +463,14 @@ def normalize(
     if not batch:
         backend.normalize(x3, y3, mean, variance, scale, shift, epsilon)
     else:
-        if rate is None:
-            mean = variance = None
-        saved = backend.forward_training(x3, y3, scale, shift, mean, variance, epsilon, rate or 0.0, unbiased)
-        for moved, tensor in (mean, state.mean), (variance, state.variance):
-            if moved is not None and tensor is not None and moved is not tensor.array:
-                tensor.copy_(Tensor(moved))
+        saved = backend.forward_training(x3, y3, scale, shift, mean, variance, epsilon, rate, unbiased)
+        copied = [
+            (tensor, Tensor(moved, tensor.dtype))  # which may raise
+            for moved, tensor in ((mean, state.mean), (variance, state.variance))
+            if moved is not None and tensor is not None and moved is not tensor.array
+        ]
+        for tensor, values in copied:
+            tensor.copy_(values)
     if out is not None and y is not out:  # whose strides no kernel takes
         out[...] = y
     result = cast(ArrayT, given.wrap(y if out is None else out))

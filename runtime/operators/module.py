@@ -265,7 +265,7 @@ def apply(module: ModuleT, function: Callable[[Any], object]) -> ModuleT:
 
 def apply_or_call(module: Module, argument: object) -> Any:
     """Apply a function to the modules, or the module to anything else."""
-    if callable(argument) and not isinstance(argument, Tensor):
+    if callable(argument):
         return apply(module, argument)
     return module(argument)
 
