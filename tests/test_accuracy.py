@@ -14,9 +14,11 @@ from normspec.benchmarks import accuracy
 from normspec.benchmarks.publish import fill
 from normspec.benchmarks.rows import EPSILON, TOLERANCE, Row
 from normspec.runtime import autograd
+from normspec.runtime.kernels import on
 from suite import ROOT
 
 PAGE = ROOT / "docs" / "numerics.md"
+cpu = on("cpu")
 SMALL = Row("training", (6, 2, 5), "float32", "channels first")
 
 
@@ -134,3 +136,50 @@ def test_derivatives_of_a_constant_are_those_of_a_constant():
     wanted = functional.batch_norm_backward(dy, np.zeros((7, 2, 41)), mask=mask)
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def normalized(x):
+    own, variance = deviations(x.ravel())
+    deviation = math.sqrt(float(variance + Fraction(EPSILON)))
+    return np.array([float(one) / deviation for one in own]).reshape(x.shape)
+
+
+OUTLYING = {
+    "the first 64, and a constant": lambda z: np.where(np.arange(z.size) < 64, 1.1, 0.0),
+    "the first 64": lambda z: z + np.where(np.arange(z.size) < 64, 1e8 / 7, 0.0),
+    "a border of zeros": lambda z: np.where(np.arange(z.size) < 64, 0.0, z + 1e6 / 3),
+    "the first": lambda z: z + np.where(np.arange(z.size) < 1, 1e9 / 3, 0.0),
+    "the first, zero": lambda z: np.where(np.arange(z.size) < 1, 0.0, z + 1e9 / 3),
+}
+
+
+@pytest.mark.parametrize("kind", OUTLYING)
+@pytest.mark.parametrize("shape", [(1, 1, 8192), (8192, 1, 1), (128, 1, 64), (90, 1, 95), (3, 1, 8192)])
+def test_float64_beside_outliers_that_come_first(shape, kind):
+    """What values are measured from must not be among them: squares cancel, or the mean has no digits left."""
+    x = OUTLYING[kind](np.random.default_rng(0).standard_normal(math.prod(shape))).reshape(shape)
+    y = np.empty_like(x)
+    cpu.forward_training(x, y, None, None, None, None, EPSILON, 0.1, True)
+    # 170 units of 1 for sums of 8192 equal terms, whose roundings all go one way; 12 for others
+    tolerance = 4e-14 if "constant" in kind else 4e-15
+    wanted = normalized(x)
+    assert np.max(np.abs(y - wanted) / np.maximum(1, np.abs(wanted))) <= tolerance
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 300), (300, 1, 1), (3, 1, 100), (5, 1, 2000)])
+@pytest.mark.parametrize("great", [1e155, 1e200, 1e300])
+def test_squares_that_overflow_give_the_shift_in_every_layout(great, shape):
+    """Their variance is infinite, and nothing is NaN."""
+    x = np.random.default_rng(0).standard_normal(shape) * great
+    y = np.empty_like(x)
+    cpu.forward_training(x, y, None, np.array([0.25]), None, None, EPSILON, 0.1, True)
+    assert np.all(y == 0.25)
+
+
+def test_float64_in_memory_that_is_not_side_by_side():
+    """Its values are added one by one, but few in a row: of sorted ones, all roundings would go one way."""
+    x = np.zeros((1, 1, 16384))[..., ::2]
+    x[...] = np.sort(np.random.default_rng(0).standard_normal(8192))
+    y = np.empty_like(x)
+    cpu.forward_training(x, y, None, None, None, None, EPSILON, 0.1, True)
+    assert np.max(np.abs(y - normalized(x))) <= 2e-15

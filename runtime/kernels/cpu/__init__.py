@@ -16,7 +16,7 @@ import numpy.typing as npt
 from normspec.runtime.kernels.cpu import kernels, tables
 from normspec.runtime.kernels.cpu.cache import Cache
 from normspec.runtime.kernels.cpu.calls import Prepared
-from normspec.runtime.kernels.cpu.simd import LINE
+from normspec.runtime.kernels.cpu.simd import LINE, wide_registers
 from normspec.runtime.kernels.cpu.tiles import TURNS, Plan
 
 Array = npt.NDArray[Any]
@@ -26,11 +26,19 @@ Shape = tuple[int, int, int]
 
 SEGMENT = 8192  # values in the longest run that is summed at once
 CACHED = 256 << 10  # bytes that stay in a core's cache from the first pass to the second
+SHARED = 2 << 20  # and in the one that cores share
+WIDE = 6 << 10  # bytes of a row that are worth going to its pages for
 LEAST = 64 << 10  # of a tile that there is more than one of
 SHARES = 8  # tiles at least of more than that, for threads to take
-COLUMNS = 512  # whose numbers stay in the first cache, if they are float64
-SHORT = 96  # values in a run whose statistics cost less across than along
-TINY = {2: 128, 4: 30, 8: 16}  # and in one whose normalization does, by the bytes of a value
+COLUMNS = 512  # whose sums stay in the first cache
+SHORT = 96  # values in a run whose statistics cost less across than along, if rows are more than few
+FEW_ROWS = 32
+# With AVX-512, and where registers are fewer and masks dearer (measured on a Zen 5 and a Zen 3), by bytes of a value:
+# the same of few rows; values in a run whose normalization costs less across; and bytes in a run that is worth writing
+# past the cache.
+SHORT_OF_FEW = {2: 96, 4: 96, 8: 96} if wide_registers() else {2: 64, 4: 24, 8: 24}
+TINY = {2: 128, 4: 30, 8: 16} if wide_registers() else {2: 64, 4: 16, 8: 16}
+LONG = 0 if wide_registers() else 1536
 ENOUGH = 16  # blocks of features that keep the threads busy
 PIECES = 64
 SOME = 64 << 10  # values that are read before it is worth it to share them with a thread that is awake
@@ -59,8 +67,9 @@ def cut(
     """
     total = outer * features * inner * itemsize
     cached, past = min(CACHED // arrays, max(LEAST, total // SHARES)), (arrays + 1) * total >= PAST
-    if packed and inner < (SHORT if fused else TINY[itemsize]):
-        columns = 2 * COLUMNS if itemsize == 2 and not fused else COLUMNS
+    short = SHORT if outer > FEW_ROWS else SHORT_OF_FEW[itemsize]
+    if packed and inner < (short if fused else TINY[itemsize]):
+        columns = COLUMNS if fused else 4 * COLUMNS if itemsize == 2 else 2 * COLUMNS
         lines = LINE // math.gcd(LINE, inner * itemsize)  # features after which a line of the cache begins again
         width = features if features * inner <= columns else even(features, max(1, columns // inner // lines) * lines)
         repeat = max(1, min(columns // (features * inner), outer // 8))
@@ -70,13 +79,15 @@ def cut(
         elif fused:
             row_step = max(row_step, -(-outer // PIECES))
         return Plan(inner, inner, repeat, outer, even(outer, row_step), features, width, past)
+    run, past = inner * itemsize, past and inner * itemsize >= LONG
     segment = even(inner, SEGMENT if fused else cached // itemsize)
     rows = outer * -(-inner // segment)
     if not fused:
         width = max(1, cached // (segment * itemsize))
         return Plan(inner, segment, 0, rows, max(1, width // features), features, width, past)
-    size = outer * inner * itemsize
-    width = even(features, max(1, cached // size))
+    size = outer * run
+    wide = min(-(-WIDE // run), SHARED // size, features // ENOUGH)
+    width = even(features, max(1, cached // size, wide))
     parts = 1 if -(-features // width) >= ENOUGH else min(PIECES, rows, -(-size * width // cached))
     return Plan(inner, segment, 0, rows, -(-rows // parts), features, width, past)
 

@@ -169,7 +169,8 @@ def origin(places: tuple[int, int, int], offset: int, dtype: Any) -> float:
     if size_of(dtype) < 8:
         return first
     half, last = load(places[1], offset, dtype), load(places[2], offset, dtype)
-    return max(min(first, half), min(max(first, half), last))
+    median: float = max(min(first, half), min(max(first, half), last))
+    return median
 
 
 @inlined
