@@ -545,25 +545,48 @@ def test_plan_covers_every_value_once(shape: tuple[int, int, int], fused: bool, 
         assert ranges[-1, 1] == end
 
 
+@pytest.fixture(params=["across", "along", "across, past the cache", "along, past the cache"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """How tiles are gone through, whatever is best here."""
+    longest = 2**30 if "across" in request.param else 0
+    each = dict.fromkeys((2, 4, 8), longest)
+    chosen = {"SHORT": longest, "SHORT_OF_FEW": each, "TINY": each, "LONG": 0}
+    for name, value in (chosen | {"PAST": 0 if "past" in request.param else 2**40}).items():
+        monkeypatch.setattr(cpu, name, value)
+    for remembered in (cpu.cut, cpu.prepared):
+        remembered.cache_clear()
+    yield
+    for remembered in (cpu.cut, cpu.prepared):
+        remembered.cache_clear()
+
+
 @pytest.mark.parametrize("name", DTYPES)
 @pytest.mark.parametrize(
     "shape", [(5, 3, 600), (9, 700, 1), (50, 3, 1), (40, 16, 7), (3, 2, 1500), (2, 5, 49), (3, 4, 64), (2, 3, 17)]
 )
-def test_wherever_memory_begins(shape: tuple[int, int, int], name: str) -> None:
+def test_wherever_memory_begins(shape: tuple[int, int, int], name: str, way: None) -> None:
     """Values before and after the aligned part of a run, and those of rows that are not whole vectors."""
-    x = sample(shape, DTYPES[name])
-    wanted, evaluated = np.empty_like(x), np.empty_like(x)
+    x, slope = sample(shape, DTYPES[name]), sample(shape, DTYPES[name], seed=1)
+    wanted, evaluated, gradient = np.empty_like(x), np.empty_like(x), np.empty_like(x)
     statistics = np.full(shape[1], 0.25), np.full(shape[1], 2.0)
+
+    def evaluate(x: Array, y: Array) -> None:
+        cpu.normalize(x, y, *statistics, None, None, EPSILON)
+
+    def differentiate(x: Array, y: Array) -> None:
+        cpu.backward(x, slope, y, *statistics, None, True)
+
     train(x, wanted)
-    cpu.normalize(x, evaluated, *statistics, None, None, EPSILON)
+    evaluate(x, evaluated)
+    differentiate(x, gradient)
     assert off(wanted, expected(x, None, None)[0]) <= TOLERANCE[name]
+    deviation, dy = (extended(x) - 0.25) * 2, extended(slope)
+    dx = 2 * (dy - dy.mean((0, 2), keepdims=True) - deviation * (deviation * dy).mean((0, 2), keepdims=True))
+    assert off(gradient, dx) <= 3 * TOLERANCE[name], "its terms are larger than it is"
     for skip in (1, 4, 7, 12, 15):
         room = np.zeros(x.size + 32, x.dtype)
         y = room[skip : skip + x.size].reshape(shape)
-        for reference, call in (
-            (wanted, train),
-            (evaluated, lambda x, y: cpu.normalize(x, y, *statistics, None, None, EPSILON)),
-        ):
+        for reference, call in (wanted, train), (evaluated, evaluate), (gradient, differentiate):
             room[...] = 3
             call(x, y)
             assert np.array_equal(y, reference)
