@@ -135,7 +135,10 @@ def test_it_is_batched_element_by_element():
 
 def test_what_was_compiled_is_found_again(caplog):
     x, *vectors = given((3, 4, 6, 5), -1)
-    function = lambda x: batch_norm(x, *vectors, training=True)[0]  # noqa: E731
+
+    def function(x):
+        return batch_norm(x, *vectors, training=True)[0]
+
     for call in (function, jax.vmap(function), jax.vmap(jax.grad(lambda x: function(x).sum()))):
         call(x)
         with jax.log_compiles():
@@ -273,7 +276,10 @@ def test_without_compiling_it_computes_the_same():
 
 def test_nan_is_found_where_it_is_made():
     x, *vectors = given((9, 5), -1)
-    function = lambda x: batch_norm(x, *vectors, training=True)[0]  # noqa: E731
+
+    def function(x):
+        return batch_norm(x, *vectors, training=True)[0]
+
     with jax.debug_nans(True):
         for call in (function, jax.jit(function), jax.grad(lambda x: function(x).sum())):
             call(x)

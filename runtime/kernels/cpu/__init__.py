@@ -30,7 +30,7 @@ SHARED = 2 << 20  # and in the one that cores share
 WIDE = 6 << 10  # bytes of a row that are worth going to its pages for
 LEAST = 64 << 10  # of a tile that there is more than one of
 SHARES = 8  # tiles at least of more than that, for threads to take
-COLUMNS = 512  # whose sums stay in the first cache
+COLUMNS = 512  # whose sums stay in the first cache; in evaluation twice as many do, and of 16 bits four times
 SHORT = 96  # values in a run whose statistics cost less across than along, if rows are more than few
 FEW_ROWS = 32
 # With AVX-512, and where registers are fewer and masks dearer (measured on a Zen 5 and a Zen 3), by bytes of a value:

@@ -198,7 +198,7 @@ def approach(x: Place, dtype: Any, plan: Plan, tile: Tile, center: int) -> None:
 
 @helper()
 def recentered(center: int, sums: int, squares: int, count: int, width: int, most: float) -> bool:
-    """Whether sums of squares were mostly the square of their mean; then it is what to measure from."""
+    """Move the centers of features whose squares mostly cancel to the block's mean; whether there were any."""
     far = False
     for i in range(width):
         added, square = number(sums, i), number(squares, i)
@@ -223,7 +223,8 @@ def measure(x: Place, dtype: Any, plan: Plan, tile: Tile, found: Table, vectors:
 
     A block is measured from the mean of those before it: its sum of squares then exceeds its M2 by no more than
     merging adds again, and nothing cancels. The first is measured from the origin, which may be an outlier: it is
-    short, or measured from the mean of some values.
+    short, or measured from the mean of some values. In float64, squares that cancel all the same, for these were
+    outliers too, are summed again from the block's own mean.
     """
     mean, m2, width = entry(found, 0, 0), entry(found, 1, 0), tile.feature_end - tile.feature
     origins, center = entry(vectors, 0, 0), entry(vectors, 1, 0)

@@ -163,7 +163,7 @@ def samples(x: Place, plan: Plan) -> tuple[int, int, int]:
 def origin(places: tuple[int, int, int], offset: int, dtype: Any) -> float:
     """What a feature's values are measured from: one of them, so that a constant feature has no rounding at all.
 
-    In float64 it is the one in the middle of three, for from an outlier the mean is as far as it has no digits for.
+    In float64 it is the median of three: the distance of the mean from an outlier would take the digits of the mean.
     """
     first: float = load(places[0], offset, dtype)
     if size_of(dtype) < 8:
